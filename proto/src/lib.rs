@@ -1,0 +1,2 @@
+//! ntcp proto.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! ntcp stun.
+#![forbid(unsafe_code)]

@@ -26,6 +26,8 @@ pub mod command;
 pub mod entropy;
 pub mod machine;
 pub mod nat;
+pub mod puncher;
+pub mod tcp_traversal;
 pub mod uri;
 
 pub use command::{Answer, Command, CommandId, Input, IoFailure, Owner, SocketId};

@@ -26,6 +26,7 @@ pub mod command;
 pub mod entropy;
 pub mod machine;
 pub mod nat;
+pub mod signal;
 pub mod uri;
 
 pub use command::{Answer, Command, CommandId, Input, IoFailure, Owner, SocketId};

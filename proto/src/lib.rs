@@ -27,6 +27,7 @@ pub mod entropy;
 pub mod machine;
 pub mod nat;
 pub mod puncher;
+pub mod signal;
 pub mod tcp_traversal;
 pub mod uri;
 

@@ -22,7 +22,6 @@
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //! ```
 
-use std::fmt;
 use std::net::SocketAddr;
 
 use hmac::{Hmac, Mac};
@@ -30,63 +29,34 @@ use ntcp_stun::attribute::{UseCandidate, Username, XorMappedAddress};
 use ntcp_stun::{Check, Class, Key, Message, Method, TransactionId, WriteError, Writer};
 use sha2::Sha256;
 
-/// Names one session; drawn by the broker, known to both peers.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(pub [u8; 16]);
+use crate::signal::{Role, SessionId, SessionSecret};
 
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+/// The session that a check or its response names, if the message names one.
+pub fn session_named_in(message: &Message<'_>) -> Option<SessionId> {
+    let username = message.attribute::<Username<'_>>().ok()??;
+    let text = username.as_str();
+    if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut id = [0; 16];
+    for (byte, digits) in id.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let digits = std::str::from_utf8(digits).ok()?;
+        *byte = u8::from_str_radix(digits, 16).ok()?;
+    }
+    Some(SessionId(id))
+}
+
+fn label(role: Role) -> &'static [u8] {
+    match role {
+        Role::Controlling => b"ntcp check controlling",
+        Role::Controlled => b"ntcp check controlled",
     }
 }
 
-impl fmt::Debug for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SessionId({self})")
-    }
-}
-
-impl SessionId {
-    /// The session that a check or its response names, if the message names one.
-    pub fn named_in(message: &Message<'_>) -> Option<Self> {
-        let username = message.attribute::<Username<'_>>().ok()??;
-        let text = username.as_str();
-        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return None;
-        }
-        let mut id = [0; 16];
-        for (byte, digits) in id.iter_mut().zip(text.as_bytes().chunks(2)) {
-            let digits = std::str::from_utf8(digits).ok()?;
-            *byte = u8::from_str_radix(digits, 16).ok()?;
-        }
-        Some(Self(id))
-    }
-}
-
-/// Who asked whom (RFC 8445 section 2.3: the controlling side nominates).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// The side that called; it picks the winner.
-    Caller,
-    /// The side that was called.
-    Callee,
-}
-
-impl Role {
-    /// The role at the other end.
-    pub fn other(self) -> Self {
-        match self {
-            Self::Caller => Self::Callee,
-            Self::Callee => Self::Caller,
-        }
-    }
-
-    fn label(self) -> &'static [u8] {
-        match self {
-            Self::Caller => b"ntcp check caller",
-            Self::Callee => b"ntcp check callee",
-        }
+fn other(role: Role) -> Role {
+    match role {
+        Role::Controlling => Role::Controlled,
+        Role::Controlled => Role::Controlling,
     }
 }
 
@@ -115,9 +85,9 @@ pub struct Verified {
 
 impl Authenticator {
     /// For our `role` in `session`.
-    pub fn new(session: SessionId, secret: &[u8; 32], role: Role) -> Self {
-        let key = |role: Role| Key::short_term(&derive(secret, role.label()));
-        Self { session, username: session.to_string(), ours: key(role), theirs: key(role.other()) }
+    pub fn new(session: SessionId, secret: &SessionSecret, role: Role) -> Self {
+        let key = |role: Role| Key::short_term(&derive(secret, label(role)));
+        Self { session, username: session.to_string(), ours: key(role), theirs: key(other(role)) }
     }
 
     /// A check of ours.
@@ -135,7 +105,7 @@ impl Authenticator {
     /// What `message` is, if it is of this session and the peer signed it.
     pub fn verify(&self, message: &Message<'_>) -> Option<Verified> {
         let ours = message.method() == Method::BINDING
-            && SessionId::named_in(message) == Some(self.session)
+            && session_named_in(message) == Some(self.session)
             && message.integrity_sha256(&self.theirs) == Check::Valid;
         ours.then(|| Verified {
             class: message.class(),
@@ -165,8 +135,8 @@ impl Authenticator {
 }
 
 /// HMAC-SHA256 of `label` under the session's secret: one key for each use.
-fn derive(secret: &[u8; 32], label: &[u8]) -> [u8; 32] {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
+fn derive(secret: &SessionSecret, label: &[u8]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(&secret.0).expect("HMAC takes keys of any length");
     mac.update(label);
     mac.finalize().into_bytes().into()
 }
@@ -179,8 +149,8 @@ mod tests {
 
     fn pair() -> (Authenticator, Authenticator) {
         let session = SessionId([0xAB; 16]);
-        let side = |role| Authenticator::new(session, &[7; 32], role);
-        (side(Role::Caller), side(Role::Callee))
+        let side = |role| Authenticator::new(session, &SessionSecret([7; 32]), role);
+        (side(Role::Controlling), side(Role::Controlled))
     }
 
     fn verify(by: &Authenticator, bytes: &[u8]) -> Option<Verified> {
@@ -210,8 +180,10 @@ mod tests {
     fn a_check_of_another_session_or_secret_is_refused() {
         let (caller, _) = pair();
         let check = caller.request(ID, false);
-        let other = Authenticator::new(SessionId([1; 16]), &[7; 32], Role::Callee);
-        let guess = Authenticator::new(SessionId([0xAB; 16]), &[8; 32], Role::Callee);
+        let other =
+            Authenticator::new(SessionId([1; 16]), &SessionSecret([7; 32]), Role::Controlled);
+        let guess =
+            Authenticator::new(SessionId([0xAB; 16]), &SessionSecret([8; 32]), Role::Controlled);
         assert_eq!(verify(&other, &check), None);
         assert_eq!(verify(&guess, &check), None);
     }

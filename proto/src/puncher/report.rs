@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Serialize, Serializer};
 
-use super::check::Role;
 use crate::IoFailure;
 use crate::candidate::{CandidateKind, Transport};
 use crate::nat::NatReport;
+use crate::signal::Role;
 
 /// How a path may come about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -116,7 +116,8 @@ pub struct Attempt {
     pub strategy: Strategy,
     /// Over what.
     pub transport: Transport,
-    /// Our part.
+    /// Our part: `controlling` for the caller, `controlled` for the callee.
+    #[serde(serialize_with = "role")]
     pub role: Role,
     /// Towards this address.
     pub remote: SocketAddr,
@@ -203,6 +204,13 @@ impl Report {
             advice,
         }
     }
+}
+
+fn role<S: Serializer>(role: &Role, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match role {
+        Role::Controlling => "controlling",
+        Role::Controlled => "controlled",
+    })
 }
 
 /// `moment` in milliseconds after `start`, to the microsecond.

@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::check::{Authenticator, Role, SessionId};
+use super::check::Authenticator;
 use super::checklist::Checklist;
 use super::report::Report;
 use super::streams::{MAX_STREAMS, Streams};
@@ -34,6 +34,7 @@ use crate::candidate::{Candidate, CandidateKind, Transport};
 use crate::command::{Ends, Names};
 use crate::entropy::{Entropy, Seed};
 use crate::machine::{Deadline, Machine};
+use crate::signal::{Role, SessionId, SessionSecret};
 use crate::tcp_traversal::simultaneous_open::Dialer;
 use crate::uri::{PeerName, TransportChoice};
 use crate::{Command, CommandId, Input, SocketId};
@@ -59,7 +60,7 @@ pub struct Introduction {
     /// The session.
     pub session: SessionId,
     /// Known to the two peers and the broker only.
-    pub secret: [u8; 32],
+    pub secret: SessionSecret,
     /// Our part.
     pub role: Role,
     /// The other peer.
@@ -246,7 +247,7 @@ impl Session {
             .is_some_and(|index| self.checklist.pairs[index].verified.is_some());
         let takes = verified
             && matches!(self.state, State::Racing)
-            && self.introduction.role == Role::Callee;
+            && self.introduction.role == Role::Controlled;
         if takes {
             self.settle_udp(socket, source, now);
         }

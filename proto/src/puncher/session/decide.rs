@@ -17,7 +17,7 @@ impl Session {
     /// Chooses, if it is our part and the time has come.
     pub(super) fn decide(&mut self, now: Instant) {
         let racing = matches!(self.state, State::Racing);
-        if !racing || self.introduction.role == Role::Callee {
+        if !racing || self.introduction.role == Role::Controlled {
             return;
         }
         if let Some(winner) = self.proved_stream(now) {
@@ -63,7 +63,7 @@ impl Session {
 
     /// When the caller has to choose again: UDP stands, and TCP has had its time.
     pub(super) fn decision_due(&self) -> Option<Instant> {
-        if self.introduction.role == Role::Callee {
+        if self.introduction.role == Role::Controlled {
             return None;
         }
         let awaited = |stream: &&Stream| Some(stream.socket) == self.selected && stream.is_open();
@@ -105,7 +105,7 @@ impl Session {
         let at = verified.map_or(now, |verified| verified.at);
         let report = self.success(path, strategy, at, now);
         self.events.push_back(Event::Established { path, report });
-        let nomination = (self.introduction.role == Role::Caller).then_some(Nomination {
+        let nomination = (self.introduction.role == Role::Controlling).then_some(Nomination {
             socket,
             remote,
             left: NOMINATIONS,

@@ -96,7 +96,7 @@ impl Session {
     ) {
         let stream =
             Stream { socket, ends, kind, accepted, established: now, proof: Proof::Awaited };
-        let caller = self.introduction.role == Role::Caller;
+        let caller = self.introduction.role == Role::Controlling;
         let chosen = caller && self.selected.is_none() && stream.is_trustworthy();
         if chosen {
             self.selected = Some(socket);
@@ -128,9 +128,9 @@ impl Session {
         };
         stream.proof = Proof::Given;
         match self.introduction.role {
-            Role::Caller => self.decide(now),
-            Role::Callee if verified.nominates => self.settle_tcp(socket, now),
-            Role::Callee => {}
+            Role::Controlling => self.decide(now),
+            Role::Controlled if verified.nominates => self.settle_tcp(socket, now),
+            Role::Controlled => {}
         }
     }
 
@@ -174,7 +174,7 @@ impl Session {
                     return;
                 }
                 self.checklist.heard(socket, source, now);
-                if verified.nominates && self.introduction.role == Role::Callee {
+                if verified.nominates && self.introduction.role == Role::Controlled {
                     self.settle_udp(socket, source, now);
                 } else if now >= self.introduction.start {
                     self.race(now);

@@ -26,6 +26,7 @@ pub mod command;
 pub mod entropy;
 pub mod machine;
 pub mod nat;
+pub mod node;
 pub mod puncher;
 pub mod signal;
 pub mod tcp_traversal;

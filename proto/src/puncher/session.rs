@@ -63,8 +63,8 @@ pub struct Introduction {
     pub secret: SessionSecret,
     /// Our part.
     pub role: Role,
-    /// The other peer.
-    pub peer: PeerName,
+    /// The other peer; `None` for a caller without a name.
+    pub peer: Option<PeerName>,
     /// Where it may be reached.
     pub candidates: Vec<Candidate>,
     /// What it told of its NATs.
@@ -213,8 +213,8 @@ impl Session {
     }
 
     /// The other peer.
-    pub fn peer(&self) -> &PeerName {
-        &self.introduction.peer
+    pub fn peer(&self) -> Option<&PeerName> {
+        self.introduction.peer.as_ref()
     }
 
     /// Whether nothing more will come of it.
@@ -256,8 +256,17 @@ impl Session {
 
     /// Gives up. The session ends without an event.
     pub fn cancel(&mut self) {
-        self.close_all_but(None);
+        if matches!(self.state, State::Racing) {
+            self.close_all_but(None);
+        }
         self.state = State::Finished;
+    }
+
+    /// The peer will not take part: there is nothing left to wait for.
+    pub fn refused(&mut self, now: Instant) {
+        if matches!(self.state, State::Racing) {
+            self.fail(now);
+        }
     }
 
     /// The peer's addresses become pairs and dialers.

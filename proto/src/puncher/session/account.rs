@@ -159,7 +159,8 @@ impl Session {
     }
 
     fn reason(&self, attempts: &[Attempt], now: Instant) -> String {
-        let peer = &self.introduction.peer;
+        let peer = self.introduction.peer.as_ref();
+        let peer = peer.map_or("the peer", |name| name.as_str());
         if attempts.is_empty() {
             let choice = self.introduction.transport;
             return format!(

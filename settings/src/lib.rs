@@ -45,3 +45,4 @@ pub use layer::{FILE_NAME, Layers};
 pub use log_level::{LogLevel, LogLevelError};
 pub use node_name::{NodeName, NodeNameError};
 pub use section::{Config, HolePunch, Log, Metrics, Node, Stun, Tcp};
+pub use strict::sections;

@@ -12,8 +12,9 @@ use std::collections::BTreeMap;
 /// Sections of the design that do nothing yet.
 const NOT_AVAILABLE: [&str; 2] = ["spoof", "relay"];
 
-/// Every section with its keys, in the order of the structs.
-pub(crate) fn sections() -> [(&'static str, &'static [&'static str]); 6] {
+/// Every section of the file with its keys, in the order of their documentation.
+#[must_use]
+pub fn sections() -> [(&'static str, &'static [&'static str]); 6] {
     [
         ("node", fields::<Node>()),
         ("stun", fields::<Stun>()),

@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
 
-/// The name under which a peer registers: 1 to 64 letters, digits, `-`, `.`, `_` or `~`, which are
+/// The name under which a peer registers: 1 to 255 letters, digits, `-`, `.`, `_` or `~`, which are
 /// the characters that need no escape in a URI (RFC 3986 section 2.3). Upper and lower case differ.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeName(String);
@@ -15,8 +15,8 @@ pub struct NodeName(String);
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum NodeNameError {
-    /// No character at all, or more than 64.
-    #[error("a name has 1 to 64 characters, this one has {0}")]
+    /// No character at all, or more than 255.
+    #[error("a name has 1 to 255 characters, this one has {0}")]
     BadLength(usize),
     /// A character that would need an escape in a URI.
     #[error("a name cannot contain {0:?}; write letters, digits, '-', '.', '_' or '~'")]
@@ -25,7 +25,7 @@ pub enum NodeNameError {
 
 impl NodeName {
     /// The longest name, in bytes.
-    pub const MAX_LENGTH: usize = 64;
+    pub const MAX_LENGTH: usize = 255;
 
     /// The name as text.
     #[must_use]
@@ -71,7 +71,7 @@ mod tests {
         assert_eq!("".parse::<NodeName>(), Err(NodeNameError::BadLength(0)));
         assert_eq!("a b".parse::<NodeName>(), Err(NodeNameError::BadCharacter(' ')));
         assert_eq!("bob@home".parse::<NodeName>(), Err(NodeNameError::BadCharacter('@')));
-        assert!("n".repeat(64).parse::<NodeName>().is_ok());
-        assert_eq!("n".repeat(65).parse::<NodeName>(), Err(NodeNameError::BadLength(65)));
+        assert!("n".repeat(255).parse::<NodeName>().is_ok());
+        assert_eq!("n".repeat(256).parse::<NodeName>(), Err(NodeNameError::BadLength(256)));
     }
 }

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Port of a STUN server (RFC 8489 section 18.6, the service `stun`).
-pub(crate) const STUN_PORT: u16 = 3478;
+pub const STUN_PORT: u16 = 3478;
 /// UDP port of the connection broker, kept from the first NTCP.
-pub(crate) const BROKER_PORT: u16 = 6060;
+pub const BROKER_PORT: u16 = 6060;
 /// TCP port of the connection broker, kept from the first NTCP.
-pub(crate) const TCP_BROKER_PORT: u16 = 9999;
+pub const TCP_BROKER_PORT: u16 = 9999;
 
 /// Everything that `p2pNetwork.toml` can say.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -43,7 +43,7 @@ pub struct Config {
 #[serde(default)]
 #[non_exhaustive]
 pub struct Node {
-    /// The name under which others find this peer: 1 to 64 letters, digits, `-`, `.`, `_` or `~`.
+    /// The name under which others find this peer: 1 to 255 letters, digits, `-`, `.`, `_` or `~`.
     /// Default: none, which is enough for connecting but not for listening.
     pub name: Option<NodeName>,
     /// How long a connection attempt may last altogether before it ends with a report: a duration

@@ -190,18 +190,18 @@ impl Client {
     }
 
     /// Forgets a call: no more events of it.
-    pub fn cancel(&mut self, request: RequestId) {
+    pub fn cancel(&mut self, request: RequestId, _now: Instant) {
         self.calls.cancel(request);
     }
 
     /// Answers [`Event::Gather`] with fresh candidates.
-    pub fn answer(&mut self, session: SessionId, candidates: Vec<Candidate>) {
+    pub fn answer(&mut self, session: SessionId, candidates: Vec<Candidate>, _now: Instant) {
         let standing = standing(&self.phase);
         self.invitations.answer(&mut self.core, standing, session, candidates);
     }
 
     /// Refuses [`Event::Gather`].
-    pub fn decline(&mut self, session: SessionId) {
+    pub fn decline(&mut self, session: SessionId, _now: Instant) {
         let standing = standing(&self.phase);
         self.invitations.decline(&mut self.core, standing, session);
     }

@@ -412,3 +412,6 @@ impl Machine for Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::ports::PortPattern;
+use super::evidence::name;
 use crate::candidate::Transport;
 use crate::nat::{Filtering, Mapping, NatReport};
 
@@ -52,7 +52,7 @@ pub enum Advice {
 
 impl Advice {
     /// The advice that follows from a report, most important first.
-    pub fn of(report: &NatReport, udp_ports: Option<PortPattern>) -> Vec<Self> {
+    pub fn of(report: &NatReport) -> Vec<Self> {
         let mut advice = Vec::new();
         match (report.udp.reachable, report.tcp.reachable) {
             (false, false) => return vec![Self::Offline],
@@ -61,7 +61,7 @@ impl Advice {
         }
         let nat = report.nat.unwrap_or(true);
         let udp = report.udp.mapping.map(|mapping| {
-            let ports = udp_ports.map(PortPattern::allocation).or(report.udp.port_allocation);
+            let ports = report.udp.port_allocation;
             reach(nat, mapping, report.udp.filtering, ports.is_some_and(is_predictable))
         });
         let tcp = report.tcp.mapping.map(|mapping| {
@@ -69,7 +69,8 @@ impl Advice {
             reach(nat, mapping, report.tcp.filtering, predictable)
         });
         let reached = |(transport, reach)| Some(Self::Reach { transport, reach: reach? });
-        advice.extend([(Transport::Udp, udp), (Transport::Tcp, tcp)].into_iter().filter_map(reached));
+        advice
+            .extend([(Transport::Udp, udp), (Transport::Tcp, tcp)].into_iter().filter_map(reached));
         advice.extend(Self::what_would_help(report, [udp, tcp]));
         advice
     }
@@ -101,12 +102,7 @@ fn is_predictable(allocation: crate::nat::PortAllocation) -> bool {
 }
 
 /// The table behind [`Reach`]; unknown filtering is taken to be the strictest.
-fn reach(
-    nat: bool,
-    mapping: Mapping,
-    filtering: Option<Filtering>,
-    is_predictable: bool,
-) -> Reach {
+fn reach(nat: bool, mapping: Mapping, filtering: Option<Filtering>, is_predictable: bool) -> Reach {
     match (mapping, filtering) {
         (Mapping::EndpointIndependent, Some(Filtering::EndpointIndependent)) if !nat => {
             Reach::Everyone
@@ -170,13 +166,7 @@ impl fmt::Display for Advice {
                 "No STUN server answered over TCP, so nothing is known about it; TCP is tried all \
                  the same.",
             ),
-            Self::Reach { transport, reach } => {
-                let name = match transport {
-                    Transport::Tcp => "TCP",
-                    Transport::Udp => "UDP",
-                };
-                write!(f, "{name}: {reach}.")
-            }
+            Self::Reach { transport, reach } => write!(f, "{}: {reach}.", name(*transport)),
             Self::AddServer => f.write_str(
                 "One server with one address cannot tell what the external port depends on: name a \
                  second one (--stun HOST:PORT).",

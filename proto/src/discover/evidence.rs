@@ -118,19 +118,28 @@ pub enum Evidence {
     OutOfTime,
 }
 
+/// The name of a transport as people write it.
+pub(super) fn name(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Tcp => "TCP",
+        Transport::Udp => "UDP",
+    }
+}
+
 impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unresolved { server, failure } => write!(f, "{server}: {failure}"),
             Self::Answered { server, transport, rtt } => {
                 let milliseconds = rtt.as_secs_f64() * 1000.0;
+                let transport = name(*transport);
                 write!(f, "{server} answered over {transport} after {milliseconds:.1} ms")
             }
             Self::Silent { server, transport } => {
-                write!(f, "{server} did not answer over {transport}")
+                write!(f, "{server} did not answer over {}", name(*transport))
             }
             Self::Failed { server, transport, failure } => {
-                write!(f, "{server} over {transport}: {failure}")
+                write!(f, "{server} over {}: {failure}", name(*transport))
             }
             Self::Refused { server, code } => {
                 write!(f, "{server} answered a plain request with error {code}")
@@ -160,7 +169,7 @@ impl fmt::Display for Evidence {
                 write!(f, "{server} stopped answering in the middle of a test")
             }
             Self::Outvoted { transport, server, mapped } => {
-                write!(f, "{server} saw {mapped} over {transport}, unlike most")
+                write!(f, "{server} saw {mapped} over {}, unlike most", name(*transport))
             }
             Self::PayloadRewritten => {
                 f.write_str("something on the path rewrites addresses inside packets (an ALG)")

@@ -63,10 +63,7 @@ impl PortPattern {
             offset => Self::Offset(offset),
         });
         Some(
-            offset
-                .or_else(|| sequence(samples))
-                .or_else(|| block(samples))
-                .unwrap_or(Self::Random),
+            offset.or_else(|| sequence(samples)).or_else(|| block(samples)).unwrap_or(Self::Random),
         )
     }
 
@@ -116,8 +113,7 @@ fn sequence(samples: &[PortSample]) -> Option<PortPattern> {
     let mut sorted: Vec<u16> = external().collect();
     sorted.sort_unstable();
     sorted.dedup();
-    let gaps: Vec<i32> =
-        sorted.windows(2).map(|it| i32::from(it[1]) - i32::from(it[0])).collect();
+    let gaps: Vec<i32> = sorted.windows(2).map(|it| i32::from(it[1]) - i32::from(it[0])).collect();
     let count = |gap: i32| gaps.iter().filter(|it| **it == gap).count();
     let step = gaps.iter().copied().max_by_key(|gap| (count(*gap), -gap))?;
     let last = samples.last()?.external;

@@ -49,7 +49,17 @@ impl Job {
                 Running::Filtering(FilteringTest::new(seed, alternate, change, rtt, now))
             }
             Self::Honesty { alternate, rtt } => {
-                Running::Honesty(HonestyTest::new(seed, alternate, rtt, now))
+                Running::Honesty(Box::new(HonestyTest::new(seed, alternate, rtt, now)))
+            }
+        }
+    }
+
+    /// Whether it asks this server for changed replies on a fresh socket.
+    pub(super) fn is_filtering_of(self, server: Alternate) -> bool {
+        match self {
+            Self::Filtering { alternate, .. } => alternate == server,
+            Self::Mapping | Self::Ports { .. } | Self::Hairpin { .. } | Self::Honesty { .. } => {
+                false
             }
         }
     }
@@ -73,7 +83,7 @@ pub(super) enum Running {
     Ports(PortTest),
     Hairpin(HairpinTest),
     Filtering(FilteringTest),
-    Honesty(HonestyTest),
+    Honesty(Box<HonestyTest>),
 }
 
 impl Running {
@@ -83,7 +93,7 @@ impl Running {
             Self::Ports(test) => test,
             Self::Hairpin(test) => test,
             Self::Filtering(test) => test,
-            Self::Honesty(test) => test,
+            Self::Honesty(test) => &**test,
         }
     }
 
@@ -93,7 +103,7 @@ impl Running {
             Self::Ports(test) => test,
             Self::Hairpin(test) => test,
             Self::Filtering(test) => test,
-            Self::Honesty(test) => test,
+            Self::Honesty(test) => &mut **test,
         }
     }
 }

@@ -55,8 +55,14 @@ enum Purpose {
 enum State {
     Connecting,
     /// Connected from this port; the request is out.
-    Asked { local: SocketAddr, id: TransactionId },
-    Answered { local: SocketAddr, binding: Binding },
+    Asked {
+        local: SocketAddr,
+        id: TransactionId,
+    },
+    Answered {
+        local: SocketAddr,
+        binding: Binding,
+    },
     Failed(IoFailure),
 }
 
@@ -363,8 +369,7 @@ impl TcpSurvey {
             let own = binding.other.and_then(|it| Alternate::accept(stream.remote, it).ok());
             let known = self.announced.iter().find(|it| it.primary() == stream.remote).copied();
             if let Some(alternate) = known.or(own) {
-                let others =
-                    [alternate.other_ip(), alternate.other_port(), alternate.other_both()];
+                let others = [alternate.other_ip(), alternate.other_port(), alternate.other_both()];
                 destinations.extend(others);
             }
         }
@@ -384,6 +389,14 @@ impl TcpSurvey {
         }
         let (connect, socket) = outbox.connect_tcp(local, remote);
         let state = State::Connecting;
-        self.streams.push(Stream { purpose, connect, socket, remote, started: now, rtt: None, state });
+        self.streams.push(Stream {
+            purpose,
+            connect,
+            socket,
+            remote,
+            started: now,
+            rtt: None,
+            state,
+        });
     }
 }

@@ -14,7 +14,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use ntcp_stun::behavior::{self, Alternate, Change, MappingTest, Passage, RequestSeed, ServerState};
+use ntcp_stun::behavior::{
+    self, Alternate, Change, MappingTest, Passage, RequestSeed, ServerState,
+};
 
 use super::outbox::Outbox;
 use super::ports::{PortPattern, PortSample};
@@ -187,15 +189,13 @@ impl UdpSurvey {
     /// What each server that can tell has told about filtering.
     pub(super) fn filtering(&self) -> impl Iterator<Item = FilteringFinding> {
         self.stations.iter().filter_map(|station| match station.job() {
-            Job::Filtering { alternate, change: Change::IpAndPort, .. } => {
-                Some(FilteringFinding {
-                    alternate,
-                    ip_and_port: self.passage(alternate, Change::IpAndPort),
-                    port: self.passage(alternate, Change::Port),
-                    honest: [Change::IpAndPort, Change::Port]
-                        .map(|change| self.is_honest(alternate, change)),
-                })
-            }
+            Job::Filtering { alternate, change: Change::IpAndPort, .. } => Some(FilteringFinding {
+                alternate,
+                ip_and_port: self.passage(alternate, Change::IpAndPort),
+                port: self.passage(alternate, Change::Port),
+                honest: [Change::IpAndPort, Change::Port]
+                    .map(|change| self.is_honest(alternate, change)),
+            }),
             Job::Filtering { change: Change::Port, .. }
             | Job::Mapping
             | Job::Ports { .. }
@@ -270,19 +270,18 @@ impl UdpSurvey {
             })
             .take(MAX_FILTERING_SERVERS)
             .collect();
+        let is_told = self.filtering().any(|it| it.verdict(verdict).is_some());
         for (alternate, rtt) in able {
-            if !self.has_job(|job| matches!(job, Job::Filtering { alternate: it, .. } if it == alternate))
-            {
+            if !is_told && !self.has_job(|it| it.is_filtering_of(alternate)) {
                 for change in [Change::IpAndPort, Change::Port] {
                     self.open(Job::Filtering { alternate, rtt, change }, outbox);
                 }
             }
-            let job = Job::Honesty { alternate, rtt };
-            if verdict == Some(behavior::Mapping::EndpointIndependent)
-                && !self.has_job(|it| matches!(it, Job::Honesty { alternate: it, .. } if it == alternate))
-            {
+            let honesty = Job::Honesty { alternate, rtt };
+            let can_show = verdict == Some(behavior::Mapping::EndpointIndependent);
+            if can_show && !is_told && !self.has_job(|it| it == honesty) {
                 let seed = self.request_seed();
-                self.stations.push(Station::share(job, seed, &self.stations[0], now));
+                self.stations.push(Station::share(honesty, seed, &self.stations[0], now));
             }
         }
     }

@@ -54,19 +54,19 @@ impl Change {
     }
 }
 
-/// How a changed reply fared.
+/// How a changed reply fared; what says more about the server is greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Passage {
     /// It came in from where it was asked for.
     Passed,
     /// It did not, though the server was there before and after.
     Blocked,
-    /// The server answered from here instead: it does not do what it was asked.
-    Elsewhere(SocketAddr),
-    /// The server refused, with this error code.
-    Refused(u16),
     /// The server answered no plain request on this socket, before or after.
     ServerSilent,
+    /// The server refused, with this error code.
+    Refused(u16),
+    /// The server answered from here instead: it does not do what it was asked.
+    Elsewhere(SocketAddr),
 }
 
 #[derive(Debug, Clone)]

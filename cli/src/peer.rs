@@ -19,7 +19,10 @@ pub async fn start(config: Config, uri: Option<&PeerUri>) -> Result<Node, Failur
     }
     let limit = config.node.deadline;
     let builder = Node::builder().config(config);
-    let builder = named.into_iter().fold(builder, |builder, uri| builder.broker_of(uri));
+    let builder = match named {
+        Some(uri) => builder.broker_of(uri),
+        None => builder,
+    };
     let mut starting = pin!(builder.start().fuse());
     let mut timer = FutureExt::fuse(Timer::after(limit));
     select_biased! {

@@ -1,6 +1,7 @@
 //! What can be written after `ntcp`.
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand};
+use ntcp::{PeerUri, TransportChoice};
 use ntcp_settings::{BROKER_PORT, Config, Endpoint, EndpointError, LogLevel, NodeName};
 use ntcp_settings::{STUN_PORT, TCP_BROKER_PORT};
 use std::net::SocketAddr;
@@ -20,26 +21,10 @@ const EXIT_STATUS: &str = "Exit status: 0 done, 1 failed, 2 usage or configurati
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Find out what NAT this machine is behind, for UDP and for TCP, and what will work.
-    Doctor(Doctor),
     /// Accept peers: the first one gets standard input and output, or each one a command or a forward.
     Listen(Listen),
     /// Connect to a peer: standard input and output, or a local port that is forwarded.
     Connect(Connect),
-}
-
-/// Arguments of `ntcp doctor`.
-#[derive(Debug, Args)]
-pub struct Doctor {
-    /// Print the verdict as JSON.
-    #[arg(long)]
-    pub json: bool,
-    /// Also write the verdict as a page to look at.
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
-    /// Flags that all commands share.
-    #[command(flatten)]
-    pub peer: Peer,
 }
 
 /// Arguments of `ntcp listen`.
@@ -63,10 +48,10 @@ pub struct Listen {
 #[derive(Debug, Args)]
 pub struct Connect {
     /// Whom to connect to: ntcp://NAME or ntcp://NAME@BROKER[:PORT][?transport=tcp|udp|any].
-    pub uri: String,
-    /// Which transports may be used; default: what the URI says, or else any.
+    pub uri: PeerUri,
+    /// Which transports may be used, tcp, udp or any; default: what the URI says, or else any.
     #[arg(long)]
-    pub transport: Option<Transport>,
+    pub transport: Option<TransportChoice>,
     /// Write how the connection was made, or why it was not, as JSON.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -76,17 +61,6 @@ pub struct Connect {
     /// Flags that all commands share.
     #[command(flatten)]
     pub peer: Peer,
-}
-
-/// Which transports a connection may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Transport {
-    /// Only TCP.
-    Tcp,
-    /// Only UDP.
-    Udp,
-    /// Whichever is there first.
-    Any,
 }
 
 /// Flags that all commands of a peer share. They override the configuration.
@@ -190,7 +164,7 @@ mod tests {
         let words = ["ntcp", "connect"].into_iter().chain(words.split_whitespace());
         match Arguments::try_parse_from(words).map_err(|error| error.to_string())?.command {
             Command::Connect(connect) => Ok(connect),
-            Command::Doctor(_) | Command::Listen(_) => unreachable!("the word was connect"),
+            Command::Listen(_) => unreachable!("the word was connect"),
         }
     }
 
@@ -230,7 +204,8 @@ mod tests {
         for (words, expected) in [
             ("ntcp://bob --stun host:0", "write a number from 1 to 65535"),
             ("ntcp://bob --name a/b", "a name cannot contain '/'"),
-            ("ntcp://bob --transport sctp", "[possible values: tcp, udp, any]"),
+            ("ntcp://bob --transport sctp", "write tcp, udp or any"),
+            ("http://bob", "write ntcp://NAME or ntcp://NAME@BROKER[:PORT]"),
             ("ntcp://bob --forward x", "write PORT or IP:PORT"),
             ("", "<URI>"),
         ] {

@@ -31,6 +31,9 @@ pub enum LocalError {
         /// What the system said about the last address tried.
         source: io::Error,
     },
+    /// A local client went away before it was served.
+    #[error("the local client is gone: {0}")]
+    Client(io::Error),
     /// Standard input or output is not there.
     #[error("standard input or output cannot be used: {0}")]
     Standard(io::Error),

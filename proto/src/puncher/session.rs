@@ -39,9 +39,9 @@ use crate::tcp_traversal::simultaneous_open::Dialer;
 use crate::uri::{PeerName, TransportChoice};
 use crate::{Command, CommandId, Input, SocketId};
 
-/// TTL of the opener: past the own NAT and its provider's, not to the peer's. Measured topologies
-/// need 2 to 4, or 3 to 4 behind a carrier NAT.
-const OPENER_TTL: u8 = 3;
+/// TTL of the opener: past the own NAT, not to the peer's, which is one router further between two
+/// customers of one provider. (Behind a carrier NAT it opens the home's only, as if there were none.)
+const OPENER_TTL: u8 = 2;
 /// TCP sockets that one session may connect, all addresses together.
 const MAX_CONNECTS: u32 = 256;
 /// Copies of the caller's nomination: it is not answered on the winning path, which the next layer

@@ -236,7 +236,7 @@ impl<R: Registry> Broker<R> {
                 self.counters.malformed += 1;
                 if class == Class::Request {
                     let message = Message::new(transaction, Body::Refused(refused));
-                    self.answer_unproven(link, message, payload.len());
+                    self.answer_unproven(link, &message, payload.len());
                 }
             }
         }
@@ -350,12 +350,12 @@ impl<R: Registry> Broker<R> {
     ) {
         let answer = message.answer(refused(message, code));
         let nonce = self.cookies.bake(link.remote(), now);
-        self.answer_unproven(link, answer.with_nonce(nonce), length);
+        self.answer_unproven(link, &answer.with_nonce(nonce), length);
     }
 
     /// Answers somebody who may have forged its address: never with more bytes than it sent.
-    fn answer_unproven(&mut self, link: Link, message: Message, length: usize) {
-        self.send_unproven(link, &message, None, length);
+    fn answer_unproven(&mut self, link: Link, message: &Message, length: usize) {
+        self.send_unproven(link, message, None, length);
     }
 
     fn send_unproven(

@@ -183,7 +183,7 @@ impl Client {
             Phase::Resting { until } => *until = now,
             Phase::Attempting(_) => {}
             Phase::Idle | Phase::Leaving(_) | Phase::Finished => {
-                self.calls.fail_all(&mut self.core)
+                self.calls.fail_all(&mut self.core);
             }
         }
         request

@@ -126,7 +126,7 @@ impl NatSummary {
     pub(super) fn from_bytes(bytes: [u8; ENCODED_LENGTH]) -> Self {
         let half = |index: usize| {
             let byte = bytes[index / 2];
-            if index % 2 == 0 { byte >> 4 } else { byte & 0x0F }
+            if index.is_multiple_of(2) { byte >> 4 } else { byte & 0x0F }
         };
         Self {
             nat: boolean(half(0)),

@@ -13,8 +13,8 @@ use crate::signal::attribute::{
     millis_bytes, role_bytes, small_bytes, transports_bytes, xor_address_bytes,
 };
 use crate::signal::message::{
-    self, Answer, Body, CalleeAnswer, Connect, Found, Gather, Message, Refresh, Refreshed, Refused,
-    Register, Registered, TransmitCount,
+    self, Answer, Body, CalleeAnswer, Connect, Found, Gather, Message, Nonce, Refresh, Refreshed,
+    Refused, Register, Registered, TransmitCount,
 };
 use crate::signal::{ErrorCode, NatSummary, Punch, RegistrationKey};
 
@@ -42,7 +42,7 @@ impl<'b> Composer<'b> {
             composer.put(TRANSACTION_TRANSMIT_COUNTER, &[0, 0, request, response])?;
         }
         composer.put_some(REGISTRATION, message.registration.map(|it| it.0))?;
-        composer.put_some(AttributeType::NONCE, message.nonce.as_ref().map(|it| it.as_bytes()))?;
+        composer.put_some(AttributeType::NONCE, message.nonce.as_ref().map(Nonce::as_bytes))?;
         composer.body(&message.body)?;
         let mut writer = composer.writer;
         if let Some(key) = key {
@@ -101,7 +101,7 @@ impl<'b> Composer<'b> {
 
     fn register(&mut self, register: &Register) -> Result<(), WriteError> {
         let Register { name, candidates, nat, fingerprint, lease, rtt } = register;
-        self.put_some(NAME, name.as_ref().map(|it| it.as_str()))?;
+        self.put_some(NAME, name.as_ref().map(crate::uri::PeerName::as_str))?;
         self.put(CERTIFICATE, &fingerprint.0)?;
         self.put(LEASE, &millis_bytes(*lease))?;
         self.candidates(candidates)?;
@@ -145,7 +145,7 @@ impl<'b> Composer<'b> {
         self.put(ROLE, &role_bytes(punch.role))?;
         self.put(ROUND, &small_bytes(punch.round.0))?;
         self.put(TRANSPORTS, &transports_bytes(punch.transport))?;
-        self.put_some(NAME, punch.peer.as_ref().map(|it| it.as_str()))?;
+        self.put_some(NAME, punch.peer.as_ref().map(crate::uri::PeerName::as_str))?;
         self.put(CERTIFICATE, &punch.fingerprint.0)?;
         self.put(START_AFTER, &micros_bytes(punch.start_after))?;
         self.candidates(&punch.candidates)?;
@@ -158,7 +158,7 @@ impl<'b> Composer<'b> {
         self.put(SESSION, &session.0)?;
         self.put(ROUND, &small_bytes(round.0))?;
         self.put(TRANSPORTS, &transports_bytes(*transport))?;
-        self.put_some(NAME, caller.as_ref().map(|it| it.as_str()))
+        self.put_some(NAME, caller.as_ref().map(crate::uri::PeerName::as_str))
     }
 
     fn refused(&mut self, refused: &Refused) -> Result<(), WriteError> {

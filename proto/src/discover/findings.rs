@@ -191,7 +191,8 @@ fn filtering_evidence(
     let server = finding.alternate.primary();
     let (Some(ip_and_port), Some(port)) = (finding.ip_and_port, finding.port) else { return None };
     // What the server did wrong says more than what it did not do: the variants stand in this order.
-    match ip_and_port.max(port) {
+    let seen_open = finding.open_ip_and_port.max(finding.open_port);
+    match ip_and_port.max(port).max(seen_open.unwrap_or(port)) {
         _ if finding.verdict(mapping).is_some() => None,
         Passage::Elsewhere(source) => Some(Evidence::AnsweredFromElsewhere { server, source }),
         Passage::Refused(code) => Some(Evidence::ChangeRefused { server, code }),

@@ -145,10 +145,14 @@ impl UdpSurvey {
     /// Whether nothing more is to come that would change the verdict.
     pub(super) fn is_settled(&self) -> bool {
         let (mapping, others) = self.stations.split_first().expect("the mapping test is there");
-        let others_settled = others.iter().all(Station::is_settled);
-        // A server that has not answered by now is not waited for, unless it would tell something.
+        // A server that has not answered yet is waited for only if it could still tell something.
         let verdict = self.mapping_test().and_then(MappingTest::verdict);
-        others_settled && (mapping.is_settled() || (!others.is_empty() && verdict.is_some()))
+        let is_told = verdict.is_some() && self.is_filtering_told(verdict);
+        others.iter().all(Station::is_settled) && (mapping.is_settled() || is_told)
+    }
+
+    fn is_filtering_told(&self, mapping: Option<behavior::Mapping>) -> bool {
+        self.filtering().any(|it| it.verdict(mapping).is_some())
     }
 
     /// The mapping test, once its socket is bound.
@@ -271,7 +275,7 @@ impl UdpSurvey {
             })
             .take(MAX_FILTERING_SERVERS)
             .collect();
-        let is_told = self.filtering().any(|it| it.verdict(verdict).is_some());
+        let is_told = self.is_filtering_told(verdict);
         for (alternate, rtt) in able {
             if !is_told && !self.has_job(|it| it.is_filtering_of(alternate)) {
                 for change in [Change::IpAndPort, Change::Port] {

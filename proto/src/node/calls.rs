@@ -124,7 +124,6 @@ impl Node {
             role: punch.role,
             fingerprint: punch.fingerprint,
             called,
-            early: None,
         };
         let running = self.sessions.entry(punch.session).or_insert(running);
         if start_at <= now {

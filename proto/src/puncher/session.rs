@@ -279,7 +279,7 @@ impl Session {
                     && own.address == candidate.address
                     && own.kind == CandidateKind::Host
             });
-            if ours || !address::is_usable(candidate.address) {
+            if ours || !self.is_worth_trying(candidate.address) {
                 continue;
             }
             let family = Family::of(candidate.address.ip());
@@ -298,6 +298,14 @@ impl Session {
                 Transport::Udp | Transport::Tcp => {}
             }
         }
+    }
+
+    /// A loopback address counts only between two peers that the broker sees on one host: nobody
+    /// elsewhere shall make us talk to our own services.
+    fn is_worth_trying(&self, address: SocketAddr) -> bool {
+        let own_loopback = || self.resources.own.iter().any(|own| own.address.ip().is_loopback());
+        let loopback = address.ip().is_loopback() && address.port() != 0;
+        address::is_usable(address) || (loopback && own_loopback())
     }
 
     fn open_own_nat(&mut self) {
@@ -412,3 +420,6 @@ impl Machine for Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

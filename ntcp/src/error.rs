@@ -29,6 +29,11 @@ pub enum ErrorKind {
     /// The URI cannot be read.
     #[error(transparent)]
     Uri(#[from] UriError),
+    /// There is no STUN server to ask.
+    #[error(
+        "no STUN server: write --stun HOST[:PORT], set [stun] servers, or name a broker whose host runs one"
+    )]
+    NoStunServer,
     /// A local port cannot be had.
     #[error(
         "cannot open {transport} port {port}: {failure}. Choose another with [hole_punch] port, or stop the program that uses it"

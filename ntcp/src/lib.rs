@@ -29,6 +29,7 @@
 //! | [`Node`], [`connect_by_uri`] | be found and find others |
 //! | [`Connection`], [`Incoming`] | what comes of it |
 //! | [`Report`], [`Error`] | how it came about, or why not |
+//! | [`discover`](discover()) | what NAT this host is behind, without a node |
 //! | [`Config`] | `p2pNetwork.toml` |
 //!
 //! What this crate does *not* do: decide anything about a protocol. Every decision is made by the
@@ -36,6 +37,7 @@
 #![deny(unsafe_code)]
 
 mod connection;
+pub mod discover;
 mod driver;
 mod error;
 mod identity;
@@ -45,6 +47,7 @@ mod quic;
 mod runtime;
 
 pub use connection::Connection;
+pub use discover::discover;
 pub use error::{Error, ErrorKind};
 pub use node::{Builder, Incoming, Node};
 pub use ntcp_proto::candidate::Transport;

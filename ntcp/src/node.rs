@@ -18,6 +18,7 @@ use ntcp_proto::uri::{HostPort, PeerUri, TransportChoice};
 use ntcp_settings::Config;
 
 pub use builder::Builder;
+pub(crate) use builder::{host_port, seed};
 
 use crate::connection::Connection;
 use crate::driver::Handle;

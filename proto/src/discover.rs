@@ -29,6 +29,7 @@ mod ports;
 mod station;
 mod tcp;
 mod udp;
+mod words;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};

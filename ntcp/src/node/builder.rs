@@ -98,7 +98,7 @@ impl Builder {
     }
 }
 
-fn seed() -> Result<Seed, Error> {
+pub(crate) fn seed() -> Result<Seed, Error> {
     let mut bytes = [0; 32];
     let failed = |error: getrandom::Error| ErrorKind::System {
         what: "the system gave no randomness",
@@ -123,7 +123,7 @@ fn machine_config(config: &Config, identity: &Identity) -> Result<proto::Config,
     })
 }
 
-pub(super) fn host_port(endpoint: &Endpoint) -> HostPort {
+pub(crate) fn host_port(endpoint: &Endpoint) -> HostPort {
     let host = match endpoint.host() {
         Host::Name(name) => name.clone(),
         Host::Ip(address) => address.to_string(),

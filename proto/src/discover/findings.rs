@@ -144,17 +144,22 @@ fn most_seen(seen: &[Observation]) -> Option<SocketAddr> {
     seen.iter().map(|it| it.mapped).find(|mapped| voters[mapped].len() == most)
 }
 
-/// Whether most destination addresses saw an address that is none of this host's.
+/// Whether most destination addresses saw an address that is none of this host's. Loopback addresses
+/// are, though no list of interfaces has them: the server then runs on this host.
 fn is_translated(seen: &[Observation], interfaces: &[IpAddr]) -> Option<bool> {
     if seen.is_empty() || interfaces.is_empty() {
         return None;
     }
     let (own, foreign): (Vec<_>, Vec<_>) =
-        seen.iter().partition(|it| interfaces.contains(&it.mapped.ip()));
+        seen.iter().partition(|it| is_own(it.mapped.ip(), interfaces));
     let count = |seen: Vec<&Observation>| {
         seen.iter().map(|it| it.destination.ip()).collect::<BTreeSet<_>>().len()
     };
     Some(count(foreign) >= count(own))
+}
+
+fn is_own(ip: IpAddr, interfaces: &[IpAddr]) -> bool {
+    ip.is_loopback() || interfaces.contains(&ip)
 }
 
 fn udp_evidence(survey: &UdpSurvey, seen: &[Observation]) -> Vec<Evidence> {
@@ -191,7 +196,8 @@ fn filtering_evidence(
     let server = finding.alternate.primary();
     let (Some(ip_and_port), Some(port)) = (finding.ip_and_port, finding.port) else { return None };
     // What the server did wrong says more than what it did not do: the variants stand in this order.
-    match ip_and_port.max(port) {
+    let seen_open = finding.open_ip_and_port.max(finding.open_port);
+    match ip_and_port.max(port).max(seen_open.unwrap_or(port)) {
         _ if finding.verdict(mapping).is_some() => None,
         Passage::Elsewhere(source) => Some(Evidence::AnsweredFromElsewhere { server, source }),
         Passage::Refused(code) => Some(Evidence::ChangeRefused { server, code }),

@@ -37,6 +37,8 @@ const MAX_STREAMS: usize = 40;
 const MAY_MISS: usize = 1;
 /// When a lost SYN is sent again (RFC 6298 section 2.1: the first timeout is one second).
 const SYN_REPEATED: Duration = Duration::from_secs(1);
+/// The round trip to expect of a server about which nothing is known: beyond most of the earth.
+const UNKNOWN_RTT: Duration = Duration::from_millis(400);
 /// What a busy host, a queue or a delayed acknowledgement may add to a few round trips.
 const SLACK: Duration = Duration::from_millis(250);
 
@@ -231,26 +233,24 @@ impl TcpSurvey {
         }
     }
 
-    /// When the survey stops waiting. Before the first server has answered that takes a hint, since
-    /// nothing else says how far away the servers are.
+    /// When the survey stops waiting.
     pub(super) fn poll_timeout(&self) -> Option<Deadline> {
         if self.is_settled() {
             return None;
         }
-        match (self.lead, self.hint) {
-            (Some(lead), _) if self.is_enough() => {
-                Some(Deadline::new(lead.since + lead.rtt * 3 + SLACK, "end the TCP survey"))
+        Some(match self.lead {
+            Some(lead) if self.is_enough() => {
+                Deadline::new(lead.since + lead.rtt * 3 + SLACK, "end the TCP survey")
             }
-            (Some(lead), _) => {
+            Some(lead) => {
                 let patience = SYN_REPEATED + lead.rtt * 4 + SLACK;
-                Some(Deadline::new(lead.since + patience, "end the TCP survey incomplete"))
+                Deadline::new(lead.since + patience, "end the TCP survey incomplete")
             }
-            (None, Some(rtt)) => {
-                let patience = SYN_REPEATED + rtt * 3 + SLACK;
-                Some(Deadline::new(self.started + patience, "give up on servers over TCP"))
+            None => {
+                let patience = SYN_REPEATED + self.hint.unwrap_or(UNKNOWN_RTT) * 3 + SLACK;
+                Deadline::new(self.started + patience, "give up on servers over TCP")
             }
-            (None, None) => None,
-        }
+        })
     }
 
     /// Whether nothing more is to come that would change the verdict.

@@ -46,8 +46,9 @@ pub(super) struct FilteringFinding {
     pub(super) alternate: Alternate,
     pub(super) ip_and_port: Option<Passage>,
     pub(super) port: Option<Passage>,
-    /// Of the honesty test, for the two changes.
-    pub(super) honest: [bool; 2],
+    /// The same through a hole that is open for them, if that was tried.
+    pub(super) open_ip_and_port: Option<Passage>,
+    pub(super) open_port: Option<Passage>,
 }
 
 impl FilteringFinding {
@@ -57,8 +58,8 @@ impl FilteringFinding {
         mapping: Option<behavior::Mapping>,
     ) -> Option<behavior::Filtering> {
         let honest = |change| match change {
-            Change::IpAndPort => self.honest[0],
-            Change::Port => self.honest[1],
+            Change::IpAndPort => self.open_ip_and_port == Some(Passage::Passed),
+            Change::Port => self.open_port == Some(Passage::Passed),
         };
         let port = self.port.unwrap_or(Passage::ServerSilent);
         behavior::filtering::judge(mapping, self.ip_and_port?, port, honest)
@@ -144,10 +145,14 @@ impl UdpSurvey {
     /// Whether nothing more is to come that would change the verdict.
     pub(super) fn is_settled(&self) -> bool {
         let (mapping, others) = self.stations.split_first().expect("the mapping test is there");
-        let others_settled = others.iter().all(Station::is_settled);
-        // A server that has not answered by now is not waited for, unless it would tell something.
+        // A server that has not answered yet is waited for only if it could still tell something.
         let verdict = self.mapping_test().and_then(MappingTest::verdict);
-        others_settled && (mapping.is_settled() || (!others.is_empty() && verdict.is_some()))
+        let is_told = verdict.is_some() && self.is_filtering_told(verdict);
+        others.iter().all(Station::is_settled) && (mapping.is_settled() || is_told)
+    }
+
+    fn is_filtering_told(&self, mapping: Option<behavior::Mapping>) -> bool {
+        self.filtering().any(|it| it.verdict(mapping).is_some())
     }
 
     /// The mapping test, once its socket is bound.
@@ -193,8 +198,8 @@ impl UdpSurvey {
                 alternate,
                 ip_and_port: self.passage(alternate, Change::IpAndPort),
                 port: self.passage(alternate, Change::Port),
-                honest: [Change::IpAndPort, Change::Port]
-                    .map(|change| self.is_honest(alternate, change)),
+                open_ip_and_port: self.open_passage(alternate, Change::IpAndPort),
+                open_port: self.open_passage(alternate, Change::Port),
             }),
             Job::Filtering { change: Change::Port, .. }
             | Job::Mapping
@@ -215,12 +220,12 @@ impl UdpSurvey {
         })
     }
 
-    fn is_honest(&self, of: Alternate, change: Change) -> bool {
-        self.stations.iter().any(|station| match (station.job(), station.running()) {
-            (Job::Honesty { alternate, .. }, Some(Running::Honesty(test))) => {
-                alternate == of && test.is_honest(change)
+    fn open_passage(&self, of: Alternate, change: Change) -> Option<Passage> {
+        self.stations.iter().find_map(|station| match (station.job(), station.running()) {
+            (Job::Honesty { alternate, .. }, Some(Running::Honesty(test))) if alternate == of => {
+                test.finding(change)
             }
-            _ => false,
+            _ => None,
         })
     }
 
@@ -270,7 +275,7 @@ impl UdpSurvey {
             })
             .take(MAX_FILTERING_SERVERS)
             .collect();
-        let is_told = self.filtering().any(|it| it.verdict(verdict).is_some());
+        let is_told = self.is_filtering_told(verdict);
         for (alternate, rtt) in able {
             if !is_told && !self.has_job(|it| it.is_filtering_of(alternate)) {
                 for change in [Change::IpAndPort, Change::Port] {

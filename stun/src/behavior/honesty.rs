@@ -28,11 +28,6 @@ impl HonestyTest {
         Self { probes: [probe(0, Change::IpAndPort), probe(1, Change::Port)] }
     }
 
-    /// Whether a reply with this change has arrived from where it was asked for.
-    pub fn is_honest(&self, change: Change) -> bool {
-        self.finding(change) == Some(Passage::Passed)
-    }
-
     /// What came of the request for this change; `None` for silence.
     pub fn finding(&self, change: Change) -> Option<Passage> {
         let probe = self.probes.iter().find(|(it, _)| *it == change)?;

@@ -1,1 +1,5 @@
-//! ntcp ntcp.
+//! Direct connections between any two programs, TCP or UDP, through any NAT.
+
+mod driver;
+mod io;
+mod runtime;

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use ntcp_stun::TransactionId;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 
@@ -60,6 +61,11 @@ impl Entropy {
     pub fn jitter(&mut self, most: Duration) -> Duration {
         let nanos = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX - 1);
         Duration::from_nanos(self.below(nanos + 1))
+    }
+
+    /// A fresh STUN transaction id (RFC 8489 section 5: 96 bits, unpredictable).
+    pub fn transaction_id(&mut self) -> TransactionId {
+        TransactionId::new(self.bytes())
     }
 
     /// A seed for a part of this machine.

@@ -26,6 +26,10 @@ pub mod command;
 pub mod entropy;
 pub mod machine;
 pub mod nat;
+pub mod node;
+pub mod puncher;
+pub mod signal;
+pub mod tcp_traversal;
 pub mod uri;
 
 pub use command::{Answer, Command, CommandId, Input, IoFailure, Owner, SocketId};

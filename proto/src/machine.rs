@@ -54,3 +54,10 @@ pub trait Machine {
     /// When to call [`Machine::handle_timeout`], and why; `None` once it waits for nothing.
     fn poll_timeout(&self) -> Option<Deadline>;
 }
+
+/// A moment for tests to count from.
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "there is no other way to make an Instant")]
+pub(crate) fn any_instant() -> Instant {
+    Instant::now()
+}

@@ -18,3 +18,8 @@ pub mod peer;
 pub mod pump;
 pub mod story;
 pub mod stream;
+
+/// The examples in the README are compiled as documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -29,6 +29,7 @@ pub mod machine;
 pub mod nat;
 pub mod node;
 pub mod puncher;
+pub mod rendezvous;
 pub mod signal;
 pub mod tcp_traversal;
 pub mod uri;

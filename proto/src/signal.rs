@@ -7,7 +7,7 @@
 //! socket can carry STUN, signalling, punching and data, over UDP and over TCP.
 //!
 //! `doc/protocol.md` specifies every message with its bytes; the broker's half is
-//! `rendezvous`.
+//! [`rendezvous`](crate::rendezvous).
 //!
 //! | module | what it is |
 //! |---|---|

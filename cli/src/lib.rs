@@ -14,7 +14,14 @@ pub mod failure;
 pub mod listen;
 pub mod local;
 pub mod log;
+pub mod page;
 pub mod peer;
 pub mod pump;
 pub mod story;
 pub mod stream;
+pub mod verdict;
+
+/// The examples in the README are compiled as documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -7,3 +7,4 @@ pub mod kernel;
 pub mod nat;
 pub mod packet;
 pub mod presets;
+pub mod trial;

@@ -77,8 +77,8 @@ fn the_two_orders_mirror_each_other() {
     let (_, callee) = world.punches(1).remove(0);
     assert_eq!((caller.session, caller.secret), (callee.session, callee.secret));
     assert_eq!((caller.role, callee.role), (Role::Controlling, Role::Controlled));
-    assert_eq!(caller.peer.as_ref().map(|it| it.as_str()), Some("bob"));
-    assert_eq!(callee.peer.as_ref().map(|it| it.as_str()), Some("alice"));
+    assert_eq!(caller.peer.as_ref().map(PeerName::as_str), Some("bob"));
+    assert_eq!(callee.peer.as_ref().map(PeerName::as_str), Some("alice"));
     assert_eq!(caller.candidates, world.candidates(1));
     assert_eq!(callee.candidates, world.candidates(0));
     assert_eq!((caller.fingerprint.0[0], callee.fingerprint.0[0]), (1, 0));

@@ -393,7 +393,7 @@ impl World {
                 self.note(peer, true, Transport::Udp, &payload);
                 let link = Link::Udp { local: None, remote: self.peers[peer].address };
                 if self.peers[peer].udp {
-                    self.blow(delay, |payload| Delivery::ToBroker { link, payload }, payload);
+                    self.blow(delay, |payload| Delivery::ToBroker { link, payload }, &payload);
                 }
                 self.answer(peer, id, Answer::Sent(Ok(())));
             }
@@ -439,7 +439,7 @@ impl World {
                 self.note(peer, false, Transport::Udp, &payload);
                 let delay = self.peers[peer].delay;
                 let to = remote;
-                self.blow(delay, |payload| Delivery::ToPeer { peer, to, payload }, payload);
+                self.blow(delay, |payload| Delivery::ToPeer { peer, to, payload }, &payload);
             }
             super::Command::Send { link: Link::Tcp { stream, remote }, payload } => {
                 let Some(peer) = (0..self.peers.len()).find(|it| self.tcp_address(*it) == remote)
@@ -476,12 +476,12 @@ impl World {
     }
 
     /// A datagram goes through the weather.
-    fn blow(&mut self, delay: Duration, delivery: impl Fn(Vec<u8>) -> Delivery, payload: Vec<u8>) {
+    fn blow(&mut self, delay: Duration, delivery: impl Fn(Vec<u8>) -> Delivery, payload: &[u8]) {
         let copies = if self.entropy.below(1000) < self.weather.doubled { 2 } else { 1 };
         for _ in 0..copies {
             let jitter = self.entropy.jitter(self.weather.jitter);
             if self.entropy.below(1000) >= self.weather.lost {
-                self.put(delay + jitter, delivery(payload.clone()));
+                self.put(delay + jitter, delivery(payload.to_vec()));
             }
         }
     }

@@ -1,0 +1,439 @@
+//! The sockets of one machine, and what may happen to each.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_io::Async;
+use futures::future::{AbortHandle, Abortable};
+use futures::{Future, FutureExt};
+use ntcp_proto::command::Ends;
+use ntcp_proto::{Answer, Command, CommandId, Input, IoFailure, SocketId, address};
+use socket2::SockRef;
+
+use super::stream::read_message;
+use crate::io::failure::classify;
+use crate::io::{interfaces, socket};
+
+/// Longest datagram read; none of ours comes near.
+const MAX_DATAGRAM: usize = 2048;
+/// Bytes that may wait to be written on one stream: a machine's messages are small, so more than
+/// this means a peer that does not read. Further messages fail with `OutOfResources`.
+const MAX_UNSENT: usize = 64 << 10;
+
+/// A future that yields what happened, or nothing if it was called off.
+pub(super) type Pending = Pin<Box<dyn Future<Output = Option<Happening>> + Send>>;
+
+/// What happened.
+pub(super) enum Happening {
+    /// A datagram arrived, or the socket failed.
+    Datagram(SocketId, io::Result<(Vec<u8>, SocketAddr)>),
+    /// A listener accepted a stream, or failed to.
+    Accepted(SocketId, io::Result<(TcpStream, SocketAddr)>),
+    /// A handshake ended.
+    Connected(SocketId, CommandId, Arc<Async<TcpStream>>, io::Result<Ends>),
+    /// A message arrived on a stream, or the stream ended.
+    Message(SocketId, io::Result<Vec<u8>>),
+    /// Room to write on a stream.
+    Writable(SocketId, io::Result<()>),
+    /// A command ended that belongs to no socket.
+    Answer(CommandId, Answer),
+}
+
+enum Kind {
+    Udp(Arc<Async<UdpSocket>>),
+    Listener(Arc<Async<TcpListener>>),
+    Connecting(CommandId),
+    Stream(Stream),
+}
+
+struct Stream {
+    socket: Arc<Async<TcpStream>>,
+    unsent: VecDeque<u8>,
+}
+
+struct Entry {
+    kind: Kind,
+    /// Calls off the future that waits for something to come in, or for the handshake.
+    reading: Option<AbortHandle>,
+    /// Calls off the future that waits for room to write.
+    writing: Option<AbortHandle>,
+}
+
+/// All sockets of one machine.
+#[derive(Default)]
+pub(crate) struct Sockets {
+    open: HashMap<SocketId, Entry>,
+    accepted: u64,
+    answers: VecDeque<(CommandId, Answer)>,
+    pending: Vec<Pending>,
+}
+
+impl Sockets {
+    /// No socket is open.
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// The next answer to give to the machine.
+    pub(super) fn next_answer(&mut self) -> Option<(CommandId, Answer)> {
+        self.answers.pop_front()
+    }
+
+    /// The futures that have been started since the last call.
+    pub(super) fn take_pending(&mut self) -> Vec<Pending> {
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Takes a stream out of the machine's hands, in blocking mode no more than before.
+    pub(crate) fn take_stream(&mut self, id: SocketId) -> Option<Async<TcpStream>> {
+        match self.open.get(&id)?.kind {
+            Kind::Stream(_) => {}
+            _ => return None,
+        }
+        let Kind::Stream(stream) = self.remove(id)?.kind else { return None };
+        // The waiting future holds another reference until it is polled and dropped: clone the
+        // descriptor instead of waiting for that.
+        let socket = stream.socket.get_ref().try_clone().ok()?;
+        Async::new_nonblocking(socket).ok()
+    }
+
+    /// The local address of a UDP socket.
+    pub(crate) fn udp_address(&self, id: SocketId) -> Option<SocketAddr> {
+        match &self.open.get(&id)?.kind {
+            Kind::Udp(socket) => socket.get_ref().local_addr().ok(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::BindUdp { id, socket, local } => {
+                let bound = self.bind_udp(socket, local);
+                self.answers.push_back((id, Answer::Bound(bound.map_err(|it| classify(&it)))));
+            }
+            Command::SendUdp { id, socket, remote, ttl, payload } => {
+                let sent = self.send_udp(socket, remote, ttl, &payload);
+                self.answers.push_back((id, Answer::Sent(sent)));
+            }
+            Command::ListenTcp { id, socket, local } => {
+                let bound = self.listen(socket, local);
+                self.answers.push_back((id, Answer::Bound(bound.map_err(|it| classify(&it)))));
+            }
+            Command::ConnectTcp { id, socket, local, remote, ttl } => {
+                if let Err(error) = self.connect(id, socket, local, remote, ttl) {
+                    self.answers.push_back((id, Answer::Connected(Err(classify(&error)))));
+                }
+            }
+            Command::SendTcp { id, socket, payload } => {
+                let sent = self.send_tcp(socket, &payload);
+                self.answers.push_back((id, Answer::Sent(sent)));
+            }
+            Command::Close { id, socket } => {
+                self.close(socket);
+                self.answers.push_back((id, Answer::Closed));
+            }
+            Command::Resolve { id, host, port } => self.resolve(id, host, port),
+            Command::ListInterfaces { id } => {
+                self.answers.push_back((id, Answer::Interfaces(interfaces::addresses())));
+            }
+        }
+    }
+
+    /// Updates the sockets and gives the machine its input.
+    pub(super) fn happened(&mut self, happening: Happening, tell: impl FnOnce(Input<'_>)) {
+        match happening {
+            Happening::Datagram(id, received) => self.datagram(id, received, tell),
+            Happening::Accepted(id, accepted) => self.accepted(id, accepted, tell),
+            Happening::Connected(id, command, stream, ends) => {
+                self.connected(id, command, stream, ends);
+            }
+            Happening::Message(id, message) => self.message(id, message, tell),
+            Happening::Writable(id, writable) => {
+                let flushed = writable.map_err(|it| classify(&it)).and_then(|()| self.flush(id));
+                if let (Err(reason), Some(_)) = (flushed, self.remove(id)) {
+                    tell(Input::TcpClosed { socket: id, reason });
+                }
+            }
+            Happening::Answer(id, answer) => tell(Input::Answer { id, answer }),
+        }
+    }
+
+    fn bind_udp(&mut self, id: SocketId, local: SocketAddr) -> io::Result<SocketAddr> {
+        let socket = Arc::new(Async::new_nonblocking(socket::udp(local)?)?);
+        let bound = socket.get_ref().local_addr()?;
+        self.insert(id, Kind::Udp(socket.clone()));
+        self.await_datagram(id, socket);
+        Ok(bound)
+    }
+
+    fn await_datagram(&mut self, id: SocketId, socket: Arc<Async<UdpSocket>>) {
+        self.read(id, async move {
+            let mut buffer = vec![0; MAX_DATAGRAM];
+            let received = socket.recv_from(&mut buffer).await;
+            Happening::Datagram(
+                id,
+                received.map(|(length, source)| {
+                    buffer.truncate(length);
+                    (buffer, source)
+                }),
+            )
+        });
+    }
+
+    fn datagram(
+        &mut self,
+        id: SocketId,
+        received: io::Result<(Vec<u8>, SocketAddr)>,
+        tell: impl FnOnce(Input<'_>),
+    ) {
+        let Some(Entry { kind: Kind::Udp(socket), .. }) = self.open.get(&id) else { return };
+        let socket = socket.clone();
+        // An error here is an ICMP message about some earlier datagram; the socket lives on.
+        self.await_datagram(id, socket);
+        if let Ok((payload, source)) = received {
+            let source = address::canonical(source);
+            tell(Input::UdpReceived { socket: id, source, payload: &payload });
+        }
+    }
+
+    fn send_udp(
+        &mut self,
+        id: SocketId,
+        remote: SocketAddr,
+        ttl: Option<u8>,
+        payload: &[u8],
+    ) -> Result<(), IoFailure> {
+        let Some(Entry { kind: Kind::Udp(socket), .. }) = self.open.get(&id) else {
+            return Err(IoFailure::Closed);
+        };
+        let socket = socket.get_ref();
+        let sent = match ttl {
+            Some(ttl) => send_with_ttl(socket, remote, ttl, payload),
+            None => socket.send_to(payload, remote),
+        };
+        match sent {
+            Ok(_) => Ok(()),
+            // A full send buffer loses the datagram, as any queue on the path would.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(classify(&error)),
+        }
+    }
+
+    fn listen(&mut self, id: SocketId, local: SocketAddr) -> io::Result<SocketAddr> {
+        let listener = Arc::new(Async::new_nonblocking(socket::listener(local)?)?);
+        let bound = listener.get_ref().local_addr()?;
+        self.insert(id, Kind::Listener(listener.clone()));
+        self.await_stream(id, listener);
+        Ok(bound)
+    }
+
+    fn await_stream(&mut self, id: SocketId, listener: Arc<Async<TcpListener>>) {
+        self.read(id, async move {
+            let accepted = listener.read_with(TcpListener::accept).await;
+            Happening::Accepted(id, accepted)
+        });
+    }
+
+    fn accepted(
+        &mut self,
+        listener: SocketId,
+        accepted: io::Result<(TcpStream, SocketAddr)>,
+        tell: impl FnOnce(Input<'_>),
+    ) {
+        let Some(Entry { kind: Kind::Listener(socket), .. }) = self.open.get(&listener) else {
+            return;
+        };
+        let again = socket.clone();
+        self.await_stream(listener, again);
+        // A connection that died in the queue is no fault of the listener.
+        let Ok((stream, remote)) = accepted else { return };
+        let Ok(local) = stream.local_addr() else { return };
+        let _ = stream.set_nodelay(true);
+        let Ok(stream) = Async::new(stream) else { return };
+        self.accepted += 1;
+        let id = SocketId::accepted(listener, self.accepted);
+        self.insert_stream(id, Arc::new(stream));
+        let ends = Ends { local: address::canonical(local), remote: address::canonical(remote) };
+        tell(Input::TcpAccepted { listener, socket: id, ends });
+    }
+
+    fn connect(
+        &mut self,
+        command: CommandId,
+        id: SocketId,
+        local: SocketAddr,
+        remote: SocketAddr,
+        ttl: Option<u8>,
+    ) -> io::Result<()> {
+        let stream = Arc::new(Async::new_nonblocking(socket::connecting(local, remote, ttl)?)?);
+        self.insert(id, Kind::Connecting(command));
+        self.read(id, async move {
+            let ends = handshake(&stream).await;
+            Happening::Connected(id, command, stream, ends)
+        });
+        Ok(())
+    }
+
+    fn connected(
+        &mut self,
+        id: SocketId,
+        command: CommandId,
+        stream: Arc<Async<TcpStream>>,
+        ends: io::Result<Ends>,
+    ) {
+        if self.remove(id).is_none() {
+            return;
+        }
+        let answer = match ends {
+            Ok(ends) => {
+                self.insert_stream(id, stream);
+                Ok(ends)
+            }
+            Err(error) => Err(classify(&error)),
+        };
+        self.answers.push_back((command, Answer::Connected(answer)));
+    }
+
+    fn insert_stream(&mut self, id: SocketId, socket: Arc<Async<TcpStream>>) {
+        let stream = Stream { socket: socket.clone(), unsent: VecDeque::new() };
+        self.insert(id, Kind::Stream(stream));
+        self.await_message(id, socket);
+    }
+
+    fn await_message(&mut self, id: SocketId, stream: Arc<Async<TcpStream>>) {
+        self.read(id, async move { Happening::Message(id, read_message(&stream).await) });
+    }
+
+    fn message(
+        &mut self,
+        id: SocketId,
+        message: io::Result<Vec<u8>>,
+        tell: impl FnOnce(Input<'_>),
+    ) {
+        let Some(Entry { kind: Kind::Stream(stream), .. }) = self.open.get(&id) else { return };
+        match message {
+            Ok(payload) => {
+                let socket = stream.socket.clone();
+                self.await_message(id, socket);
+                tell(Input::TcpReceived { socket: id, payload: &payload });
+            }
+            Err(error) => {
+                self.remove(id);
+                tell(Input::TcpClosed { socket: id, reason: classify(&error) });
+            }
+        }
+    }
+
+    fn send_tcp(&mut self, id: SocketId, payload: &[u8]) -> Result<(), IoFailure> {
+        let Some(Entry { kind: Kind::Stream(stream), .. }) = self.open.get_mut(&id) else {
+            return Err(IoFailure::Closed);
+        };
+        if stream.unsent.len() + payload.len() > MAX_UNSENT {
+            return Err(IoFailure::OutOfResources);
+        }
+        let idle = stream.unsent.is_empty();
+        stream.unsent.extend(payload);
+        if idle { self.flush(id) } else { Ok(()) }
+    }
+
+    /// Writes what the system takes now and waits for room for the rest.
+    fn flush(&mut self, id: SocketId) -> Result<(), IoFailure> {
+        let Some(Entry { kind: Kind::Stream(stream), .. }) = self.open.get_mut(&id) else {
+            return Ok(());
+        };
+        while !stream.unsent.is_empty() {
+            let (front, _) = stream.unsent.as_slices();
+            match stream.socket.get_ref().write(front) {
+                Ok(written) => drop(stream.unsent.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let socket = stream.socket.clone();
+                    let room = async move { Happening::Writable(id, socket.writable().await) };
+                    let handle = self.start(room);
+                    if let Some(entry) = self.open.get_mut(&id) {
+                        entry.writing = Some(handle);
+                    }
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(classify(&error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn resolve(&mut self, id: CommandId, host: String, port: u16) {
+        self.pending.push(Box::pin(async move {
+            let resolved = blocking::unblock(move || {
+                std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port))
+                    .map(Iterator::collect::<Vec<_>>)
+            });
+            let answer = match resolved.await {
+                Ok(addresses) if !addresses.is_empty() => Ok(addresses),
+                Ok(_) | Err(_) => Err(IoFailure::UnknownHost),
+            };
+            Some(Happening::Answer(id, Answer::Resolved(answer)))
+        }));
+    }
+
+    fn close(&mut self, id: SocketId) {
+        if let Some(Entry { kind: Kind::Connecting(command), .. }) = self.remove(id) {
+            self.answers.push_back((command, Answer::Connected(Err(IoFailure::Closed))));
+        }
+    }
+
+    fn insert(&mut self, id: SocketId, kind: Kind) {
+        self.open.insert(id, Entry { kind, reading: None, writing: None });
+    }
+
+    fn remove(&mut self, id: SocketId) -> Option<Entry> {
+        let entry = self.open.remove(&id)?;
+        entry.reading.iter().chain(&entry.writing).for_each(AbortHandle::abort);
+        Some(entry)
+    }
+
+    /// Has `future` wait for what comes in on a socket.
+    fn read(&mut self, id: SocketId, future: impl Future<Output = Happening> + Send + 'static) {
+        let handle = self.start(future);
+        if let Some(entry) = self.open.get_mut(&id) {
+            entry.reading = Some(handle);
+        }
+    }
+
+    fn start(&mut self, future: impl Future<Output = Happening> + Send + 'static) -> AbortHandle {
+        let (handle, registration) = AbortHandle::new_pair();
+        self.pending.push(Box::pin(Abortable::new(future, registration).map(Result::ok)));
+        handle
+    }
+}
+
+/// Waits for the end of a TCP handshake that has been started.
+async fn handshake(stream: &Async<TcpStream>) -> io::Result<Ends> {
+    stream.writable().await?;
+    if let Some(error) = stream.get_ref().take_error()? {
+        return Err(error);
+    }
+    Ok(Ends { local: stream.get_ref().local_addr()?, remote: stream.get_ref().peer_addr()? })
+}
+
+/// Sends one datagram with a TTL of its own. The option is the socket's, so it is put back before
+/// anything else can send on it: the driver sends from one place only.
+fn send_with_ttl(
+    socket: &UdpSocket,
+    remote: SocketAddr,
+    ttl: u8,
+    payload: &[u8],
+) -> io::Result<usize> {
+    let options = SockRef::from(socket);
+    let usual = if remote.is_ipv6() { options.unicast_hops_v6()? } else { options.ttl_v4()? };
+    socket::set_ttl(&options, remote, ttl)?;
+    let sent = socket.send_to(payload, remote);
+    if remote.is_ipv6() {
+        options.set_unicast_hops_v6(usual)?;
+    } else {
+        options.set_ttl_v4(usual)?;
+    }
+    sent
+}

@@ -1,0 +1,6 @@
+//! Sockets as the traversal strategies need them.
+
+pub(crate) mod failure;
+pub(crate) mod interfaces;
+pub(crate) mod socket;
+pub(crate) mod tcp_info;

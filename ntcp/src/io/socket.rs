@@ -1,0 +1,104 @@
+//! Opening sockets with the options that hole punching stands on.
+//!
+//! TCP sockets that punch share their port with a listener and with the connection that discovered
+//! the mapping, so each sets `SO_REUSEADDR` **and** `SO_REUSEPORT` before it binds; measured on
+//! Linux 6.18, either one alone fails in some order of opening.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+
+/// Receive buffer asked for on UDP sockets, in bytes: the default of 208 KiB holds some 270 small
+/// datagrams, too few for a QUIC burst. The system may grant less.
+const UDP_BUFFER: usize = 4 << 20;
+/// Connections that may wait for `accept`.
+const BACKLOG: i32 = 128;
+/// Idle time before TCP keepalive probes start: below the shortest established-connection timer
+/// seen on home gateways, 4 minutes.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// A UDP socket bound to `local`, whose port [`udp_connected`] may share afterwards.
+pub(crate) fn udp(local: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = udp_unbound(local)?;
+    socket.bind(&SockAddr::from(local))?;
+    // Only now: a socket that may share its port is given one that others share when it asks for
+    // any free one.
+    socket.set_reuse_address(true)?;
+    Ok(socket.into())
+}
+
+/// A second UDP socket on the port of `local`, which receives what comes from `remote` and nothing
+/// else: the system prefers a connected socket over an unconnected one on the same port.
+///
+/// Between its two steps it takes what was meant for the first socket; whoever calls must look for
+/// such datagrams in it.
+pub(crate) fn udp_connected(local: SocketAddr, remote: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = udp_unbound(local)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SockAddr::from(local))?;
+    socket.connect(&SockAddr::from(remote))?;
+    Ok(socket.into())
+}
+
+fn udp_unbound(local: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
+    if local.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // More buffer is a wish: the socket works without.
+    let _ = socket.set_recv_buffer_size(UDP_BUFFER);
+    let _ = socket.set_send_buffer_size(UDP_BUFFER);
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// A TCP socket listening on `local`.
+pub(crate) fn listener(local: SocketAddr) -> io::Result<TcpListener> {
+    let socket = tcp_bound(local)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A TCP socket whose connection from `local` to `remote` has been started; it becomes writable
+/// when the handshake has ended.
+pub(crate) fn connecting(
+    local: SocketAddr,
+    remote: SocketAddr,
+    ttl: Option<u8>,
+) -> io::Result<TcpStream> {
+    let socket = tcp_bound(local)?;
+    if let Some(ttl) = ttl {
+        set_ttl(&socket, remote, ttl)?;
+    }
+    match socket.connect(&SockAddr::from(remote)) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(socket.into())
+}
+
+fn tcp_bound(local: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(local), Type::STREAM, Some(Protocol::TCP))?;
+    if local.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    socket.bind(&SockAddr::from(local))?;
+    Ok(socket)
+}
+
+/// Sets the TTL or hop limit of what `socket` sends to `remote`'s family.
+pub(crate) fn set_ttl(socket: &Socket, remote: SocketAddr, ttl: u8) -> io::Result<()> {
+    if remote.is_ipv6() {
+        socket.set_unicast_hops_v6(ttl.into())
+    } else {
+        socket.set_ttl_v4(ttl.into())
+    }
+}

@@ -1,0 +1,31 @@
+//! Where the library's own futures run, whatever runtime the application uses.
+//!
+//! Sockets and timers come from `async-io`, whose reactor belongs to no executor, so every future
+//! of this crate can be awaited under async-std, smol, tokio or a bare `block_on`. What must run on
+//! its own (the driver of a node, QUIC) runs on one thread of the library, started at first use.
+
+use std::future::Future;
+use std::sync::OnceLock;
+use std::thread;
+
+use async_executor::{Executor, Task};
+
+static EXECUTOR: OnceLock<Executor<'static>> = OnceLock::new();
+
+/// Runs `future` on the library's thread. Dropping the task cancels it.
+pub(crate) fn spawn<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> Task<T> {
+    let mut fresh = false;
+    let executor = EXECUTOR.get_or_init(|| {
+        fresh = true;
+        Executor::new()
+    });
+    if fresh {
+        thread::Builder::new()
+            .name("ntcp".into())
+            .spawn(move || async_io::block_on(executor.run(std::future::pending::<()>())))
+            .expect("the system lets a process start one more thread");
+    }
+    executor.spawn(future)
+}

@@ -1,0 +1,72 @@
+//! What kind of network an address belongs to.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// IPv4 or IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of `ip`.
+    pub fn of(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
+/// `address` with an IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2) written as IPv4, so that
+/// what a dual-stack socket reports compares equal to what was configured.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Whether a peer elsewhere could ever send to this address: not unspecified, loopback, multicast,
+/// broadcast or link-local, and with a port.
+///
+/// Private, shared and documentation ranges pass: a peer may sit in the same one, and laboratories
+/// use documentation addresses as their public internet.
+pub fn is_usable(address: SocketAddr) -> bool {
+    let ip = address.ip();
+    let family_ok = match ip {
+        IpAddr::V4(ip) => !ip.is_broadcast() && !ip.is_link_local() && ip.octets()[0] != 0,
+        IpAddr::V6(ip) => !ip.is_unicast_link_local() && ip.to_ipv4_mapped().is_none(),
+    };
+    address.port() != 0
+        && !ip.is_unspecified()
+        && !ip.is_loopback()
+        && !ip.is_multicast()
+        && family_ok
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usable(text: &str) -> bool {
+        is_usable(text.parse().unwrap())
+    }
+
+    #[test]
+    fn private_shared_and_documentation_addresses_are_usable() {
+        for text in ["192.168.1.2:1", "100.64.0.1:1", "203.0.113.9:1", "[2001:db8::1]:1"] {
+            assert!(usable(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_nobody_else_can_reach_are_not_usable() {
+        let texts = ["127.0.0.1:1", "0.0.0.0:1", "224.0.0.1:1", "255.255.255.255:1", "10.0.0.1:0"];
+        let more =
+            ["169.254.1.1:1", "[::1]:1", "[fe80::1]:1", "[ff02::1]:1", "[::ffff:10.0.0.1]:1"];
+        for text in texts.into_iter().chain(more) {
+            assert!(!usable(text), "{text}");
+        }
+    }
+}

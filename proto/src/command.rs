@@ -1,0 +1,298 @@
+//! The effects that machines ask for, and what comes back.
+//!
+//! One vocabulary serves all peer-side machines (discovery, signalling, punching), so that one
+//! driver can run any of them, alone or composed. Each command names its [`CommandId`]; the shell
+//! answers each exactly once with [`Input::Answer`]. Sockets are named by the machine
+//! ([`SocketId`]), so that it can speak of a socket in the same breath as it asks for it.
+//!
+//! TCP streams carry STUN-framed messages only as long as a machine owns them (RFC 8489 section
+//! 6.2.2): the shell cuts the stream into messages with `ntcp_stun::framing`, never reading a byte
+//! past the end of a message, so that a stream can be handed to the application at any message
+//! boundary.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// Which machine of a composition a command or a socket belongs to.
+///
+/// A composed machine hands each part an owner of its own and routes answers back by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner(pub u32);
+
+/// Names one command; unique within the life of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId {
+    /// The part that asked.
+    pub owner: Owner,
+    /// Counts that part's commands.
+    pub serial: u64,
+}
+
+/// Names one socket; unique within the life of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId {
+    /// The part that opened it.
+    pub owner: Owner,
+    /// Counts that part's sockets; the top bit is set on sockets a listener accepted, which the
+    /// shell names (see [`SocketId::accepted`]).
+    pub serial: u64,
+}
+
+impl SocketId {
+    const ACCEPTED: u64 = 1 << 63;
+
+    /// The name a shell gives to the `count`th socket that any listener accepted: it belongs to the
+    /// owner of that listener.
+    pub fn accepted(listener: Self, count: u64) -> Self {
+        Self { owner: listener.owner, serial: Self::ACCEPTED | count }
+    }
+}
+
+/// Hands out command and socket names of one owner.
+#[derive(Debug, Clone)]
+pub struct Names {
+    owner: Owner,
+    commands: u64,
+    sockets: u64,
+}
+
+impl Names {
+    /// A fresh sequence of names for `owner`.
+    pub fn new(owner: Owner) -> Self {
+        Self { owner, commands: 0, sockets: 0 }
+    }
+
+    /// Whose names these are.
+    pub fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// A command name never given before.
+    pub fn command(&mut self) -> CommandId {
+        self.commands += 1;
+        CommandId { owner: self.owner, serial: self.commands }
+    }
+
+    /// A socket name never given before.
+    pub fn socket(&mut self) -> SocketId {
+        self.sockets += 1;
+        SocketId { owner: self.owner, serial: self.sockets }
+    }
+}
+
+/// What a machine wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Open a UDP socket on `local`; port 0 takes any free one. Answered by [`Answer::Bound`].
+    BindUdp {
+        /// The name of this command.
+        id: CommandId,
+        /// The name of the new socket.
+        socket: SocketId,
+        /// Address to bind; the unspecified address listens on all of its family.
+        local: SocketAddr,
+    },
+    /// Send one datagram. Answered by [`Answer::Sent`].
+    SendUdp {
+        /// The name of this command.
+        id: CommandId,
+        /// From this socket.
+        socket: SocketId,
+        /// To this address.
+        remote: SocketAddr,
+        /// IP TTL or IPv6 hop limit of this datagram only; `None` is the system's default.
+        ttl: Option<u8>,
+        /// The datagram.
+        payload: Vec<u8>,
+    },
+    /// Listen for TCP connections on `local`, sharing the port with sockets that connect from it
+    /// (`SO_REUSEADDR` and `SO_REUSEPORT` before bind). Answered by [`Answer::Bound`]; each
+    /// connection arrives as [`Input::TcpAccepted`].
+    ListenTcp {
+        /// The name of this command.
+        id: CommandId,
+        /// The name of the listening socket.
+        socket: SocketId,
+        /// Address to bind; port 0 takes any free one.
+        local: SocketAddr,
+    },
+    /// Connect over TCP from `local`, sharing its port likewise. Answered by
+    /// [`Answer::Connected`] once, when the handshake ended; until then the attempt stays pending
+    /// and must not be given up but by [`Command::Close`].
+    ConnectTcp {
+        /// The name of this command.
+        id: CommandId,
+        /// The name of the new socket.
+        socket: SocketId,
+        /// Address to bind; port 0 takes any free one.
+        local: SocketAddr,
+        /// Address to connect to.
+        remote: SocketAddr,
+        /// IP TTL of its segments; `None` is the system's default.
+        ttl: Option<u8>,
+    },
+    /// Send one STUN-framed message on a TCP stream. Answered by [`Answer::Sent`].
+    SendTcp {
+        /// The name of this command.
+        id: CommandId,
+        /// The stream.
+        socket: SocketId,
+        /// The message, whole.
+        payload: Vec<u8>,
+    },
+    /// Close a socket of any kind; what it was still waiting for is answered with
+    /// [`IoFailure::Closed`]. Answered by [`Answer::Closed`], also for unknown sockets.
+    Close {
+        /// The name of this command.
+        id: CommandId,
+        /// The socket.
+        socket: SocketId,
+    },
+    /// Look a host name up. Answered by [`Answer::Resolved`].
+    Resolve {
+        /// The name of this command.
+        id: CommandId,
+        /// Host name or literal address, without brackets.
+        host: String,
+        /// Port to put into the results.
+        port: u16,
+    },
+    /// List this host's own unicast addresses, without loopback and link-local ones. Answered by
+    /// [`Answer::Interfaces`].
+    ListInterfaces {
+        /// The name of this command.
+        id: CommandId,
+    },
+}
+
+impl Command {
+    /// The name of this command.
+    pub fn id(&self) -> CommandId {
+        match self {
+            Self::BindUdp { id, .. }
+            | Self::SendUdp { id, .. }
+            | Self::ListenTcp { id, .. }
+            | Self::ConnectTcp { id, .. }
+            | Self::SendTcp { id, .. }
+            | Self::Close { id, .. }
+            | Self::Resolve { id, .. }
+            | Self::ListInterfaces { id } => *id,
+        }
+    }
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The socket's local address, its port filled in.
+    Bound(Result<SocketAddr, IoFailure>),
+    /// Handed to the system, or not.
+    Sent(Result<(), IoFailure>),
+    /// The stream's local and remote address.
+    Connected(Result<Ends, IoFailure>),
+    /// It is gone.
+    Closed,
+    /// The addresses of the name, best first; never empty.
+    Resolved(Result<Vec<SocketAddr>, IoFailure>),
+    /// The host's own addresses.
+    Interfaces(Vec<IpAddr>),
+}
+
+/// Both ends of a TCP stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// Our end, as the system names it.
+    pub local: SocketAddr,
+    /// The peer's end.
+    pub remote: SocketAddr,
+}
+
+/// Something happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input<'a> {
+    /// A command ended.
+    Answer {
+        /// Which.
+        id: CommandId,
+        /// How.
+        answer: Answer,
+    },
+    /// A datagram arrived.
+    UdpReceived {
+        /// At this socket.
+        socket: SocketId,
+        /// From this address.
+        source: SocketAddr,
+        /// The datagram.
+        payload: &'a [u8],
+    },
+    /// A listener accepted a stream.
+    TcpAccepted {
+        /// The listener.
+        listener: SocketId,
+        /// The new stream, named by [`SocketId::accepted`].
+        socket: SocketId,
+        /// Its ends.
+        ends: Ends,
+    },
+    /// One whole STUN-framed message arrived on a stream.
+    TcpReceived {
+        /// The stream.
+        socket: SocketId,
+        /// The message.
+        payload: &'a [u8],
+    },
+    /// A stream ended: closed by the peer, reset, or it carried no STUN framing. The socket is gone.
+    TcpClosed {
+        /// The stream.
+        socket: SocketId,
+        /// Why.
+        reason: IoFailure,
+    },
+}
+
+/// Why the system could not do what was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+pub enum IoFailure {
+    /// `ECONNREFUSED`: an RST, or an ICMP port unreachable, came back.
+    #[error("refused (RST or ICMP port unreachable)")]
+    Refused,
+    /// `EHOSTUNREACH`: ICMP host unreachable, administratively prohibited or time exceeded.
+    #[error("host unreachable (ICMP unreachable, prohibited or time exceeded)")]
+    HostUnreachable,
+    /// `ENETUNREACH`: no route of that family.
+    #[error("no route to that network")]
+    NetworkUnreachable,
+    /// `ETIMEDOUT`: the system gave up.
+    #[error("timed out")]
+    TimedOut,
+    /// `ECONNRESET`: an RST ended an established stream.
+    #[error("reset by the peer")]
+    Reset,
+    /// `EADDRINUSE`: another program holds the port.
+    #[error("address in use")]
+    AddressInUse,
+    /// `EADDRNOTAVAIL`: not an address of this host, or the same pair of ends is still in use.
+    #[error("address not available")]
+    AddressNotAvailable,
+    /// `EACCES`, `EPERM`: not permitted, by privilege or by a local firewall.
+    #[error("not permitted")]
+    NotPermitted,
+    /// `EMSGSIZE`: longer than the path or the socket takes.
+    #[error("message too long")]
+    MessageTooLong,
+    /// `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`: this process or host ran out of something.
+    #[error("out of system resources")]
+    OutOfResources,
+    /// The other side ended the stream, or [`Command::Close`] did.
+    #[error("closed")]
+    Closed,
+    /// The stream carried something that is not STUN framing.
+    #[error("not a STUN message")]
+    Garbled,
+    /// A name without addresses.
+    #[error("unknown host name")]
+    UnknownHost,
+    /// Anything else, by the system's error number.
+    #[error("system error {0}")]
+    Other(i32),
+}

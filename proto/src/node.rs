@@ -1,0 +1,434 @@
+//! A peer as a whole: its ports, its registration, its calls.
+//!
+//! A [`Node`] is composed of a [`Gatherer`], a signalling [`Client`] and one
+//! [`Session`](crate::puncher::Session) for each peer that is being reached. It opens a listening
+//! port, registers what the outside calls it, and keeps one more port in reserve so that a call can
+//! leave the moment it is made. The parts share one vocabulary; the node hands each its inputs by
+//! the owner in the names of commands and sockets, and looks into datagrams only to tell whose they
+//! are.
+//!
+//! ```text
+//!  start ──▶ ports bound ──▶ registered and mappings known: Ready ──▶ call ──▶ Punch ──▶ session ──▶ Connected
+//!                 │                         │                          └──────▶ Failed ◀────┘
+//!                 └── BindFailed            └── RegistrationFailed (tried again until it is final)
+//! ```
+
+mod calls;
+mod route;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+pub use calls::{CallError, CallId};
+
+use crate::address::Family;
+use crate::candidate::{Candidate, Transport};
+use crate::command::{Ends, Names, Owner};
+use crate::entropy::{Entropy, Seed};
+use crate::machine::{Deadline, Machine};
+use crate::nat::NatReport;
+use crate::puncher::Report;
+use crate::puncher::gather::{self, Gatherer, PortId};
+use crate::puncher::session::{self, Path, Session};
+use crate::signal::client::{self, Client, Link, LossReason, RegistrationError};
+use crate::signal::{Fingerprint, NatSummary, Role, SessionId};
+use crate::uri::{HostPort, PeerName};
+use crate::{Command, Input, IoFailure, SocketId};
+
+const GATHERER: Owner = Owner(1);
+const CLIENT: Owner = Owner(2);
+const NODE: Owner = Owner(3);
+/// Sessions own names from here on.
+const FIRST_SESSION: u32 = 16;
+
+/// Sessions under way at once; a further invitation is not followed.
+pub const MAX_SESSIONS: usize = 64;
+/// How long a callee tries. The caller's own deadline counts on its side.
+const CALLEE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a stream may stay without telling its session.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(10);
+/// Streams that have not told their session yet; a further one is closed.
+const MAX_UNCLAIMED: usize = 32;
+
+/// What a node is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Name and brokers, and the patience with them.
+    pub signal: client::Config,
+    /// STUN servers, best first.
+    pub stun: Vec<HostPort>,
+    /// UDP port to listen on; 0 takes any free one.
+    pub udp_port: u16,
+}
+
+/// What a node tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Registered, and every mapping known that will be known soon.
+    Ready {
+        /// The broker's view of us.
+        observed: SocketAddr,
+        /// How it is spoken to.
+        link: Link,
+        /// Round-trip time to it.
+        rtt: Duration,
+    },
+    /// A socket could not be opened.
+    BindFailed {
+        /// UDP or TCP.
+        transport: Transport,
+        /// The port number asked for.
+        number: u16,
+        /// Why.
+        failure: IoFailure,
+    },
+    /// An attempt to register failed.
+    RegistrationFailed {
+        /// Why.
+        error: RegistrationError,
+    },
+    /// The registration is gone and being made anew.
+    RegistrationLost {
+        /// Why.
+        reason: LossReason,
+    },
+    /// The registration stands again after it was lost.
+    RegistrationRestored,
+    /// A path to a peer stands.
+    Connected(Box<Connected>),
+    /// A call came to nothing.
+    CallFailed {
+        /// The call.
+        call: CallId,
+        /// Why.
+        error: CallError,
+        /// Everything that was tried.
+        report: Box<Report>,
+    },
+    /// Unregistered; nothing more will come.
+    Stopped,
+}
+
+/// A path to a peer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Connected {
+    /// The call; `None` when the peer called.
+    pub call: Option<CallId>,
+    /// The meeting.
+    pub session: SessionId,
+    /// The other peer; `None` for a caller without a name.
+    pub peer: Option<PeerName>,
+    /// Whether we called.
+    pub role: Role,
+    /// The other peer's certificate.
+    pub fingerprint: Fingerprint,
+    /// The path.
+    pub path: Path,
+    /// When the call was made, or the invitation came.
+    pub called: Instant,
+    /// Everything that was tried.
+    pub report: Report,
+}
+
+/// A session, and what the node must know of it.
+#[derive(Debug)]
+struct Running {
+    session: Session,
+    owner: Owner,
+    call: Option<CallId>,
+    port: PortId,
+    role: Role,
+    fingerprint: Fingerprint,
+    called: Instant,
+}
+
+/// One peer.
+#[derive(Debug)]
+pub struct Node {
+    config: Config,
+    entropy: Entropy,
+    names: Names,
+    gatherer: Gatherer,
+    client: Client,
+    nat: Option<NatReport>,
+    listening: PortId,
+    reserve: PortId,
+    started: bool,
+    announced: Vec<Candidate>,
+    registered: Option<(SocketAddr, Link, Duration)>,
+    ready: bool,
+    stopping: bool,
+    calls: BTreeMap<CallId, calls::Call>,
+    made_calls: u64,
+    sessions: BTreeMap<SessionId, Running>,
+    made_sessions: u32,
+    /// Accepted streams and the sessions that have them.
+    adopted: BTreeMap<SocketId, SessionId>,
+    /// Accepted streams of which nobody knows yet whose they are.
+    unclaimed: BTreeMap<SocketId, (Ends, Instant)>,
+    commands: VecDeque<Command>,
+    events: VecDeque<Event>,
+}
+
+impl Node {
+    /// A node that starts at once.
+    pub fn new(config: Config, seed: Seed, now: Instant) -> Self {
+        let mut entropy = Entropy::new(seed);
+        let mut gatherer = Gatherer::new(&config.stun, Names::new(GATHERER), entropy.seed());
+        let listening = gatherer.open_port(config.udp_port, now);
+        let reserve = gatherer.open_port(0, now);
+        let client = Client::new(config.signal.clone(), Names::new(CLIENT), entropy.seed());
+        Self {
+            config,
+            entropy,
+            names: Names::new(NODE),
+            gatherer,
+            client,
+            nat: None,
+            listening,
+            reserve,
+            started: false,
+            announced: Vec::new(),
+            registered: None,
+            ready: false,
+            stopping: false,
+            calls: BTreeMap::new(),
+            made_calls: 0,
+            sessions: BTreeMap::new(),
+            made_sessions: 0,
+            adopted: BTreeMap::new(),
+            unclaimed: BTreeMap::new(),
+            commands: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The name it registers under.
+    pub fn name(&self) -> Option<&PeerName> {
+        self.config.signal.name.as_ref()
+    }
+
+    /// What a discovery found out about our NATs: peers are told, and reports carry it.
+    pub fn set_nat(&mut self, nat: NatReport, now: Instant) {
+        self.nat = Some(nat);
+        self.announce(now);
+    }
+
+    /// Ends the registration and every attempt; [`Event::Stopped`] follows.
+    pub fn stop(&mut self, now: Instant) {
+        self.stopping = true;
+        for call in self.calls.keys().copied().collect::<Vec<_>>() {
+            self.cancel(call, now);
+        }
+        for running in self.sessions.values_mut() {
+            running.session.cancel();
+        }
+        self.client.unregister(now);
+        self.work(now);
+    }
+
+    fn summary(&self) -> NatSummary {
+        self.nat.as_ref().map(NatSummary::from).unwrap_or_default()
+    }
+
+    /// Starts the registration as soon as there is a socket to register.
+    fn on_gathered(&mut self, event: &gather::Event, now: Instant) {
+        match *event {
+            gather::Event::Bound(port) if port == self.listening && !self.started => {
+                self.started = true;
+                for (socket, local) in self.gatherer.udp_sockets(port) {
+                    self.client.set_udp_socket(Family::of(local.ip()), socket);
+                }
+                self.announced = self.gatherer.candidates(port);
+                self.client.start(self.announced.clone(), self.summary(), now);
+            }
+            gather::Event::Bound(_) => {}
+            gather::Event::Changed(port) if port == self.listening => self.announce(now),
+            gather::Event::Changed(_) => {}
+            gather::Event::BindFailed { transport, number, failure, .. } => {
+                self.events.push_back(Event::BindFailed { transport, number, failure });
+            }
+        }
+    }
+
+    /// Tells the broker of new candidates.
+    fn announce(&mut self, now: Instant) {
+        if !self.started || self.stopping {
+            return;
+        }
+        let candidates = self.gatherer.candidates(self.listening);
+        self.announced.clone_from(&candidates);
+        self.client.update_candidates(candidates, self.summary(), now);
+    }
+
+    fn on_signal(&mut self, event: client::Event, now: Instant) {
+        match event {
+            client::Event::Registered { observed, link, rtt, .. } => {
+                if link == Link::Udp {
+                    self.gatherer.observed(self.listening, observed);
+                }
+                if self.registered.replace((observed, link, rtt)).is_none() && self.ready {
+                    self.events.push_back(Event::RegistrationRestored);
+                }
+            }
+            client::Event::ObservedAddressChanged { after, .. } => {
+                self.gatherer.observed(self.listening, after);
+            }
+            client::Event::RegistrationFailed { error, .. } => {
+                self.events.push_back(Event::RegistrationFailed { error });
+            }
+            client::Event::RegistrationLost { reason } => {
+                self.registered = None;
+                self.events.push_back(Event::RegistrationLost { reason });
+            }
+            client::Event::Punch { request, punch } => self.on_punch(request, punch, now),
+            client::Event::Gather { session, .. } => self.client.decline(session, now),
+            client::Event::PeerAnswered { .. } => {}
+            client::Event::PeerRefused { session, .. } => {
+                if let Some(running) = self.sessions.get_mut(&session) {
+                    running.session.refused(now);
+                }
+            }
+            client::Event::ConnectFailed { request, error } => {
+                self.on_connect_failed(request, error);
+            }
+            client::Event::Unregistered => self.on_unregistered(),
+        }
+    }
+
+    fn on_unregistered(&mut self) {
+        self.gatherer.close_port(self.listening);
+        self.gatherer.close_port(self.reserve);
+        for socket in std::mem::take(&mut self.unclaimed).into_keys() {
+            self.close(socket);
+        }
+        self.events.push_back(Event::Stopped);
+    }
+
+    fn close(&mut self, socket: SocketId) {
+        let id = self.names.command();
+        self.commands.push_back(Command::Close { id, socket });
+    }
+
+    fn check_ready(&mut self) {
+        let Some((observed, link, rtt)) = self.registered else { return };
+        let settled = [self.listening, self.reserve].iter().all(|it| self.gatherer.is_settled(*it));
+        if settled && !self.ready {
+            self.ready = true;
+            self.events.push_back(Event::Ready { observed, link, rtt });
+        }
+    }
+
+    /// Passes the parts' events on until there are none.
+    fn work(&mut self, now: Instant) {
+        loop {
+            if let Some(event) = self.gatherer.poll_event() {
+                self.on_gathered(&event, now);
+            } else if let Some(event) = self.client.poll_event() {
+                self.on_signal(event, now);
+            } else if !self.work_session(now) {
+                break;
+            }
+        }
+        self.place_calls(now);
+        self.check_ready();
+    }
+
+    /// Handles one event of a session, or drops one finished session. Whether there was any.
+    fn work_session(&mut self, now: Instant) -> bool {
+        let next = self
+            .sessions
+            .iter_mut()
+            .find_map(|(id, running)| Some((*id, running.session.poll_event()?)));
+        if let Some((id, event)) = next {
+            self.on_session(id, event, now);
+            return true;
+        }
+        let finished =
+            self.sessions.iter().find(|(_, it)| it.session.is_finished()).map(|(id, _)| *id);
+        let Some(id) = finished else { return false };
+        let Some(mut running) = self.sessions.remove(&id) else { return false };
+        while let Some(command) = running.session.poll_command() {
+            self.commands.push_back(command);
+        }
+        self.adopted.retain(|_, session| *session != id);
+        if running.port != self.listening {
+            self.gatherer.close_port(running.port);
+        }
+        true
+    }
+
+    fn on_session(&mut self, id: SessionId, event: session::Event, _now: Instant) {
+        let Some(running) = self.sessions.get_mut(&id) else { return };
+        let call = running.call.take();
+        if let Some(call) = call {
+            self.calls.remove(&call);
+        }
+        match event {
+            session::Event::Established { path, report } => {
+                self.events.push_back(Event::Connected(Box::new(Connected {
+                    call,
+                    session: id,
+                    peer: running.session.peer().cloned(),
+                    role: running.role,
+                    fingerprint: running.fingerprint,
+                    path,
+                    called: running.called,
+                    report,
+                })));
+            }
+            session::Event::Failed { report } => {
+                if let Some(call) = call {
+                    let (error, report) = (CallError::NoPath, Box::new(report));
+                    self.events.push_back(Event::CallFailed { call, error, report });
+                }
+            }
+        }
+    }
+}
+
+impl Machine for Node {
+    type Input<'a> = Input<'a>;
+    type Command = Command;
+    type Event = Event;
+
+    fn handle_input(&mut self, input: Input<'_>, now: Instant) {
+        self.route(input, now);
+        self.work(now);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        let due = |deadline: Option<Deadline>| deadline.is_some_and(|it| it.at <= now);
+        if due(self.gatherer.poll_timeout()) {
+            self.gatherer.handle_timeout(now);
+        }
+        if due(self.client.poll_timeout()) {
+            self.client.handle_timeout(now);
+        }
+        for running in self.sessions.values_mut() {
+            if due(running.session.poll_timeout()) {
+                running.session.handle_timeout(now);
+            }
+        }
+        self.expire(now);
+        self.work(now);
+    }
+
+    fn poll_command(&mut self) -> Option<Command> {
+        let own = self.commands.pop_front();
+        let own = own.or_else(|| self.gatherer.poll_command());
+        let own = own.or_else(|| self.client.poll_command());
+        own.or_else(|| self.sessions.values_mut().find_map(|it| it.session.poll_command()))
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        let parts = [self.gatherer.poll_timeout(), self.client.poll_timeout(), self.expiry()];
+        let sessions = self.sessions.values().map(|it| it.session.poll_timeout());
+        parts.into_iter().chain(sessions).fold(None, Deadline::earlier)
+    }
+}

@@ -1,0 +1,239 @@
+//! Calls: from the wish to reach a peer to the session that does.
+
+use super::*;
+use crate::nat::{TcpReport, UdpReport};
+use crate::puncher::session::{Introduction, Resources};
+use crate::signal::client::{ConnectError, RequestId};
+use crate::signal::{Round, TcpSummary, TimedPunch, UdpSummary};
+use crate::uri::TransportChoice;
+
+/// A path that is shorter than this may be shorter than the difference between the two starts.
+const SHORT_PATH: Duration = Duration::from_millis(5);
+/// How much later than the openers the checks leave then.
+const OPENER_LEAD: Duration = Duration::from_millis(3);
+
+/// Names one call; unique within the life of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// Why a call came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The broker could not bring the two together.
+    #[error(transparent)]
+    Signalling(#[from] ConnectError),
+    /// They were brought together, but no path came about: the report tells.
+    #[error("no direct path came about")]
+    NoPath,
+    /// The time was up before the broker had answered.
+    #[error("the broker had not answered when the time was up")]
+    OutOfTime,
+}
+
+#[derive(Debug)]
+pub(super) struct Call {
+    peer: PeerName,
+    transport: TransportChoice,
+    port: PortId,
+    made: Instant,
+    deadline: Instant,
+    /// What the client calls it; `None` until our own addresses are known.
+    request: Option<RequestId>,
+}
+
+impl Node {
+    /// Calls `peer`. Ends in [`Event::Connected`] or [`Event::CallFailed`] at the latest when
+    /// `patience` is over.
+    pub fn call(
+        &mut self,
+        peer: PeerName,
+        transport: TransportChoice,
+        patience: Duration,
+        now: Instant,
+    ) -> CallId {
+        self.made_calls += 1;
+        let id = CallId(self.made_calls);
+        let port = self.reserve;
+        self.reserve = self.gatherer.open_port(0, now);
+        let deadline = now + patience;
+        let call = Call { peer, transport, port, made: now, deadline, request: None };
+        self.calls.insert(id, call);
+        self.work(now);
+        id
+    }
+
+    /// Gives a call up; no event follows.
+    pub fn cancel(&mut self, id: CallId, now: Instant) {
+        if let Some(call) = self.calls.remove(&id) {
+            if let Some(request) = call.request {
+                self.client.cancel(request, now);
+            }
+            let running = self.sessions.values_mut().find(|running| running.call == Some(id));
+            match running {
+                Some(running) => running.session.cancel(),
+                None => self.gatherer.close_port(call.port),
+            }
+        }
+        self.work(now);
+    }
+
+    /// Asks the broker for the peer of each call whose own addresses are known.
+    pub(super) fn place_calls(&mut self, now: Instant) {
+        for call in self.calls.values_mut() {
+            if call.request.is_some() || !self.gatherer.is_settled(call.port) {
+                continue;
+            }
+            let candidates = self.gatherer.candidates(call.port);
+            let wish = client::Call { transport: call.transport, candidates, round: Round::FIRST };
+            call.request = Some(self.client.connect(&call.peer, wish, now));
+        }
+    }
+
+    pub(super) fn on_punch(&mut self, request: Option<RequestId>, punch: TimedPunch, now: Instant) {
+        let TimedPunch { punch, start_at } = punch;
+        let call = request
+            .and_then(|request| self.calls.iter().find(|(_, call)| call.request == Some(request)));
+        let known = self.sessions.contains_key(&punch.session);
+        let unwanted = (punch.role == Role::Controlling && call.is_none()) || self.stopping;
+        if known || unwanted || self.sessions.len() >= MAX_SESSIONS {
+            return;
+        }
+        let (id, port, called, deadline, name) = match call {
+            Some((id, call)) => {
+                (Some(*id), call.port, call.made, call.deadline, Some(call.peer.clone()))
+            }
+            None => (None, self.listening, now, now + CALLEE_PATIENCE, punch.peer),
+        };
+        self.made_sessions += 1;
+        let owner = Owner(FIRST_SESSION + self.made_sessions);
+        let introduction = Introduction {
+            session: punch.session,
+            secret: punch.secret,
+            role: punch.role,
+            peer: name,
+            nat: told(punch.nat, &punch.candidates),
+            candidates: punch.candidates,
+            transport: punch.transport,
+            start: start_at + self.lead(punch.peer_rtt),
+        };
+        let resources = self.resources(port);
+        let seed = self.entropy.seed();
+        let names = Names::new(owner);
+        let session = Session::new(introduction, resources, names, seed, called, deadline);
+        let running = Running {
+            session,
+            owner,
+            call: id,
+            port,
+            role: punch.role,
+            fingerprint: punch.fingerprint,
+            called,
+        };
+        let running = self.sessions.entry(punch.session).or_insert(running);
+        if start_at <= now {
+            running.session.handle_timeout(now);
+        }
+    }
+
+    /// How long both sides wait between their openers and their first checks. On a path shorter than
+    /// the jitter of two programs the openers must be given time, or an early check still meets a
+    /// closed NAT. Both sides know both round trips, so both wait alike.
+    fn lead(&self, peer_rtt: Option<Duration>) -> Duration {
+        let longest_path = self.client.rtt().zip(peer_rtt).map(|(own, peer)| (own + peer) / 2);
+        let short = longest_path.is_some_and(|path| path < SHORT_PATH);
+        if short { OPENER_LEAD } else { Duration::ZERO }
+    }
+
+    fn resources(&self, port: PortId) -> Resources {
+        Resources {
+            udp: self.gatherer.udp_sockets(port),
+            tcp: self.gatherer.tcp_locals(port),
+            own: self.gatherer.candidates(port),
+            nat: self.nat.clone(),
+        }
+    }
+
+    pub(super) fn on_connect_failed(&mut self, request: RequestId, error: ConnectError) {
+        let call = self.calls.iter().find(|(_, call)| call.request == Some(request));
+        let Some(id) = call.map(|(id, _)| *id) else { return };
+        self.fail_call(id, error.into());
+    }
+
+    fn fail_call(&mut self, id: CallId, error: CallError) {
+        let Some(call) = self.calls.remove(&id) else { return };
+        self.gatherer.close_port(call.port);
+        let mut report = Report::failed(error.to_string(), Vec::new());
+        report.nat.local.clone_from(&self.nat);
+        self.events.push_back(Event::CallFailed { call: id, error, report: Box::new(report) });
+    }
+
+    /// Ends what has waited too long.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let late: Vec<_> = self.unplaced().filter(|(_, at)| *at <= now).map(|(id, _)| id).collect();
+        for id in late {
+            if let Some(request) = self.calls.get(&id).and_then(|call| call.request) {
+                self.client.cancel(request, now);
+            }
+            self.fail_call(id, CallError::OutOfTime);
+        }
+        let silent = |(_, accepted): &(Ends, Instant)| *accepted + CLAIM_PATIENCE <= now;
+        let silent = self.unclaimed.iter().filter(|(_, it)| silent(it));
+        for socket in silent.map(|(socket, _)| *socket).collect::<Vec<_>>() {
+            self.unclaimed.remove(&socket);
+            self.close(socket);
+        }
+    }
+
+    pub(super) fn expiry(&self) -> Option<Deadline> {
+        let calls = self.unplaced().map(|(_, at)| at).min();
+        let claims = self.unclaimed.values().map(|(_, accepted)| *accepted + CLAIM_PATIENCE).min();
+        let calls = calls.map(|at| Deadline::new(at, "end of a call"));
+        Deadline::earlier(calls, claims.map(|at| Deadline::new(at, "end of an unclaimed stream")))
+    }
+
+    /// Calls without a session, which keeps the deadline of the others.
+    fn unplaced(&self) -> impl Iterator<Item = (CallId, Instant)> {
+        let has_session = |id| self.sessions.values().any(|running| running.call == Some(id));
+        let calls = self.calls.iter().filter(move |(id, _)| !has_session(**id));
+        calls.map(|(id, call)| (*id, call.deadline))
+    }
+}
+
+/// The report that a peer's summary and candidates amount to; `None` if it told nothing.
+fn told(summary: NatSummary, candidates: &[Candidate]) -> Option<NatReport> {
+    if summary == NatSummary::default() {
+        return None;
+    }
+    let public = |transport: Transport| {
+        let reflexive = |it: &&Candidate| {
+            it.transport == transport && it.kind == crate::candidate::CandidateKind::ServerReflexive
+        };
+        candidates.iter().find(reflexive).map(|it| it.address)
+    };
+    let NatSummary { nat, udp, tcp } = summary;
+    let UdpSummary { reachable, mapping, filtering, port_allocation, hairpin } = udp;
+    let udp = UdpReport {
+        reachable: reachable.unwrap_or_default(),
+        public_address: public(Transport::Udp),
+        mapping,
+        filtering,
+        port_allocation,
+        hairpin,
+        lifetime_s: None,
+    };
+    let TcpSummary { reachable, mapping, filtering, port_allocation, hairpin, .. } = tcp;
+    let tcp = TcpReport {
+        reachable: reachable.unwrap_or_default(),
+        public_address: public(Transport::Tcp),
+        mapping,
+        filtering,
+        port_allocation,
+        hairpin,
+        lifetime_s: None,
+        unsolicited_syn: tcp.unsolicited_syn,
+        inbound_syn_after_syn: tcp.inbound_syn_after_syn,
+        isn: tcp.isn,
+    };
+    Some(NatReport { nat, udp, tcp })
+}

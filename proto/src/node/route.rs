@@ -1,0 +1,103 @@
+//! Whose input is it?
+
+use ntcp_stun::Message;
+
+use super::*;
+use crate::puncher::check::session_named_in;
+
+impl Node {
+    pub(super) fn route(&mut self, input: Input<'_>, now: Instant) {
+        match input {
+            Input::Answer { id, answer } => {
+                self.hand_to(id.owner, Input::Answer { id, answer }, now);
+            }
+            Input::UdpReceived { socket, source, payload } => {
+                self.route_datagram(socket, source, payload, now);
+            }
+            Input::TcpAccepted { socket, ends, .. } => self.on_accepted(socket, ends, now),
+            Input::TcpReceived { socket, payload } => self.route_message(socket, payload, now),
+            Input::TcpClosed { socket, reason } => {
+                self.unclaimed.remove(&socket);
+                let owner = self.owner_of(socket);
+                self.hand_to(owner, Input::TcpClosed { socket, reason }, now);
+            }
+        }
+    }
+
+    fn hand_to(&mut self, owner: Owner, input: Input<'_>, now: Instant) {
+        match owner {
+            GATHERER => self.gatherer.handle_input(input, now),
+            CLIENT => self.client.handle_input(input, now),
+            NODE => {}
+            other => {
+                let running = self.sessions.values_mut().find(|running| running.owner == other);
+                if let Some(running) = running {
+                    running.session.handle_input(input, now);
+                }
+            }
+        }
+    }
+
+    /// The part that a stream belongs to: an accepted one to the session that adopted it.
+    fn owner_of(&self, socket: SocketId) -> Owner {
+        let adopter = self.adopted.get(&socket).and_then(|id| self.sessions.get(id));
+        adopter.map_or(socket.owner, |running| running.owner)
+    }
+
+    fn route_datagram(
+        &mut self,
+        socket: SocketId,
+        source: SocketAddr,
+        payload: &[u8],
+        now: Instant,
+    ) {
+        let input = Input::UdpReceived { socket, source, payload };
+        if self.client.accepts(source, payload) {
+            return self.client.handle_input(input, now);
+        }
+        let Ok(message) = Message::parse(payload) else {
+            return self.on_foreign(socket, source, now);
+        };
+        match session_named_in(&message).and_then(|id| self.sessions.get_mut(&id)) {
+            Some(running) => running.session.handle_input(input, now),
+            None => self.gatherer.handle_input(input, now),
+        }
+    }
+
+    /// Not STUN: the next layer of a peer whose nominations were lost, or nobody's. The datagram
+    /// itself is dropped; that layer repeats it, and the next one finds the path handed out.
+    fn on_foreign(&mut self, socket: SocketId, source: SocketAddr, now: Instant) {
+        let mut sessions = self.sessions.values_mut();
+        sessions.any(|running| running.session.foreign_datagram(socket, source, now));
+    }
+
+    /// If exactly one session expects a stream from there, it is that one's; else the stream has to
+    /// name its session first.
+    fn on_accepted(&mut self, socket: SocketId, ends: Ends, now: Instant) {
+        let mut expecting =
+            self.sessions.iter_mut().filter(|(_, it)| it.session.expects(ends.remote.ip()));
+        if let (Some((id, running)), None) = (expecting.next(), expecting.next()) {
+            self.adopted.insert(socket, *id);
+            running.session.adopt(socket, ends, now);
+        } else if self.unclaimed.len() < MAX_UNCLAIMED {
+            self.unclaimed.insert(socket, (ends, now));
+        } else {
+            self.close(socket);
+        }
+    }
+
+    fn route_message(&mut self, socket: SocketId, payload: &[u8], now: Instant) {
+        if let Some((ends, _)) = self.unclaimed.remove(&socket) {
+            let message = Message::parse(payload).ok();
+            let named = message.and_then(|message| session_named_in(&message));
+            let running = named.and_then(|id| Some((id, self.sessions.get_mut(&id)?)));
+            let Some((id, running)) = running else {
+                return self.close(socket);
+            };
+            self.adopted.insert(socket, id);
+            running.session.adopt(socket, ends, now);
+        }
+        let owner = self.owner_of(socket);
+        self.hand_to(owner, Input::TcpReceived { socket, payload }, now);
+    }
+}

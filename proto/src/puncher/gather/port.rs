@@ -1,0 +1,87 @@
+//! One punching port: a UDP socket and a TCP port in each family the host has.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
+
+use super::tcp::TcpEnd;
+use super::udp::UdpEnd;
+use crate::address::Family;
+use crate::command::Names;
+use crate::entropy::Entropy;
+use crate::{Command, SocketId};
+
+/// Names one punching port of a gatherer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PortId(pub(super) u32);
+
+#[derive(Debug, Default)]
+pub(super) struct Port {
+    /// The UDP port number asked for; 0 takes any.
+    pub(super) wanted: u16,
+    pub(super) udp: Vec<UdpEnd>,
+    pub(super) tcp: Vec<TcpEnd>,
+}
+
+impl Port {
+    /// Opens what is missing in `families`.
+    pub(super) fn open(&mut self, families: &[Family], names: &mut Names) -> Vec<Command> {
+        let mut commands = Vec::new();
+        for family in families {
+            if self.udp.iter().any(|end| end.family == *family) {
+                continue;
+            }
+            let any = unspecified(*family);
+            let (udp, bind) = UdpEnd::open(*family, SocketAddr::new(any, self.wanted), names);
+            let (tcp, listen) = TcpEnd::open(*family, SocketAddr::new(any, 0), names);
+            self.udp.push(udp);
+            self.tcp.push(tcp);
+            commands.extend([bind, listen]);
+        }
+        commands
+    }
+
+    pub(super) fn sockets(&self) -> Vec<SocketId> {
+        let udp = self.udp.iter().map(|end| end.socket);
+        udp.chain(self.tcp.iter().flat_map(TcpEnd::sockets)).collect()
+    }
+
+    /// Whether the system has answered for every end.
+    pub(super) fn is_bound(&self) -> bool {
+        let udp = self.udp.iter().all(|end| end.local.is_some());
+        udp && !self.udp.is_empty() && self.tcp.iter().all(|end| end.local.is_some())
+    }
+
+    pub(super) fn is_settled(&self, servers: &[SocketAddr]) -> bool {
+        let udp = self.udp.iter().all(UdpEnd::is_settled);
+        self.is_bound() && udp && self.tcp.iter().all(|end| end.is_settled(servers))
+    }
+
+    pub(super) fn drive(
+        &mut self,
+        servers: &[SocketAddr],
+        names: &mut Names,
+        entropy: &mut Entropy,
+        now: Instant,
+    ) -> Vec<Command> {
+        let mut commands = Vec::new();
+        for end in &mut self.udp {
+            commands.extend(end.drive(servers, names, entropy, now));
+        }
+        for end in &mut self.tcp {
+            commands.extend(end.drive(servers, names, entropy, now));
+        }
+        commands
+    }
+
+    pub(super) fn next(&self, servers: &[SocketAddr]) -> Option<Instant> {
+        let udp = self.udp.iter().filter_map(UdpEnd::next);
+        udp.chain(self.tcp.iter().filter_map(|end| end.next(servers))).min()
+    }
+}
+
+fn unspecified(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}

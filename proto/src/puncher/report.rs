@@ -1,0 +1,245 @@
+//! What was tried, what was seen, and how it ended.
+//!
+//! The serialised form is a contract (`ntcp connect --report`); fields are added, never changed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde::{Serialize, Serializer};
+
+use crate::IoFailure;
+use crate::candidate::{CandidateKind, Transport};
+use crate::nat::NatReport;
+use crate::signal::Role;
+
+/// How a path may come about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// To an address of the peer's own host: the same network, or no NAT in between.
+    Direct,
+    /// Both sides' SYNs cross, or one passes the hole that the other's has opened.
+    SimultaneousOpen,
+    /// The peer's SYN came from an address nobody had announced and reached our listener.
+    ConnectListen,
+    /// Checks from both sides open both NATs for UDP.
+    UdpHolePunch,
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Direct => "direct",
+            Self::SimultaneousOpen => "simultaneous open",
+            Self::ConnectListen => "connect and listen",
+            Self::UdpHolePunch => "UDP hole punching",
+        })
+    }
+}
+
+/// How an attempt, or all of them together, ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptResult {
+    /// This path was taken.
+    Won,
+    /// It stood, but another one was taken.
+    Verified,
+    /// Another path was taken first.
+    Cancelled,
+    /// Nothing came back in time.
+    NoAnswer,
+    /// Every try was refused.
+    Refused,
+    /// This host could not even try.
+    Impossible,
+    /// It was not tried.
+    Skipped,
+}
+
+/// One thing that was seen during an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Evidence {
+    /// So many checks or SYNs were sent.
+    Sent(u32),
+    /// A TCP connect ended this way, so often.
+    ConnectFailed(IoFailure, u32),
+    /// Sending failed this way, so often.
+    SendFailed(IoFailure, u32),
+    /// The peer's check arrived, so the path stands in one direction.
+    Heard,
+    /// The peer answered.
+    Answered,
+    /// A TCP handshake ended.
+    Established,
+    /// Whoever answered could not prove to be the peer.
+    NotThePeer,
+    /// The stream ended before the peer had proved itself.
+    StreamEnded(IoFailure),
+    /// The peer came from this address, which nobody had announced.
+    UnannouncedSource(SocketAddr),
+    /// Why it was not tried.
+    Skipped(&'static str),
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sent(count) => write!(f, "sent {count}"),
+            Self::ConnectFailed(failure, count) => write!(f, "{failure}, {count} times"),
+            Self::SendFailed(failure, count) => {
+                write!(f, "could not send: {failure}, {count} times")
+            }
+            Self::Heard => f.write_str("heard the peer"),
+            Self::Answered => f.write_str("the peer answered"),
+            Self::Established => f.write_str("TCP established"),
+            Self::NotThePeer => f.write_str("someone else answered"),
+            Self::StreamEnded(failure) => write!(f, "the stream ended: {failure}"),
+            Self::UnannouncedSource(source) => write!(f, "the peer came from {source}"),
+            Self::Skipped(why) => write!(f, "skipped: {why}"),
+        }
+    }
+}
+
+impl Serialize for Evidence {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// One try at one address of the peer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Attempt {
+    /// How.
+    pub strategy: Strategy,
+    /// Over what.
+    pub transport: Transport,
+    /// Our part: `controlling` for the caller, `controlled` for the callee.
+    #[serde(serialize_with = "role")]
+    pub role: Role,
+    /// Towards this address.
+    pub remote: SocketAddr,
+    /// How that address was learned.
+    pub candidate: CandidateKind,
+    /// Milliseconds after the call.
+    pub started_ms: f64,
+    /// Milliseconds after the call.
+    pub ended_ms: f64,
+    /// How it ended.
+    pub result: AttemptResult,
+    /// What was seen.
+    pub evidence: Vec<Evidence>,
+}
+
+/// How the whole ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// A path stands.
+    Connected,
+    /// None does.
+    Failed,
+}
+
+/// Both sides' NATs, as far as they are known.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Nats {
+    /// Ours.
+    pub local: Option<NatReport>,
+    /// The peer's, as it told the broker.
+    pub remote: Option<NatReport>,
+}
+
+/// The whole story of one call.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Over what the path runs.
+    pub transport: Option<Transport>,
+    /// How it came about.
+    pub strategy: Option<Strategy>,
+    /// Whether a relay carries it; never in this version.
+    pub relayed: bool,
+    /// Milliseconds from the call until the path was verified both ways.
+    pub elapsed_ms: Option<f64>,
+    /// Milliseconds from the call until the first byte of the application may be sent.
+    pub secured_ms: Option<f64>,
+    /// Round-trip time of the path in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Our end of the path.
+    pub local: Option<SocketAddr>,
+    /// The peer's end of the path.
+    pub remote: Option<SocketAddr>,
+    /// Everything that was tried, in the order of its start.
+    pub attempts: Vec<Attempt>,
+    /// Both NATs.
+    pub nat: Nats,
+    /// On failure: why, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// On failure: what would help, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<String>,
+}
+
+impl Report {
+    /// The report of a call that failed before any path was tried.
+    pub fn failed(reason: String, advice: Vec<String>) -> Self {
+        Self {
+            outcome: Outcome::Failed,
+            transport: None,
+            strategy: None,
+            relayed: false,
+            elapsed_ms: None,
+            secured_ms: None,
+            rtt_ms: None,
+            local: None,
+            remote: None,
+            attempts: Vec::new(),
+            nat: Nats::default(),
+            reason: Some(reason),
+            advice,
+        }
+    }
+}
+
+fn role<S: Serializer>(role: &Role, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match role {
+        Role::Controlling => "controlling",
+        Role::Controlled => "controlled",
+    })
+}
+
+/// `moment` in milliseconds after `start`, to the microsecond.
+pub fn milliseconds_since(start: Instant, moment: Instant) -> f64 {
+    milliseconds(moment.saturating_duration_since(start))
+}
+
+/// `duration` in milliseconds, to the microsecond.
+pub fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Counts equal failures, for the evidence.
+#[derive(Debug, Clone, Default)]
+pub struct Failures(BTreeMap<IoFailure, u32>);
+
+impl Failures {
+    /// One more.
+    pub fn count(&mut self, failure: IoFailure) {
+        *self.0.entry(failure).or_default() += 1;
+    }
+
+    /// How many there were in all.
+    pub fn total(&self) -> u32 {
+        self.0.values().sum()
+    }
+
+    /// Each failure with its count.
+    pub fn each(&self) -> impl Iterator<Item = (IoFailure, u32)> {
+        self.0.iter().map(|(failure, count)| (*failure, *count))
+    }
+}

@@ -1,0 +1,425 @@
+//! One session: from the broker's introduction to a path or a failure.
+//!
+//! ```text
+//!             introduction            start                     winner chosen
+//!   (created) ───────────▶ Opening ─────────▶ Racing ─────────────────────────▶ Settled ──▶ (finished)
+//!                                               │ deadline, or nothing left to try
+//!                                               └────────────────────────────▶ Failed ──▶ (finished)
+//! ```
+//!
+//! *Opening*: a check with a low TTL leaves for each mapped address of the peer, which opens our own
+//! NAT and dies before the peer's. A Linux NAT whose input chain is open takes an early packet of
+//! the peer for its own and never forwards from that port again; with this opener it never meets
+//! one. *Racing*: UDP checks and TCP connects run side by side from the agreed instant. *Settled*:
+//! the caller has chosen. It prefers a TCP connection, since that is the kernel's own socket, but
+//! waits for one only a fraction of the measured round trip.
+//!
+//! The callee follows the caller's nomination. Should all nominations be lost, the first foreign
+//! datagram on a verified path counts as one: it can only be the caller's next layer.
+
+mod account;
+mod decide;
+mod race;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::check::Authenticator;
+use super::checklist::Checklist;
+use super::report::Report;
+use super::streams::{MAX_STREAMS, Streams};
+use crate::address::{self, Family};
+use crate::candidate::{Candidate, CandidateKind, Transport};
+use crate::command::{Ends, Names};
+use crate::entropy::{Entropy, Seed};
+use crate::machine::{Deadline, Machine};
+use crate::signal::{Role, SessionId, SessionSecret};
+use crate::tcp_traversal::simultaneous_open::Dialer;
+use crate::uri::{PeerName, TransportChoice};
+use crate::{Command, CommandId, Input, SocketId};
+
+/// TTL of the opener: past the own NAT, not to the peer's, which is one router further between two
+/// customers of one provider. (Behind a carrier NAT it opens the home's only, as if there were none.)
+const OPENER_TTL: u8 = 2;
+/// TCP sockets that one session may connect, all addresses together.
+const MAX_CONNECTS: u32 = 256;
+/// Copies of the caller's nomination: it is not answered on the winning path, which the next layer
+/// owns by then.
+const NOMINATIONS: u32 = 3;
+/// Time between them.
+const NOMINATION_PAUSE: Duration = Duration::from_millis(20);
+/// How long an unproved stream is waited for beyond two round trips before another path is taken.
+const PROOF_MARGIN: Duration = Duration::from_millis(100);
+/// How long the callee goes on answering checks after it was told the winner.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What both peers are told of each other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Introduction {
+    /// The session.
+    pub session: SessionId,
+    /// Known to the two peers and the broker only.
+    pub secret: SessionSecret,
+    /// Our part.
+    pub role: Role,
+    /// The other peer; `None` for a caller without a name.
+    pub peer: Option<PeerName>,
+    /// Where it may be reached.
+    pub candidates: Vec<Candidate>,
+    /// What it told of its NATs.
+    pub nat: Option<crate::nat::NatReport>,
+    /// Which transports may be used.
+    pub transport: TransportChoice,
+    /// The agreed instant.
+    pub start: Instant,
+}
+
+/// What this host brings into a session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resources {
+    /// The node's UDP sockets, one for each family, with their local addresses.
+    pub udp: Vec<(SocketId, SocketAddr)>,
+    /// The local addresses that TCP connects from, one for each family.
+    pub tcp: Vec<SocketAddr>,
+    /// Our own candidates: an address of the peer that equals one of these is ourselves.
+    pub own: Vec<Candidate>,
+    /// What is known of our NATs.
+    pub nat: Option<crate::nat::NatReport>,
+}
+
+/// The winning path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// A TCP stream; the next byte on it is the application's.
+    Tcp {
+        /// The stream.
+        socket: SocketId,
+        /// Its ends.
+        ends: Ends,
+    },
+    /// A pair of UDP addresses.
+    Udp {
+        /// Our socket, which other sessions use as well.
+        socket: SocketId,
+        /// The peer's address.
+        remote: SocketAddr,
+        /// Measured round-trip time; the callee may not know it.
+        rtt: Option<Duration>,
+    },
+}
+
+/// What a session tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A path was chosen.
+    Established {
+        /// Which.
+        path: Path,
+        /// Everything that was tried. `secured_ms` is left to the shell.
+        report: Report,
+    },
+    /// No path came about.
+    Failed {
+        /// Why.
+        report: Report,
+    },
+}
+
+#[derive(Debug)]
+enum State {
+    Racing,
+    /// The caller repeats its nomination, the callee its answers.
+    Settled {
+        nomination: Option<Nomination>,
+        until: Instant,
+    },
+    Finished,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Nomination {
+    socket: SocketId,
+    remote: SocketAddr,
+    left: u32,
+    next: Instant,
+}
+
+/// One attempt to reach one peer.
+#[derive(Debug)]
+pub struct Session {
+    introduction: Introduction,
+    resources: Resources,
+    authenticator: Authenticator,
+    entropy: Entropy,
+    names: Names,
+    called: Instant,
+    deadline: Instant,
+    state: State,
+    checklist: Checklist,
+    dialers: Vec<Dialer>,
+    streams: Streams,
+    /// The stream the caller has chosen, or was about to.
+    selected: Option<SocketId>,
+    connects: u32,
+    /// Datagrams whose fate is not known yet.
+    sends: Vec<(CommandId, SocketId, SocketAddr)>,
+    /// Connects that are pending.
+    connecting: Vec<(CommandId, SocketId)>,
+    commands: VecDeque<Command>,
+    events: VecDeque<Event>,
+}
+
+impl Session {
+    /// A session that both sides enter at `introduction.start`; `called` is when the call began and
+    /// `deadline` when it gives up.
+    pub fn new(
+        introduction: Introduction,
+        resources: Resources,
+        names: Names,
+        seed: Seed,
+        called: Instant,
+        deadline: Instant,
+    ) -> Self {
+        let secret = &introduction.secret;
+        let authenticator = Authenticator::new(introduction.session, secret, introduction.role);
+        let mut session = Self {
+            authenticator,
+            introduction,
+            resources,
+            entropy: Entropy::new(seed),
+            names,
+            called,
+            deadline,
+            state: State::Racing,
+            checklist: Checklist::default(),
+            dialers: Vec::new(),
+            streams: Streams::default(),
+            selected: None,
+            connects: 0,
+            sends: Vec::new(),
+            connecting: Vec::new(),
+            commands: VecDeque::new(),
+            events: VecDeque::new(),
+        };
+        session.line_up();
+        session.open_own_nat();
+        session
+    }
+
+    /// Which session this is.
+    pub fn id(&self) -> SessionId {
+        self.introduction.session
+    }
+
+    /// The other peer.
+    pub fn peer(&self) -> Option<&PeerName> {
+        self.introduction.peer.as_ref()
+    }
+
+    /// Whether nothing more will come of it.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.state, State::Finished)
+    }
+
+    /// Whether the peer announced this IP address: a stream from there is likely of this session.
+    pub fn expects(&self, ip: std::net::IpAddr) -> bool {
+        matches!(self.state, State::Racing)
+            && self.introduction.candidates.iter().any(|it| it.address.ip() == ip)
+    }
+
+    /// Gives the session a stream that a listener of ours accepted.
+    pub fn adopt(&mut self, socket: SocketId, ends: Ends, now: Instant) {
+        if !matches!(self.state, State::Racing) || self.streams.all.len() >= MAX_STREAMS {
+            self.close(socket);
+            return;
+        }
+        let kind = self.kind_of(Transport::Tcp, ends.remote);
+        self.established(socket, ends, kind, true, now);
+    }
+
+    /// A datagram that is no check of ours came from `source`. If it came over a path that already
+    /// stands, the caller has chosen it and gone on. Whether it was taken.
+    pub fn foreign_datagram(&mut self, socket: SocketId, source: SocketAddr, now: Instant) -> bool {
+        let verified = self
+            .checklist
+            .position(socket, source)
+            .is_some_and(|index| self.checklist.pairs[index].verified.is_some());
+        let takes = verified
+            && matches!(self.state, State::Racing)
+            && self.introduction.role == Role::Controlled;
+        if takes {
+            self.settle_udp(socket, source, now);
+        }
+        takes
+    }
+
+    /// Gives up. The session ends without an event.
+    pub fn cancel(&mut self) {
+        if matches!(self.state, State::Racing) {
+            self.close_all_but(None);
+        }
+        self.state = State::Finished;
+    }
+
+    /// The peer will not take part: there is nothing left to wait for.
+    pub fn refused(&mut self, now: Instant) {
+        if matches!(self.state, State::Racing) {
+            self.fail(now);
+        }
+    }
+
+    /// The peer's addresses become pairs and dialers.
+    fn line_up(&mut self) {
+        let start = self.introduction.start;
+        let choice = self.introduction.transport;
+        for candidate in self.introduction.candidates.clone() {
+            let ours = self.resources.own.iter().any(|own| {
+                own.transport == candidate.transport
+                    && own.address == candidate.address
+                    && own.kind == CandidateKind::Host
+            });
+            if ours || !self.is_worth_trying(candidate.address) {
+                continue;
+            }
+            let family = Family::of(candidate.address.ip());
+            match candidate.transport {
+                Transport::Udp if choice.allows_udp() => {
+                    if let Some(socket) = self.udp_socket(family) {
+                        self.checklist.add(socket, candidate.address, candidate.kind, start);
+                    }
+                }
+                Transport::Tcp if choice.allows_tcp() => {
+                    let known = self.dialers.iter().any(|it| it.remote == candidate.address);
+                    if self.tcp_local(family).is_some() && !known {
+                        self.dialers.push(Dialer::new(candidate.address, candidate.kind, start));
+                    }
+                }
+                Transport::Udp | Transport::Tcp => {}
+            }
+        }
+    }
+
+    /// A loopback address counts only between two peers that the broker sees on one host: nobody
+    /// elsewhere shall make us talk to our own services.
+    fn is_worth_trying(&self, address: SocketAddr) -> bool {
+        let own_loopback = || self.resources.own.iter().any(|own| own.address.ip().is_loopback());
+        let loopback = address.ip().is_loopback() && address.port() != 0;
+        address::is_usable(address) || (loopback && own_loopback())
+    }
+
+    fn open_own_nat(&mut self) {
+        let mapped = |kind| kind != CandidateKind::Host;
+        let pairs: Vec<_> = self.checklist.pairs.iter().filter(|it| mapped(it.kind)).collect();
+        let openers: Vec<_> = pairs.iter().map(|pair| (pair.socket, pair.remote)).collect();
+        for (socket, remote) in openers {
+            let id = self.entropy.transaction_id();
+            let payload = self.authenticator.request(id, false);
+            self.send_udp(socket, remote, Some(OPENER_TTL), payload);
+        }
+    }
+
+    fn udp_socket(&self, family: Family) -> Option<SocketId> {
+        let of_family = |(_, local): &&(SocketId, SocketAddr)| Family::of(local.ip()) == family;
+        self.resources.udp.iter().find(of_family).map(|(socket, _)| *socket)
+    }
+
+    fn tcp_local(&self, family: Family) -> Option<SocketAddr> {
+        self.resources.tcp.iter().find(|local| Family::of(local.ip()) == family).copied()
+    }
+
+    fn kind_of(&self, transport: Transport, remote: SocketAddr) -> CandidateKind {
+        let same = |it: &&Candidate| it.transport == transport && it.address == remote;
+        let known = self.introduction.candidates.iter().find(same);
+        known.map_or(CandidateKind::PeerReflexive, |candidate| candidate.kind)
+    }
+
+    fn send_udp(
+        &mut self,
+        socket: SocketId,
+        remote: SocketAddr,
+        ttl: Option<u8>,
+        payload: Vec<u8>,
+    ) {
+        let id = self.names.command();
+        self.sends.push((id, socket, remote));
+        self.commands.push_back(Command::SendUdp { id, socket, remote, ttl, payload });
+    }
+
+    fn send_tcp(&mut self, socket: SocketId, payload: Vec<u8>) {
+        let id = self.names.command();
+        self.commands.push_back(Command::SendTcp { id, socket, payload });
+    }
+
+    fn close(&mut self, socket: SocketId) {
+        let id = self.names.command();
+        self.commands.push_back(Command::Close { id, socket });
+    }
+
+    fn close_all_but(&mut self, winner: Option<SocketId>) {
+        let pending = self.dialers.iter().filter_map(Dialer::pending);
+        let open = self.streams.open().map(|stream| stream.socket);
+        let losers: Vec<_> = pending.chain(open).filter(|it| Some(*it) != winner).collect();
+        losers.into_iter().for_each(|socket| self.close(socket));
+    }
+}
+
+impl Machine for Session {
+    type Input<'a> = Input<'a>;
+    type Command = Command;
+    type Event = Event;
+
+    fn handle_input(&mut self, input: Input<'_>, now: Instant) {
+        match input {
+            Input::Answer { id, answer } => self.on_answer(id, &answer, now),
+            Input::UdpReceived { socket, source, payload } => {
+                self.on_datagram(socket, source, payload, now);
+            }
+            Input::TcpAccepted { socket, ends, .. } => self.adopt(socket, ends, now),
+            Input::TcpReceived { socket, payload } => self.on_greeting(socket, payload, now),
+            Input::TcpClosed { socket, reason } => self.on_stream_closed(socket, reason, now),
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        match self.state {
+            State::Racing if now >= self.deadline => self.fail(now),
+            State::Racing => {
+                self.race(now);
+                self.decide(now);
+            }
+            State::Settled { until, .. } if now >= until => self.state = State::Finished,
+            State::Settled { .. } => self.nominate(now),
+            State::Finished => {}
+        }
+    }
+
+    fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        match self.state {
+            State::Racing => {
+                let check = self.checklist.next().map(|at| Deadline::new(at, "UDP check"));
+                let dials = self.dialers.iter().filter_map(Dialer::due).min();
+                let dial = dials.map(|at| Deadline::new(at, "TCP connect"));
+                let choice = self.decision_due().map(|at| Deadline::new(at, "choice of a path"));
+                let end = Some(Deadline::new(self.deadline, "end of the attempt"));
+                [check, dial, choice].into_iter().fold(end, Deadline::earlier)
+            }
+            State::Settled { nomination, until } => {
+                let next = nomination.map(|it| Deadline::new(it.next, "nomination"));
+                Deadline::earlier(next, Some(Deadline::new(until, "end of a settled session")))
+            }
+            State::Finished => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

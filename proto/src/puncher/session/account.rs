@@ -1,0 +1,226 @@
+//! The report of a session: each attempt, what was seen, and what it means.
+
+use super::*;
+use crate::nat::{Mapping, NatReport};
+use crate::puncher::checklist::Pair;
+use crate::puncher::report::{
+    Attempt, AttemptResult, Evidence, Nats, Outcome, Strategy, milliseconds, milliseconds_since,
+};
+use crate::puncher::streams::{Proof, Stream};
+
+impl Session {
+    /// The report of a session that ended with `path`, verified at `at`.
+    pub(super) fn success(
+        &self,
+        path: Path,
+        strategy: Strategy,
+        at: Instant,
+        now: Instant,
+    ) -> Report {
+        let (transport, local, remote, rtt) = match path {
+            Path::Tcp { ends, .. } => (Transport::Tcp, Some(ends.local), ends.remote, None),
+            Path::Udp { socket, remote, rtt } => {
+                let local = self.resources.udp.iter().find(|(it, _)| *it == socket);
+                (Transport::Udp, local.map(|(_, local)| *local), remote, rtt)
+            }
+        };
+        Report {
+            outcome: Outcome::Connected,
+            transport: Some(transport),
+            strategy: Some(strategy),
+            relayed: false,
+            elapsed_ms: Some(milliseconds_since(self.called, at)),
+            secured_ms: None,
+            rtt_ms: rtt.map(milliseconds),
+            local,
+            remote: Some(remote),
+            attempts: self.attempts(Some((transport, remote)), now),
+            nat: self.nats(),
+            reason: None,
+            advice: Vec::new(),
+        }
+    }
+
+    /// The report of a session that ended without a path.
+    pub(super) fn failure(&self, now: Instant) -> Report {
+        let attempts = self.attempts(None, now);
+        let reason = self.reason(&attempts, now);
+        let mut report = Report::failed(reason, self.advice());
+        report.attempts = attempts;
+        report.nat = self.nats();
+        report
+    }
+
+    fn nats(&self) -> Nats {
+        Nats { local: self.resources.nat.clone(), remote: self.introduction.nat.clone() }
+    }
+
+    fn attempts(&self, winner: Option<(Transport, SocketAddr)>, now: Instant) -> Vec<Attempt> {
+        let won = |transport, remote| winner == Some((transport, remote));
+        let ended = winner.is_some();
+        let mut attempts: Vec<_> = self
+            .checklist
+            .pairs
+            .iter()
+            .map(|pair| self.udp_attempt(pair, won(Transport::Udp, pair.remote), ended, now))
+            .collect();
+        for dialer in &self.dialers {
+            attempts.push(self.tcp_attempt(dialer, won(Transport::Tcp, dialer.remote), ended, now));
+        }
+        let unannounced = |stream: &&Stream| stream.kind == CandidateKind::PeerReflexive;
+        for stream in self.streams.all.iter().filter(unannounced) {
+            let won = won(Transport::Tcp, stream.ends.remote);
+            attempts.push(self.accepted_attempt(stream, won, now));
+        }
+        attempts.sort_by(|one, other| one.started_ms.total_cmp(&other.started_ms));
+        attempts
+    }
+
+    fn udp_attempt(&self, pair: &Pair, won: bool, ended: bool, now: Instant) -> Attempt {
+        let host = pair.kind == CandidateKind::Host;
+        let mut evidence = vec![Evidence::Sent(pair.sent)];
+        evidence.extend(pair.failures.each().map(|(it, count)| Evidence::SendFailed(it, count)));
+        if pair.kind == CandidateKind::PeerReflexive {
+            evidence.push(Evidence::UnannouncedSource(pair.remote));
+        }
+        if pair.heard {
+            evidence.push(Evidence::Heard);
+        }
+        if pair.verified.is_some() {
+            evidence.push(Evidence::Answered);
+        }
+        let impossible = pair.sent > 0 && pair.failures.total() >= pair.sent;
+        let result = match (won, pair.verified, impossible) {
+            (true, _, _) => AttemptResult::Won,
+            (false, Some(_), _) => AttemptResult::Verified,
+            (false, None, true) => AttemptResult::Impossible,
+            (false, None, false) => unfinished(ended, pair.sent),
+        };
+        Attempt {
+            strategy: if host { Strategy::Direct } else { Strategy::UdpHolePunch },
+            transport: Transport::Udp,
+            role: self.introduction.role,
+            remote: pair.remote,
+            candidate: pair.kind,
+            started_ms: milliseconds_since(self.called, pair.started),
+            ended_ms: milliseconds_since(self.called, pair.verified.map_or(now, |it| it.at)),
+            result,
+            evidence,
+        }
+    }
+
+    fn tcp_attempt(&self, dialer: &Dialer, won: bool, ended: bool, now: Instant) -> Attempt {
+        let stream = self.streams.all.iter().find(|it| it.ends.remote == dialer.remote);
+        let host = dialer.kind == CandidateKind::Host;
+        let mut evidence = vec![Evidence::Sent(dialer.tries)];
+        let failures = dialer.failures.each();
+        evidence.extend(failures.map(|(it, count)| Evidence::ConnectFailed(it, count)));
+        evidence.extend(stream.into_iter().flat_map(stream_evidence));
+        let refused = dialer.failures.total() > 0;
+        let result = match (won, stream.is_some_and(Stream::is_open)) {
+            (true, _) => AttemptResult::Won,
+            (false, true) => AttemptResult::Verified,
+            (false, false) if dialer.is_impossible() => AttemptResult::Impossible,
+            (false, false) if refused && !ended => AttemptResult::Refused,
+            (false, false) => unfinished(ended, dialer.tries),
+        };
+        Attempt {
+            strategy: if host { Strategy::Direct } else { Strategy::SimultaneousOpen },
+            transport: Transport::Tcp,
+            role: self.introduction.role,
+            remote: dialer.remote,
+            candidate: dialer.kind,
+            started_ms: milliseconds_since(self.called, dialer.started),
+            ended_ms: milliseconds_since(self.called, stream.map_or(now, |it| it.established)),
+            result,
+            evidence,
+        }
+    }
+
+    fn accepted_attempt(&self, stream: &Stream, won: bool, now: Instant) -> Attempt {
+        let mut evidence = vec![Evidence::UnannouncedSource(stream.ends.remote)];
+        evidence.extend(stream_evidence(stream));
+        let result = match (won, stream.is_open()) {
+            (true, _) => AttemptResult::Won,
+            (false, true) => AttemptResult::Verified,
+            (false, false) => AttemptResult::Refused,
+        };
+        Attempt {
+            strategy: stream.strategy(),
+            transport: Transport::Tcp,
+            role: self.introduction.role,
+            remote: stream.ends.remote,
+            candidate: stream.kind,
+            started_ms: milliseconds_since(self.called, stream.established),
+            ended_ms: milliseconds_since(self.called, now),
+            result,
+            evidence,
+        }
+    }
+
+    fn reason(&self, attempts: &[Attempt], now: Instant) -> String {
+        let peer = self.introduction.peer.as_ref();
+        let peer = peer.map_or("the peer", |name| name.as_str());
+        if attempts.is_empty() {
+            let choice = self.introduction.transport;
+            return format!(
+                "{peer} and this host have no address in common to try (transport {choice})"
+            );
+        }
+        let heard = self.checklist.pairs.iter().any(|pair| pair.heard);
+        let waited = milliseconds_since(self.called, now) / 1e3;
+        let detail = if heard {
+            "the peer's packets arrive here, but ours do not reach it"
+        } else {
+            "nothing of the peer's arrived here"
+        };
+        format!("no direct path to {peer} within {waited:.1} s: {detail}")
+    }
+
+    fn advice(&self) -> Vec<String> {
+        let mut advice = Vec::new();
+        let depends = |nat: &Option<NatReport>, of: fn(&NatReport) -> Option<Mapping>| {
+            let mapping = nat.as_ref().and_then(of);
+            mapping.is_some_and(|mapping| mapping != Mapping::EndpointIndependent)
+        };
+        let (ours, theirs) = (&self.resources.nat, &self.introduction.nat);
+        let udp: fn(&NatReport) -> Option<Mapping> = |nat| nat.udp.mapping;
+        let tcp: fn(&NatReport) -> Option<Mapping> = |nat| nat.tcp.mapping;
+        for (whose, nat) in [("this host's", ours), ("the peer's", theirs)] {
+            if depends(nat, udp) || depends(nat, tcp) {
+                advice.push(format!(
+                    "{whose} NAT gives each destination another port: a port forwarding or PCP \
+                     mapping on it, or a peer without such a NAT, makes this pair connect"
+                ));
+            }
+        }
+        if self.introduction.transport != TransportChoice::Any {
+            let only = self.introduction.transport;
+            advice.push(format!("only {only} was allowed: try transport any"));
+        }
+        if advice.is_empty() {
+            advice.push(
+                "run `ntcp doctor` on both hosts: it tells what each NAT lets through".into(),
+            );
+        }
+        advice
+    }
+}
+
+fn unfinished(ended: bool, tries: u32) -> AttemptResult {
+    match (ended, tries) {
+        (true, _) => AttemptResult::Cancelled,
+        (false, 0) => AttemptResult::Skipped,
+        (false, _) => AttemptResult::NoAnswer,
+    }
+}
+
+fn stream_evidence(stream: &Stream) -> Vec<Evidence> {
+    let proof = match stream.proof {
+        Proof::Awaited => None,
+        Proof::Given => Some(Evidence::Answered),
+        Proof::Failed => Some(Evidence::NotThePeer),
+        Proof::Ended(failure) => Some(Evidence::StreamEnded(failure)),
+    };
+    std::iter::once(Evidence::Established).chain(proof).collect()
+}

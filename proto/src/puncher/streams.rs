@@ -1,0 +1,88 @@
+//! The TCP half of a session after the handshakes: which streams stand, and which lead to the peer.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::report::Strategy;
+use crate::candidate::CandidateKind;
+use crate::command::Ends;
+use crate::{IoFailure, SocketId};
+
+/// Most streams of one session at a time; a further one is refused.
+pub(super) const MAX_STREAMS: usize = 32;
+
+/// How far the peer has proved itself on a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// Nothing came yet.
+    Awaited,
+    /// The peer's greeting came.
+    Given,
+    /// Something else came.
+    Failed,
+    /// The stream ended first.
+    Ended(IoFailure),
+}
+
+/// One TCP connection that may lead to the peer.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) socket: SocketId,
+    pub(super) ends: Ends,
+    /// How the far end was learned.
+    pub(super) kind: CandidateKind,
+    /// Accepted by our listener rather than connected by us.
+    pub(super) accepted: bool,
+    pub(super) established: Instant,
+    pub(super) proof: Proof,
+}
+
+impl Stream {
+    /// The strategy that brought it about.
+    pub(super) fn strategy(&self) -> Strategy {
+        match (self.kind, self.accepted) {
+            (CandidateKind::Host, _) => Strategy::Direct,
+            (CandidateKind::PeerReflexive, true) => Strategy::ConnectListen,
+            (
+                CandidateKind::Mapped
+                | CandidateKind::ServerReflexive
+                | CandidateKind::PeerReflexive,
+                _,
+            ) => Strategy::SimultaneousOpen,
+        }
+    }
+
+    /// Whether it may still be chosen.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.proof, Proof::Awaited | Proof::Given)
+    }
+
+    /// Whether the caller may choose it before the peer has proved itself. An address of the public
+    /// internet that completes a handshake at the agreed instant is the peer's all but surely; one
+    /// of a private network is often somebody else's, and so near that the proof costs nothing.
+    pub(super) fn is_trustworthy(&self) -> bool {
+        self.kind != CandidateKind::Host
+    }
+}
+
+/// All streams of one session.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    pub(super) all: Vec<Stream>,
+}
+
+impl Streams {
+    pub(super) fn get(&mut self, socket: SocketId) -> Option<&mut Stream> {
+        self.all.iter_mut().find(|stream| stream.socket == socket)
+    }
+
+    /// The streams that may still be chosen.
+    pub(super) fn open(&self) -> impl Iterator<Item = &Stream> {
+        self.all.iter().filter(|stream| stream.is_open())
+    }
+
+    /// Whether one of them leads to `remote`.
+    pub(super) fn reaches(&self, remote: SocketAddr) -> bool {
+        self.open().any(|stream| stream.ends.remote == remote)
+    }
+}

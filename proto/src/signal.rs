@@ -1,0 +1,34 @@
+//! What peers and brokers say to each other, and the peer's half of it.
+//!
+//! A peer registers with a broker under a name, keeps the registration fresh, and calls other peers
+//! by their names. The broker answers a call at once with an order to punch for the caller and an
+//! invitation with the same order for the callee, each with the delay that makes both start at one
+//! moment. All messages are STUN messages (RFC 8489) of methods of this protocol's own, so that one
+//! socket can carry STUN, signalling, punching and data, over UDP and over TCP.
+//!
+//! `doc/protocol.md` specifies every message with its bytes; the broker's half is
+//! [`rendezvous`](crate::rendezvous).
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`message`] | the messages as values |
+//! | [`codec`] | messages to bytes and back |
+//! | [`client`] | [`client::Client`], the machine of a peer |
+
+mod attribute;
+pub mod client;
+pub mod codec;
+mod error_code;
+mod ladder;
+pub mod message;
+mod method;
+mod nat_summary;
+mod punch;
+mod secret;
+
+pub use error_code::ErrorCode;
+pub(crate) use ladder::{Ladder, Pace};
+pub use method::SignalMethod;
+pub use nat_summary::{NatSummary, TcpSummary, UdpSummary};
+pub use punch::{Punch, Role, Round, TimedPunch};
+pub use secret::{Fingerprint, RegistrationId, RegistrationKey, SessionId, SessionSecret};

@@ -1,0 +1,62 @@
+//! What a client has to know, and its patience.
+
+use std::time::Duration;
+
+use crate::signal::Fingerprint;
+use crate::uri::{HostPort, PeerName};
+
+/// Port of the UDP broker when none is given.
+pub const DEFAULT_UDP_PORT: u16 = 6060;
+/// Port of the TCP broker when none is given.
+pub const DEFAULT_TCP_PORT: u16 = 9999;
+
+/// Whom to register as, where, and how long to wait for what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The name to be found by; `None` registers a caller whom nobody can call.
+    pub name: Option<PeerName>,
+    /// The broker over UDP; its port defaults to [`DEFAULT_UDP_PORT`]. `None` uses TCP alone.
+    pub udp_broker: Option<HostPort>,
+    /// The broker over TCP; its port defaults to [`DEFAULT_TCP_PORT`]. `None` uses UDP alone.
+    pub tcp_broker: Option<HostPort>,
+    /// The certificate that peers will see.
+    pub fingerprint: Fingerprint,
+    /// How long the broker shall remember us after the last refresh; it may shorten it. Default
+    /// 60 s.
+    pub lease: Duration,
+    /// Between two refreshes; also keeps the NAT's mapping open. Default 20 s, capped at a third of
+    /// the granted lease.
+    pub refresh: Duration,
+    /// How long UDP may stay silent before TCP is tried beside it. Default 300 ms.
+    pub udp_silence: Duration,
+    /// How long one attempt to register may take on all links together. Default 5 s.
+    pub registration_timeout: Duration,
+    /// How long a name that somebody else holds is asked for again: a dead holder is found out by
+    /// then. Default 3 s.
+    pub name_taken_grace: Duration,
+    /// How long a peer that is not registered is waited for, since two peers rarely start at one
+    /// moment. Default 2 s.
+    pub connect_grace: Duration,
+    /// How long a call may take from [`connect`](super::Client::connect) to the broker's answer,
+    /// registration included. Default 8 s.
+    pub connect_timeout: Duration,
+}
+
+impl Config {
+    /// The defaults, for a peer with this certificate and no broker yet.
+    pub fn new(fingerprint: Fingerprint) -> Self {
+        Self {
+            name: None,
+            udp_broker: None,
+            tcp_broker: None,
+            fingerprint,
+            lease: Duration::from_secs(60),
+            refresh: Duration::from_secs(20),
+            udp_silence: Duration::from_millis(300),
+            registration_timeout: Duration::from_secs(5),
+            name_taken_grace: Duration::from_secs(3),
+            connect_grace: Duration::from_secs(2),
+            connect_timeout: Duration::from_secs(8),
+        }
+    }
+}

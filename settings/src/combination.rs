@@ -1,0 +1,113 @@
+//! Values that are fine alone but cannot work together.
+
+use crate::error::Error;
+use crate::section::Config;
+use std::net::SocketAddr;
+
+impl Config {
+    /// Checks what no single value shows: call it after setting fields from flags.
+    ///
+    /// # Errors
+    /// [`Error::Combination`] for the first pair that cannot work.
+    pub fn check(&self) -> Result<(), Error> {
+        self.check_stun_addresses()?;
+        self.check_alternate_addresses()?;
+        self.check_listeners_differ()
+    }
+
+    fn check_stun_addresses(&self) -> Result<(), Error> {
+        let twice = |list: &[SocketAddr]| {
+            list.iter().filter(|a| a.is_ipv4()).count() > 1
+                || list.iter().filter(|a| a.is_ipv6()).count() > 1
+        };
+        for (keys, list) in
+            [("[stun] listen", &self.stun.listen), ("[stun] alternate", &self.stun.alternate)]
+        {
+            if twice(list) {
+                let problem = "has two addresses of one family";
+                let fix = "keep one IPv4 and one IPv6 address; the second address of a family goes \
+                           to [stun] alternate";
+                return Err(self.combination(keys, quoted(list), problem, fix));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_alternate_addresses(&self) -> Result<(), Error> {
+        for alternate in &self.stun.alternate {
+            let primary = self.stun.listen.iter().find(|a| a.is_ipv4() == alternate.is_ipv4());
+            let complaint = match primary {
+                None => Some((
+                    "the alternate address has no primary address of its family beside it",
+                    "add one to [stun] listen, or remove it",
+                )),
+                Some(primary)
+                    if primary.ip().is_unspecified() || alternate.ip().is_unspecified() =>
+                {
+                    Some((
+                        "a server with an alternate address must know its addresses",
+                        "write concrete IP addresses in both keys instead of 0.0.0.0 or [::]",
+                    ))
+                }
+                Some(primary) if primary.ip() == alternate.ip() => Some((
+                    "RFC 5780 needs two different IP addresses",
+                    "write the machine's second address, or remove [stun] alternate",
+                )),
+                Some(primary) if primary.port() == alternate.port() => Some((
+                    "RFC 5780 needs two different ports",
+                    "write another port, for example 3479, in [stun] alternate",
+                )),
+                Some(_) => None,
+            };
+            if let Some((problem, fix)) = complaint {
+                let keys = "[stun] listen, alternate";
+                let addresses: Vec<_> = primary.into_iter().chain([alternate]).copied().collect();
+                return Err(self.combination(keys, quoted(&addresses), problem, fix));
+            }
+        }
+        Ok(())
+    }
+
+    /// One machine cannot give one port to two servers.
+    fn check_listeners_differ(&self) -> Result<(), Error> {
+        let stun = [&self.stun.listen[..], &self.stun.alternate[..]].concat();
+        let metrics: Vec<_> = self.metrics.listen.into_iter().collect();
+        for (keys, one, other) in [
+            ("[stun] listen, [hole_punch] listen", &stun, &self.hole_punch.listen),
+            ("[stun] listen, [tcp] listen", &stun, &self.tcp.listen),
+            ("[stun] listen, [metrics] listen", &stun, &metrics),
+            ("[tcp] listen, [metrics] listen", &self.tcp.listen, &metrics),
+        ] {
+            let clash = one.iter().find(|a| other.iter().any(|b| collide(**a, *b)));
+            if let Some(clash) = clash {
+                let problem = "two servers would share one port";
+                let fix = "give one of them another port";
+                return Err(self.combination(keys, quoted(&[*clash]), problem, fix));
+            }
+        }
+        Ok(())
+    }
+
+    fn combination(
+        &self,
+        keys: &'static str,
+        value: String,
+        problem: &'static str,
+        fix: &'static str,
+    ) -> Error {
+        let file = self.file().map(|path| path.display().to_string());
+        let place = file.unwrap_or_else(|| "configuration".to_owned());
+        Error::Combination { place, keys, value, problem, fix }
+    }
+}
+
+/// Both cannot be bound at once. Port 0 is a free one each time.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && same_ip
+}
+
+fn quoted(addresses: &[SocketAddr]) -> String {
+    let quoted: Vec<_> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
+    quoted.join(", ")
+}

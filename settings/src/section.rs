@@ -1,0 +1,184 @@
+//! The sections of the file as typed structs. A key is a field; its comment is its documentation.
+
+use crate::endpoint::{self, Endpoint};
+use crate::log_level::LogLevel;
+use crate::node_name::NodeName;
+use crate::{duration, list};
+use serde::Deserialize;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Port of a STUN server (RFC 8489 section 18.6, the service `stun`).
+pub const STUN_PORT: u16 = 3478;
+/// UDP port of the connection broker, kept from the first NTCP.
+pub const BROKER_PORT: u16 = 6060;
+/// TCP port of the connection broker, kept from the first NTCP.
+pub const TCP_BROKER_PORT: u16 = 9999;
+
+/// Everything that `p2pNetwork.toml` can say.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Config {
+    /// `[node]`: this peer.
+    pub node: Node,
+    /// `[stun]`: which STUN servers a peer asks, and where a STUN server listens.
+    pub stun: Stun,
+    /// `[hole_punch]`: signalling over UDP, for peers and for the broker.
+    pub hole_punch: HolePunch,
+    /// `[tcp]`: signalling over TCP, for peers and for the broker.
+    pub tcp: Tcp,
+    /// `[log]`: what goes to standard error.
+    pub log: Log,
+    /// `[metrics]`: figures of a server, over HTTP.
+    pub metrics: Metrics,
+    /// The file that was read, for messages.
+    #[serde(skip)]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// `[node]`: this peer.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Node {
+    /// The name under which others find this peer: 1 to 255 letters, digits, `-`, `.`, `_` or `~`.
+    /// Default: none, which is enough for connecting but not for listening.
+    pub name: Option<NodeName>,
+    /// How long a connection attempt may last altogether before it ends with a report: a duration
+    /// from 1 s to 10 min. Default: `"10 s"`.
+    #[serde(deserialize_with = "duration::seconds::<_, 1, 600>")]
+    pub deadline: Duration,
+    /// After how much silence a keepalive is sent on a UDP path: a duration from 1 s to 10 min.
+    /// Default: `"15 s"` (RFC 8445 section 11); NATs forget a UDP path after 30 s or more.
+    #[serde(deserialize_with = "duration::seconds::<_, 1, 600>")]
+    pub keepalive: Duration,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { name: None, deadline: Duration::from_secs(10), keepalive: Duration::from_secs(15) }
+    }
+}
+
+/// `[stun]`: which STUN servers a peer asks, and where a STUN server listens.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Stun {
+    /// Peers: the STUN servers to ask, a list of `host:port`; the port may be left out and is then
+    /// 3478. Default: empty, which means the broker's own host on port 3478.
+    #[serde(deserialize_with = "endpoint::list::<_, STUN_PORT>")]
+    pub servers: Vec<Endpoint>,
+    /// Server: where to listen, UDP and TCP, a list of `IP:port`, at most one for each address
+    /// family. Default: `["0.0.0.0:3478", "[::]:3478"]`.
+    #[serde(deserialize_with = "list::socket_addresses")]
+    pub listen: Vec<SocketAddr>,
+    /// Server: the alternate address of RFC 5780, a list of `IP:port`, at most one for each family.
+    /// Its address and its port both differ from those in `listen`, which must then be a concrete
+    /// address. Default: empty, a server that cannot tell how a NAT filters.
+    #[serde(deserialize_with = "list::socket_addresses")]
+    pub alternate: Vec<SocketAddr>,
+}
+
+impl Default for Stun {
+    fn default() -> Self {
+        Self { servers: Vec::new(), listen: everywhere(STUN_PORT), alternate: Vec::new() }
+    }
+}
+
+/// `[hole_punch]`: signalling over UDP, for peers and for the broker.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct HolePunch {
+    /// Peers: the connection broker, `host:port` over UDP; the port may be left out and is then
+    /// 6060. Default: none; a URI may name the broker instead.
+    #[serde(deserialize_with = "endpoint::optional::<_, BROKER_PORT>")]
+    pub broker: Option<Endpoint>,
+    /// Peers: the local UDP port to punch from, 0 to 65535. Default: 0, a free one.
+    #[serde(deserialize_with = "endpoint::local_port")]
+    pub port: u16,
+    /// Broker: where to listen, a list of `IP:port`. Default: `["0.0.0.0:6060", "[::]:6060"]`.
+    #[serde(deserialize_with = "list::socket_addresses")]
+    pub listen: Vec<SocketAddr>,
+}
+
+impl Default for HolePunch {
+    fn default() -> Self {
+        Self { broker: None, port: 0, listen: everywhere(BROKER_PORT) }
+    }
+}
+
+/// `[tcp]`: signalling over TCP, for peers and for the broker.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Tcp {
+    /// Peers: the connection broker, `host:port` over TCP, for networks that block UDP; the port
+    /// may be left out and is then 9999. Default: none, which means the host of
+    /// `[hole_punch] broker` on port 9999.
+    #[serde(deserialize_with = "endpoint::optional::<_, TCP_BROKER_PORT>")]
+    pub broker: Option<Endpoint>,
+    /// Broker: where to listen, a list of `IP:port`. Default: `["0.0.0.0:9999", "[::]:9999"]`.
+    #[serde(deserialize_with = "list::socket_addresses")]
+    pub listen: Vec<SocketAddr>,
+}
+
+impl Default for Tcp {
+    fn default() -> Self {
+        Self { broker: None, listen: everywhere(TCP_BROKER_PORT) }
+    }
+}
+
+/// `[log]`: what goes to standard error.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Log {
+    /// How much to log: `off`, `error`, `warn`, `info`, `debug` or `trace`.
+    /// Default: none, which means `info` in the servers and `warn` in the `ntcp` command.
+    pub level: Option<LogLevel>,
+}
+
+/// `[metrics]`: figures of a server, over HTTP.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Server: where to answer `/metrics` and `/health`, one `IP:port`. Default: none, nothing is
+    /// served. Two servers on one machine need one each.
+    #[serde(deserialize_with = "list::socket_address")]
+    pub listen: Option<SocketAddr>,
+}
+
+impl Config {
+    /// The file this configuration came from, if there was one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// The STUN servers to ask: those configured, or else the broker's own host on port 3478.
+    #[must_use]
+    pub fn stun_servers(&self) -> Vec<Endpoint> {
+        if !self.stun.servers.is_empty() {
+            return self.stun.servers.clone();
+        }
+        self.hole_punch.broker.iter().map(|broker| broker.with_port(STUN_PORT)).collect()
+    }
+
+    /// The broker's TCP side: as configured, or else the host of the UDP broker on port 9999.
+    #[must_use]
+    pub fn tcp_broker(&self) -> Option<Endpoint> {
+        let configured = self.tcp.broker.clone();
+        configured.or_else(|| Some(self.hole_punch.broker.as_ref()?.with_port(TCP_BROKER_PORT)))
+    }
+}
+
+/// Every address of this machine, IPv4 first.
+fn everywhere(port: u16) -> Vec<SocketAddr> {
+    let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    any.map(|ip| SocketAddr::new(ip, port)).to_vec()
+}

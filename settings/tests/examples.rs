@@ -1,0 +1,75 @@
+//! Every file in `conf/` loads, and the reference file knows every key with its default.
+
+use ntcp_settings::{Config, Layers};
+use std::path::PathBuf;
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../conf")
+}
+
+/// The reference file with its commented-out keys switched on.
+fn reference_switched_on() -> String {
+    let text = std::fs::read_to_string(folder().join("p2pNetwork.toml")).unwrap();
+    let is_key = |rest: &str| rest.starts_with(|c: char| c.is_ascii_lowercase());
+    let switch_on = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if is_key(rest) => format!("{rest}\n"),
+        _ => format!("{line}\n"),
+    };
+    text.lines().map(switch_on).collect()
+}
+
+#[test]
+fn every_file_in_conf_loads() {
+    let mut loaded = 0;
+    for entry in std::fs::read_dir(folder()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            Layers::default().file(&path).load().unwrap_or_else(|error| panic!("{error}"));
+            loaded += 1;
+        }
+    }
+    assert!(loaded >= 3, "only {loaded} files in {}", folder().display());
+}
+
+#[test]
+fn the_reference_file_changes_nothing_until_a_key_is_switched_on() {
+    let text = std::fs::read_to_string(folder().join("p2pNetwork.toml")).unwrap();
+    assert_eq!(Config::from_toml(&text).unwrap(), Config::default());
+}
+
+#[test]
+fn the_reference_file_shows_every_key_with_its_default() {
+    let mut shown = Config::from_toml(&reference_switched_on()).unwrap();
+    let default = Config::default();
+    assert!(shown.node.name.take().is_some());
+    assert!(shown.hole_punch.broker.take().is_some());
+    assert!(shown.tcp.broker.take().is_some());
+    assert!(shown.log.level.take().is_some());
+    assert!(shown.metrics.listen.take().is_some());
+    assert_eq!(shown, default);
+    let keys = reference_switched_on();
+    for (section, names) in ntcp_settings::sections() {
+        let body = keys.split(&format!("\n[{section}]\n")).nth(1).expect(section);
+        let body = body.split("\n[").next().unwrap();
+        for name in names {
+            let before = body.split(&format!("\n{name} = ")).next().unwrap();
+            assert_ne!(before, body, "[{section}] {name} is missing");
+            let comment = before.rsplit("\n\n").next().unwrap();
+            assert!(comment.contains("Default: "), "[{section}] {name} states no default");
+            let unit = comment.contains("Unit: ") || *name == "name" || *name == "level";
+            assert!(unit, "[{section}] {name} states no unit");
+        }
+    }
+}
+
+#[test]
+fn the_documentation_names_every_key() {
+    let page = folder().join("../doc/configuration.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    for (section, names) in ntcp_settings::sections() {
+        for name in names {
+            let row = format!("| `[{section}] {name}` |");
+            assert!(page.contains(&row), "doc/configuration.md lacks a row {row}");
+        }
+    }
+}

@@ -29,6 +29,8 @@ use super::plan::{ETHERNET, SERVER};
 const SAMPLES: usize = 8;
 /// Nothing takes this long in a lab that works.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Sequence number of forged SYNs.
+const SEQUENCE: u32 = 0x6e74_6370;
 /// Where forged SYNs come from; nobody else uses these ports of the server.
 const FORGED_PORTS: [u16; 3] = [901, 902, 903];
 
@@ -220,7 +222,7 @@ impl Probe<'_> {
         let (_by_port, _, seen_by_port) = self.connect(own, &other_port)?;
         let (_by_address, _, seen_by_address) = self.connect(own, &other_address)?;
         let mut mapping = mapping(Some(public), Some(seen_by_port), Some(seen_by_address));
-        if mapping == Mapping::AddressAndPortDependent && self.changes_by_connection(&first)? {
+        if mapping == Mapping::AddressAndPortDependent && self.changes_by_connection()? {
             mapping = Mapping::ConnectionDependent;
         }
         let (unsolicited_syn, filtering) = self.tcp_filtering(&first)?;
@@ -247,17 +249,22 @@ impl Probe<'_> {
         connect(self.lab, self.host, from, to)
     }
 
-    /// Whether a second connection between the same ends comes from another port.
-    fn changes_by_connection(&self, to: &TcpListener) -> Result<bool> {
-        let (stream, outside, seen) = self.connect((self.address, 0).into(), to)?;
-        let own = stream.local_addr().map_err(failed("getsockname"))?;
-        drop(outside);
-        let stream = Socket::from(stream);
-        // Closed by a RST, so that the port can be used again at once.
-        stream.set_linger(Some(Duration::ZERO)).map_err(failed("setsockopt"))?;
-        drop(stream);
-        let (_again, _, seen_again) = self.connect(own, to)?;
-        Ok(seen != seen_again)
+    /// Whether two connections between the same ends come from two ports. Neither gets an answer:
+    /// a connection that has ended is no longer known to any NAT, whatever its mapping depends on.
+    fn changes_by_connection(&mut self) -> Result<bool> {
+        let remote = SocketAddr::from((QUIET_ADDRESS, FORGED_PORTS[2]));
+        let reserved = self.lab.tcp_socket(self.host, (self.address, 0))?;
+        let own = reserved.local_addr().map_err(failed("getsockname"))?.as_socket();
+        let own = own.unwrap_or((self.address, 0).into());
+        let watch = self.watch()?;
+        for sequence in [0x1000_0000, 0x2000_0000] {
+            self.forge_syn(self.host, own, remote, sequence)?;
+            self.fence.wait()?;
+        }
+        let sights = watch.stop();
+        let arrived = sights.iter().filter(|it| it.tap == OUTSIDE && it.syn_to(remote));
+        let sources: Vec<_> = arrived.map(|sight| sight.packet.source()).collect();
+        Ok(sources.len() == 2 && sources[0] != sources[1])
     }
 
     fn tcp_allocation(&self, to: &TcpListener) -> Result<PortAllocation> {
@@ -278,10 +285,15 @@ impl Probe<'_> {
         Ok(Watch(self.lab.capture(&[tap(self.host), tap(SERVER)])?))
     }
 
-    fn forge_syn(&self, from: SocketAddr, to: SocketAddr) -> Result<()> {
-        const SEQUENCE: u32 = 0x6e74_6370;
-        let raw = self.lab.socket(SERVER, SocketKind::Packets)?;
-        let bytes = packet::tcp(&Segment::syn(from, to, SEQUENCE));
+    fn forge_syn(
+        &self,
+        space: &str,
+        from: SocketAddr,
+        to: SocketAddr,
+        sequence: u32,
+    ) -> Result<()> {
+        let raw = self.lab.socket(space, SocketKind::Packets)?;
+        let bytes = packet::tcp(&Segment::syn(from, to, sequence));
         raw.send_to(&bytes, &to.into()).map_err(failed("sendto"))?;
         Ok(())
     }
@@ -297,7 +309,7 @@ impl Probe<'_> {
         .map(SocketAddr::from);
         let watch = self.watch()?;
         for from in [from_quiet, from_first, from_other] {
-            self.forge_syn(from, public)?;
+            self.forge_syn(SERVER, from, public, SEQUENCE)?;
             self.fence.wait()?;
         }
         let sights = watch.stop();
@@ -327,7 +339,7 @@ impl Probe<'_> {
             return Ok((isn, InboundSynAfterSyn::Unknown));
         };
         let watch = self.watch()?;
-        self.forge_syn(remote, public)?;
+        self.forge_syn(SERVER, remote, public, SEQUENCE)?;
         self.fence.wait()?;
         let sights = watch.stop();
         let passed = sights.iter().any(|sight| sight.is_syn_to_host(remote));
@@ -349,13 +361,16 @@ impl Probe<'_> {
         let own = stream.local_addr().map_err(failed("getsockname"))?;
         let other_own = other_stream.local_addr().map_err(failed("getsockname"))?;
         let watch = self.watch()?;
+        let _listeners =
+            [self.lab.tcp_listener(self.host, own)?, self.lab.tcp_listener(self.host, other_own)?];
         let one = self.lab.tcp_socket(self.host, own)?;
         let other = self.lab.tcp_socket(self.host, other_own)?;
         start_connecting(&one, other_public)?;
-        start_connecting(&other, public)?;
+        // Within one host the first attempt has met this socket already, which leaves no address.
+        let met = start_connecting(&other, public).is_err();
         self.fence.wait()?;
         // Without any box, packets to oneself never leave the host.
-        let met = [&one, &other].into_iter().any(|socket| socket.peer_addr().is_ok());
+        let met = met || [&one, &other].into_iter().any(|socket| socket.peer_addr().is_ok());
         let own_ports = [port(&own), port(&other_own)];
         let turned = watch.stop().iter().any(|sight| {
             let to = sight.packet.destination().map(|to| to.port());
@@ -469,9 +484,13 @@ fn allocation(samples: &[(u16, u16)]) -> PortAllocation {
     const LONGEST_STEP: u16 = 64;
     /// No block that carriers give to one subscriber is larger.
     const LARGEST_BLOCK: u16 = 4096;
+    /// Ports that NATs give out, 1024 to 65535: an offset wraps around within them.
+    const PORTS: i32 = 65_536 - 1024;
     let same = |values: &[u16]| values.windows(2).all(|pair| pair[0] == pair[1]);
-    let offsets: Vec<u16> =
-        samples.iter().map(|(inside, outside)| outside.wrapping_sub(*inside)).collect();
+    let offset = |(inside, outside): &(u16, u16)| {
+        (i32::from(*outside) - i32::from(*inside)).rem_euclid(PORTS) as u16
+    };
+    let offsets: Vec<u16> = samples.iter().map(offset).collect();
     if offsets.iter().all(|offset| *offset == 0) {
         return PortAllocation::Preserved;
     }
@@ -505,6 +524,9 @@ mod tests {
         let preserved = [40_000, 40_010, 40_007, 40_100, 40_031, 40_044];
         assert_eq!(told(preserved), PortAllocation::Preserved);
         assert_eq!(told(preserved.map(|port| port - 9000)), PortAllocation::Offset);
+        let wrapped =
+            preserved.map(|port| if port > 40_030 { port - 39_000 } else { port + 25_512 });
+        assert_eq!(told(wrapped), PortAllocation::Offset);
         assert_eq!(told([7, 11, 15, 19, 23, 27]), PortAllocation::Sequential);
         assert_eq!(told([2046, 2047, 1024, 1025, 1026, 1027]), PortAllocation::Sequential);
         assert_eq!(told([30_100, 30_007, 30_411, 30_300, 30_009, 30_511]), PortAllocation::Block);

@@ -12,6 +12,9 @@ pub const SERVER_ADDRESSES: [Ipv4Addr; 4] = [
     Ipv4Addr::new(198, 51, 100, 5),
 ];
 
+/// An address of the server that answers nothing: what arrives there is for traces only.
+pub const QUIET_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 6);
+
 /// The server's IPv6 addresses.
 pub const SERVER_ADDRESSES_V6: [Ipv6Addr; 2] = [
     Ipv6Addr::new(0x2001, 0xdb8, 5, 0, 0, 0, 0, 2),

@@ -16,7 +16,7 @@ use crate::presets::{NatBox, Site};
 
 use super::access::Access;
 use super::error::{Error, Result};
-use super::layout::{Box, Host, Layout, SERVER_ADDRESSES, SERVER_ADDRESSES_V6};
+use super::layout::{Box, Host, Layout, QUIET_ADDRESS, SERVER_ADDRESSES, SERVER_ADDRESSES_V6};
 use super::topology::{Carrier, Form, Home, Ipv6, Topology};
 
 /// Everything to be made, in this order.
@@ -502,7 +502,7 @@ impl Planner {
         let (router, router_v6) = (plus(network, 1), plus_v6(v6, 1));
         self.configure("isp-server", format!("address add {router}/29 dev customer"));
         self.configure("isp-server", format!("address add {router_v6}/64 dev customer nodad"));
-        for address in SERVER_ADDRESSES {
+        for address in SERVER_ADDRESSES.into_iter().chain([QUIET_ADDRESS]) {
             self.configure(name, format!("address add {address}/29 dev {ETHERNET}"));
         }
         for address in SERVER_ADDRESSES_V6 {

@@ -33,7 +33,7 @@ table ip ntcp {
 ";
 
 /// The protocol number of raw sockets that take whole packets (IANA 255, `IPPROTO_RAW`).
-const WHOLE_PACKETS: i32 = 255;
+pub(super) const WHOLE_PACKETS: i32 = 255;
 
 /// Turns a namespace into a box.
 pub(super) fn start(space: &Space, plan: &BoxPlan, seed: u64) -> Result<()> {

@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 pub mod host;
+pub mod kernel;
 pub mod link;
 pub mod nat;
 pub mod packet;

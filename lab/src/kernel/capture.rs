@@ -1,0 +1,72 @@
+//! Traces: copies of all frames of some interfaces.
+
+use std::os::fd::AsFd as _;
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::event::{PollFd, PollFlags};
+
+use super::control::{Channel, Frame, Reply, Tap};
+use super::error::{Error, Result};
+use super::space::Space;
+use super::sys::{Frames, OFFLOAD_HEADER, PacketSocket};
+use super::wire::LONGEST_FRAME;
+
+/// Bytes kept of each packet: all headers, and enough of the payload to name a STUN message.
+const KEPT: usize = 160;
+/// Length of an Ethernet header.
+const ETHERNET: usize = 14;
+
+/// Opens a trace socket in a namespace.
+pub(super) fn open(space: &Space, tap: &Tap) -> Result<PacketSocket> {
+    let interface = tap.interface.clone();
+    space.enter(move || {
+        PacketSocket::open(&interface, Frames::Both)
+            .map_err(|error| Error::system(format!("packet socket on {interface}"), error))
+    })
+}
+
+/// Sends what the sockets see until nobody listens any more.
+pub(super) fn start(sockets: Vec<PacketSocket>, answers: Channel) {
+    if answers.send(&Reply::Done, &[]).is_ok() {
+        thread::spawn(move || watch(&sockets, &answers));
+    }
+}
+
+fn watch(sockets: &[PacketSocket], answers: &Channel) {
+    let mut buffer = vec![0; LONGEST_FRAME];
+    loop {
+        let ready = {
+            let mut polled: Vec<PollFd<'_>> = sockets
+                .iter()
+                .map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN))
+                .chain([PollFd::new(answers, PollFlags::IN)])
+                .collect();
+            match rustix::event::poll(&mut polled, None) {
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(_) => return,
+                Ok(_) => polled.iter().map(|it| !it.revents().is_empty()).collect::<Vec<_>>(),
+            }
+        };
+        // The listener never speaks; its socket becomes readable when it stops listening. What the
+        // interfaces have seen until then is still sent.
+        let last = ready.last() == Some(&true);
+        for (tap, socket) in sockets.iter().enumerate() {
+            while let Ok(received) = socket.receive(&mut buffer) {
+                let start = OFFLOAD_HEADER + ETHERNET;
+                let end = received.length.min(start + KEPT);
+                let Some(packet) = buffer.get(start..end) else { continue };
+                let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let time_ns = time.saturating_sub(received.age).as_nanos() as u64;
+                let packet = packet.to_vec();
+                let frame = Frame { tap, time_ns, outgoing: received.outgoing, packet };
+                if answers.send(&Reply::Frame(frame), &[]).is_err() {
+                    return;
+                }
+            }
+        }
+        if last {
+            return;
+        }
+    }
+}

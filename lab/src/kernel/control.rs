@@ -1,0 +1,227 @@
+//! How a lab's user and its supervisor talk: JSON messages over a sequenced-packet socket pair, with
+//! file descriptors beside them.
+//!
+//! Each request brings the end of a new socket pair along; the answers to it arrive there. So there
+//! is nothing to match up, a dropped handle is noticed as the end of its socket, and a running
+//! program has a channel of its own for its signals and its exit status.
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::access::Access;
+use super::error::{Error, Result};
+use super::layout::Layout;
+use super::topology::Topology;
+
+/// What the user of a lab asks for.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Request {
+    /// Build this. Answer: [`Reply::Built`].
+    Build(Topology),
+    /// Run a program; standard input, output and error come along. Answers: [`Reply::Started`], and
+    /// [`Reply::Exited`] in the end.
+    Run(Program),
+    /// Change what an access line does to packets. Answer: [`Reply::Done`].
+    SetAccess {
+        /// The site or carrier, or `server`.
+        name: String,
+        /// Its new properties.
+        access: Access,
+    },
+    /// Send a copy of all frames of these interfaces. Answers: [`Reply::Done`], then
+    /// [`Reply::Frame`]s until the socket is closed.
+    Capture(Vec<Tap>),
+    /// How many frames the router had to drop for lack of time. Answer: [`Reply::Overruns`].
+    Overruns,
+}
+
+/// A program to run in a host.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Program {
+    /// The host or box.
+    pub(super) space: String,
+    /// Its path or name.
+    pub(super) program: PathBuf,
+    /// Its arguments.
+    pub(super) arguments: Vec<String>,
+    /// Changes of the environment; `None` removes.
+    pub(super) environment: BTreeMap<String, Option<String>>,
+    /// Its working directory.
+    pub(super) directory: PathBuf,
+    /// As whom.
+    pub(super) user: User,
+    /// With or without the terminal.
+    pub(super) terminal: Terminal,
+}
+
+/// As whom a program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum User {
+    /// With all power over the lab's networks, as root would have it.
+    Root,
+    /// As `nobody`, without any capability.
+    Nobody,
+}
+
+/// Whether a program may take over the terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Terminal {
+    /// It runs in a process group of its own, in the background.
+    None,
+    /// Its process group becomes the foreground one of the terminal on standard input.
+    Foreground,
+}
+
+/// An interface to watch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tap {
+    /// The host or box.
+    pub space: String,
+    /// Its interface.
+    pub interface: String,
+}
+
+/// What a supervisor answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Reply {
+    /// The supervisor is up, in its own namespaces.
+    Ready,
+    /// All is built.
+    Built(Layout),
+    /// As asked.
+    Done,
+    /// The program runs.
+    Started {
+        /// Its id within the lab.
+        pid: u32,
+    },
+    /// The program ended.
+    Exited {
+        /// Its wait status, as `waitpid` gives it.
+        status: i32,
+    },
+    /// A frame passed an interface.
+    Frame(Frame),
+    /// Frames dropped.
+    Overruns(u64),
+    /// It could not be done.
+    Failed(Error),
+}
+
+/// A frame seen on an interface.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Frame {
+    /// Which of the taps, counted from zero.
+    pub tap: usize,
+    /// Unix time, in nanoseconds.
+    pub time_ns: u64,
+    /// It left through the interface rather than arriving.
+    pub outgoing: bool,
+    /// The IP packet, without the Ethernet header; long ones cut.
+    pub packet: Vec<u8>,
+}
+
+/// A message to a running program.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Word {
+    /// Send this signal to the program and its children.
+    Signal(i32),
+}
+
+/// Longest message. The kernel holds a message in one piece, and half a default buffer is safe.
+const LONGEST: usize = 96 * 1024;
+/// Most descriptors beside a message: the reply socket and three standard streams.
+const MOST_DESCRIPTORS: usize = 4;
+
+/// One end of a conversation.
+#[derive(Debug)]
+pub(super) struct Channel(OwnedFd);
+
+impl Channel {
+    /// Two connected ends.
+    pub(super) fn pair() -> Result<(Self, Self)> {
+        let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+        let (one, other) = rustix::net::socketpair(AddressFamily::UNIX, kind, flags, None)
+            .map_err(|error| Error::system("socketpair", error))?;
+        Ok((Self(one), Self(other)))
+    }
+
+    /// Sends a message and descriptors.
+    pub(super) fn send<T: Serialize>(&self, message: &T, with: &[BorrowedFd<'_>]) -> Result<()> {
+        let bytes = serde_json::to_vec(message)
+            .map_err(|error| Error::system("encoding a message to the lab", error))?;
+        if bytes.len() > LONGEST {
+            let detail = format!("a message of {} bytes is too long", bytes.len());
+            return Err(Error::topology(detail));
+        }
+        let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+        let mut control = SendAncillaryBuffer::new(&mut room);
+        if !with.is_empty() && !control.push(SendAncillaryMessage::ScmRights(with)) {
+            return Err(Error::topology("too many descriptors beside a message"));
+        }
+        // A closed peer is an error to report, not a signal to die of.
+        let flags = SendFlags::NOSIGNAL;
+        rustix::net::sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut control, flags)
+            .map_err(|error| Error::Gone { detail: format!("sending to it: {error}") })?;
+        Ok(())
+    }
+
+    /// Waits for a message and its descriptors; `None` once the other end is closed.
+    pub(super) fn receive<T: DeserializeOwned>(&self) -> Result<Option<(T, Vec<OwnedFd>)>> {
+        let gone = |error: io::Error| Error::Gone { detail: format!("reading from it: {error}") };
+        let mut bytes = vec![0; LONGEST];
+        let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+        let mut control = RecvAncillaryBuffer::new(&mut room);
+        let received = loop {
+            let mut parts = [IoSliceMut::new(&mut bytes)];
+            match rustix::net::recvmsg(&self.0, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+                Err(rustix::io::Errno::INTR) => {}
+                // A peer that died with unread messages resets the connection.
+                Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                other => break other.map_err(|error| gone(error.into()))?,
+            }
+        };
+        let descriptors = control
+            .drain()
+            .filter_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        if received.bytes == 0 {
+            return Ok(None);
+        }
+        let message =
+            serde_json::from_slice(&bytes[..received.bytes]).map_err(|error| gone(error.into()))?;
+        Ok(Some((message, descriptors)))
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Channel {
+    fn from(descriptor: OwnedFd) -> Self {
+        Self(descriptor)
+    }
+}
+
+impl From<Channel> for OwnedFd {
+    fn from(channel: Channel) -> Self {
+        channel.0
+    }
+}

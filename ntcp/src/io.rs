@@ -3,3 +3,4 @@
 pub(crate) mod failure;
 pub(crate) mod interfaces;
 pub(crate) mod socket;
+pub(crate) mod tcp_info;

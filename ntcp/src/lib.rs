@@ -1,5 +1,69 @@
 //! Direct connections between any two programs, TCP or UDP, through any NAT.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), ntcp::Error> {
+//! use futures::AsyncWriteExt;
+//!
+//! let mut connection = ntcp::connect_by_uri("ntcp://bob@broker.example.org").await?;
+//! connection.write_all(b"hello").await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Node`] registers with a broker and waits for callers, or calls others by name. The broker
+//! only introduces the two; what they say travels on a path of their own, which both open at one
+//! agreed instant, over TCP and UDP at once. A [`Connection`] is an ordinary byte stream: the
+//! kernel's own TCP socket, or a QUIC stream over the punched UDP path. It tells how it came about
+//! in its [`Report`], and so does an [`Error`].
+//!
+//! # Runtimes
+//!
+//! Every future here runs under async-std, smol, tokio or a bare `block_on`: sockets and timers
+//! come from `async-io`, which belongs to no executor. The library's own work runs on one thread of
+//! its own.
+//!
+//! # Map
+//!
+//! | item | what it is |
+//! |---|---|
+//! | [`Node`], [`connect_by_uri`] | be found and find others |
+//! | [`Connection`], [`Incoming`] | what comes of it |
+//! | [`Report`], [`Error`] | how it came about, or why not |
+//! | [`discover`](discover()) | what NAT this host is behind, without a node |
+//! | [`Config`] | `p2pNetwork.toml` |
+//!
+//! What this crate does *not* do: decide anything about a protocol. Every decision is made by the
+//! machines of `ntcp-proto`, and the driver here carries it out.
+#![deny(unsafe_code)]
 
+mod connection;
+pub mod discover;
 mod driver;
+mod error;
+mod identity;
 mod io;
+mod node;
+mod quic;
 mod runtime;
+
+pub use connection::Connection;
+pub use discover::discover;
+pub use error::{Error, ErrorKind};
+pub use node::{Builder, Incoming, Node};
+pub use ntcp_proto::candidate::Transport;
+pub use ntcp_proto::nat::NatReport;
+pub use ntcp_proto::puncher::report::{self, Report, Strategy};
+pub use ntcp_proto::uri::{PeerName, PeerUri, TransportChoice};
+pub use ntcp_settings::Config;
+
+/// Connects to the peer of `uri` with a node of its own, configured by the first file that
+/// [`Config::find`] finds. The node lives as long as the connection needs it.
+///
+/// # Errors
+///
+/// As [`Builder::start`] and [`Node::connect_by_uri`].
+pub async fn connect_by_uri(uri: &str) -> Result<Connection, Error> {
+    let uri: PeerUri = uri.parse()?;
+    let node = Node::builder().config(Config::find()?).broker_of(&uri).start().await?;
+    node.connect(&uri).await
+}

@@ -23,11 +23,13 @@
 pub mod address;
 pub mod candidate;
 pub mod command;
+pub mod discover;
 pub mod entropy;
 pub mod machine;
 pub mod nat;
 pub mod node;
 pub mod puncher;
+pub mod rendezvous;
 pub mod signal;
 pub mod tcp_traversal;
 pub mod uri;

@@ -125,8 +125,6 @@ pub struct Connected {
     pub fingerprint: Fingerprint,
     /// The path.
     pub path: Path,
-    /// A datagram that arrived on the path already and is the peer's next layer's.
-    pub early: Option<Vec<u8>>,
     /// When the call was made, or the invitation came.
     pub called: Instant,
     /// Everything that was tried.
@@ -143,7 +141,6 @@ struct Running {
     role: Role,
     fingerprint: Fingerprint,
     called: Instant,
-    early: Option<Vec<u8>>,
 }
 
 /// One peer.
@@ -377,7 +374,6 @@ impl Node {
                     role: running.role,
                     fingerprint: running.fingerprint,
                     path,
-                    early: running.early.take(),
                     called: running.called,
                     report,
                 })));

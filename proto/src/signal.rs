@@ -7,19 +7,28 @@
 //! socket can carry STUN, signalling, punching and data, over UDP and over TCP.
 //!
 //! `doc/protocol.md` specifies every message with its bytes; the broker's half is
-//! `rendezvous`.
+//! [`rendezvous`](crate::rendezvous).
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`message`] | the messages as values |
+//! | [`codec`] | messages to bytes and back |
 //! | [`client`] | [`client::Client`], the machine of a peer |
 
+mod attribute;
 pub mod client;
+pub mod codec;
 mod error_code;
+mod ladder;
+pub mod message;
+mod method;
 mod nat_summary;
 mod punch;
 mod secret;
 
 pub use error_code::ErrorCode;
+pub(crate) use ladder::{Ladder, Pace};
+pub use method::SignalMethod;
 pub use nat_summary::{NatSummary, TcpSummary, UdpSummary};
 pub use punch::{Punch, Role, Round, TimedPunch};
 pub use secret::{Fingerprint, RegistrationId, RegistrationKey, SessionId, SessionSecret};

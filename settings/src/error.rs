@@ -67,7 +67,7 @@ pub enum Error {
         /// File or environment variable.
         place: String,
         /// The section.
-        section: String,
+        section: &'static str,
         /// The key as written.
         key: String,
         /// Its value.
@@ -81,7 +81,7 @@ pub enum Error {
         /// File or environment variable.
         place: String,
         /// The section.
-        section: String,
+        section: &'static str,
         /// The key.
         key: String,
         /// Its value as written.

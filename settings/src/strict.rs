@@ -42,9 +42,8 @@ pub(crate) fn read(tree: Map<String, Value>) -> Result<Config, Error> {
 }
 
 fn check_section(name: &str, value: &Value) -> Result<(), Error> {
-    let section = name.to_owned();
     if NOT_AVAILABLE.contains(&name) {
-        return Err(Error::NotAvailable { place: place(value), section });
+        return Err(Error::NotAvailable { place: place(value), section: name.to_owned() });
     }
     let known = sections().into_iter().find(|(section, _)| *section == name);
     let ValueKind::Table(table) = &value.kind else {
@@ -52,12 +51,12 @@ fn check_section(name: &str, value: &Value) -> Result<(), Error> {
             Some(owner) => format!("move it below [{owner}]"),
             None => format!("remove it; the sections are {}", joined(&section_names())),
         };
-        let (place, value) = (place(value), shown(value));
+        let (place, section, value) = (place(value), name.to_owned(), shown(value));
         return Err(Error::NotASection { place, section, value, fix });
     };
-    let Some((_, keys)) = known else {
+    let Some((section, keys)) = known else {
         let fix = fix(name, &section_names(), "sections");
-        return Err(Error::UnknownSection { place: place(value), section, fix });
+        return Err(Error::UnknownSection { place: place(value), section: name.to_owned(), fix });
     };
     let table: BTreeMap<_, _> = table.iter().collect();
     let unknown = table.into_iter().find(|(key, _)| !keys.contains(&key.as_str()));
@@ -75,7 +74,7 @@ fn check_section(name: &str, value: &Value) -> Result<(), Error> {
 /// Deserializes one section; on failure finds the value that was to blame.
 fn section<T: for<'de> Deserialize<'de>>(
     tree: &mut BTreeMap<String, Value>,
-    name: &str,
+    name: &'static str,
     target: &mut T,
 ) -> Result<(), Error> {
     let Some(value) = tree.remove(name) else {
@@ -88,18 +87,12 @@ fn section<T: for<'de> Deserialize<'de>>(
     Ok(())
 }
 
-fn bad_value(section: &str, table: Value, error: ConfigError) -> Error {
+fn bad_value(section: &'static str, table: Value, error: ConfigError) -> Error {
     let (key, problem) = key_and_problem(error);
     let key = key.split('[').next().unwrap_or_default().to_owned();
     let value = table.clone().into_table().ok().and_then(|mut table| table.remove(&key));
     let value = value.unwrap_or(table);
-    Error::BadValue {
-        place: place(&value),
-        section: section.to_owned(),
-        key,
-        value: shown(&value),
-        problem,
-    }
+    Error::BadValue { place: place(&value), section, key, value: shown(&value), problem }
 }
 
 /// The key that `config` blames, and the bare complaint without its decoration.

@@ -12,6 +12,7 @@
 //! | [`message`] | [`Message`], a checked view of received bytes, and [`Writer`], which builds one in the caller's buffer |
 //! | [`attribute`] | the [`Attribute`] trait and one file for each attribute of RFC 8489, 5780, 3489 and 8445 |
 //! | [`integrity`] | [`Key`] for MESSAGE-INTEGRITY and MESSAGE-INTEGRITY-SHA256 |
+//! | [`behavior`] | the client of RFC 5780: what a NAT does, as one machine for each test |
 //! | [`framing`] | where one message ends and the next begins on a byte stream |
 //!
 //! # Life of a message
@@ -44,6 +45,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attribute;
+pub mod behavior;
 pub mod framing;
 pub mod integrity;
 pub mod message;

@@ -5,7 +5,7 @@
 //! Linux 6.18, either one alone fails in some order of opening.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
@@ -100,14 +100,5 @@ pub(crate) fn set_ttl(socket: &Socket, remote: SocketAddr, ttl: u8) -> io::Resul
         socket.set_unicast_hops_v6(ttl.into())
     } else {
         socket.set_ttl_v4(ttl.into())
-    }
-}
-
-/// The unspecified address of `address`'s family, with `port`.
-pub(crate) fn unspecified(address: SocketAddr, port: u16) -> SocketAddr {
-    if address.is_ipv6() {
-        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
-    } else {
-        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
     }
 }

@@ -7,6 +7,11 @@ use crate::signal::client::{ConnectError, RequestId};
 use crate::signal::{Round, TcpSummary, TimedPunch, UdpSummary};
 use crate::uri::TransportChoice;
 
+/// A path that is shorter than this may be shorter than the difference between the two starts.
+const SHORT_PATH: Duration = Duration::from_millis(5);
+/// How much later than the openers the checks leave then.
+const OPENER_LEAD: Duration = Duration::from_millis(3);
+
 /// Names one call; unique within the life of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
@@ -110,7 +115,7 @@ impl Node {
             nat: told(punch.nat, &punch.candidates),
             candidates: punch.candidates,
             transport: punch.transport,
-            start: start_at,
+            start: start_at + self.lead(punch.peer_rtt),
         };
         let resources = self.resources(port);
         let seed = self.entropy.seed();
@@ -124,12 +129,20 @@ impl Node {
             role: punch.role,
             fingerprint: punch.fingerprint,
             called,
-            early: None,
         };
         let running = self.sessions.entry(punch.session).or_insert(running);
         if start_at <= now {
             running.session.handle_timeout(now);
         }
+    }
+
+    /// How long both sides wait between their openers and their first checks. On a path shorter than
+    /// the jitter of two programs the openers must be given time, or an early check still meets a
+    /// closed NAT. Both sides know both round trips, so both wait alike.
+    fn lead(&self, peer_rtt: Option<Duration>) -> Duration {
+        let longest_path = self.client.rtt().zip(peer_rtt).map(|(own, peer)| (own + peer) / 2);
+        let short = longest_path.is_some_and(|path| path < SHORT_PATH);
+        if short { OPENER_LEAD } else { Duration::ZERO }
     }
 
     fn resources(&self, port: PortId) -> Resources {

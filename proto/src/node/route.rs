@@ -56,7 +56,7 @@ impl Node {
             return self.client.handle_input(input, now);
         }
         let Ok(message) = Message::parse(payload) else {
-            return self.on_foreign(socket, source, payload, now);
+            return self.on_foreign(socket, source, now);
         };
         match session_named_in(&message).and_then(|id| self.sessions.get_mut(&id)) {
             Some(running) => running.session.handle_input(input, now),
@@ -64,14 +64,11 @@ impl Node {
         }
     }
 
-    /// Not STUN: the next layer of a peer whose nominations were lost, or nobody's.
-    fn on_foreign(&mut self, socket: SocketId, source: SocketAddr, payload: &[u8], now: Instant) {
-        for running in self.sessions.values_mut() {
-            if running.session.foreign_datagram(socket, source, now) {
-                running.early = Some(payload.to_vec());
-                return;
-            }
-        }
+    /// Not STUN: the next layer of a peer whose nominations were lost, or nobody's. The datagram
+    /// itself is dropped; that layer repeats it, and the next one finds the path handed out.
+    fn on_foreign(&mut self, socket: SocketId, source: SocketAddr, now: Instant) {
+        let mut sessions = self.sessions.values_mut();
+        sessions.any(|running| running.session.foreign_datagram(socket, source, now));
     }
 
     /// If exactly one session expects a stream from there, it is that one's; else the stream has to

@@ -336,3 +336,6 @@ fn add_mapped(
         mapped.push(Candidate { kind: CandidateKind::ServerReflexive, transport, address });
     }
 }
+
+#[cfg(test)]
+mod tests;

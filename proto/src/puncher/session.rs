@@ -39,9 +39,9 @@ use crate::tcp_traversal::simultaneous_open::Dialer;
 use crate::uri::{PeerName, TransportChoice};
 use crate::{Command, CommandId, Input, SocketId};
 
-/// TTL of the opener: past the own NAT and its provider's, not to the peer's. Measured topologies
-/// need 2 to 4, or 3 to 4 behind a carrier NAT.
-const OPENER_TTL: u8 = 3;
+/// TTL of the opener: past the own NAT, not to the peer's, which is one router further between two
+/// customers of one provider. (Behind a carrier NAT it opens the home's only, as if there were none.)
+const OPENER_TTL: u8 = 2;
 /// TCP sockets that one session may connect, all addresses together.
 const MAX_CONNECTS: u32 = 256;
 /// Copies of the caller's nomination: it is not answered on the winning path, which the next layer
@@ -279,7 +279,7 @@ impl Session {
                     && own.address == candidate.address
                     && own.kind == CandidateKind::Host
             });
-            if ours || !address::is_usable(candidate.address) {
+            if ours || !self.is_worth_trying(candidate.address) {
                 continue;
             }
             let family = Family::of(candidate.address.ip());
@@ -298,6 +298,14 @@ impl Session {
                 Transport::Udp | Transport::Tcp => {}
             }
         }
+    }
+
+    /// A loopback address counts only between two peers that the broker sees on one host: nobody
+    /// elsewhere shall make us talk to our own services.
+    fn is_worth_trying(&self, address: SocketAddr) -> bool {
+        let own_loopback = || self.resources.own.iter().any(|own| own.address.ip().is_loopback());
+        let loopback = address.ip().is_loopback() && address.port() != 0;
+        address::is_usable(address) || (loopback && own_loopback())
     }
 
     fn open_own_nat(&mut self) {
@@ -412,3 +420,6 @@ impl Machine for Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,21 +1,51 @@
 //! A peer's life at its broker: register, stay registered, call and be called.
+//!
+//! ```text
+//!            start                     Registered
+//!   Idle ───────────► Attempting ─────────────────► Registered ──┐ refresh every 20 s
+//!                      ▲   │ failed                  │   │   ▲   │ calls, invitations
+//!              backoff │   ▼                     lost│   │   └───┘
+//!                     Resting ◄──────────────────────┘   │ unregister
+//!                                                        ▼
+//!                                     Finished ◄────── Leaving
+//! ```
+//!
+//! The client never gives up by itself: a failed attempt is told and followed by another after a
+//! growing pause. Its owner decides when that is enough, with
+//! [`RegistrationError::is_final`] as a hint.
+//!
+//! What the client does *not* do: it opens no UDP socket (the owner lends one, since its mapping is
+//! the one that punching needs), gathers no candidates and punches nothing.
 
+mod attempt;
+mod calls;
 mod config;
+mod core;
 mod error;
 mod event;
+mod invitations;
+mod standing;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::{NatSummary, Round, SessionId};
-use crate::address::Family;
+use ntcp_stun::{Class, MAGIC_COOKIE, TransactionId};
+
+use self::core::{Core, Profile, Standing, Way, earlier};
+use super::codec::Received;
+use super::message::{Body, Message, Nonce};
+use super::{ErrorCode, Ladder, NatSummary, Round, SessionId, SignalMethod};
+use crate::address::{Family, canonical};
 use crate::candidate::Candidate;
-use crate::command::Names;
-use crate::entropy::{Entropy, Seed};
+use crate::command::{Answer, CommandId, IoFailure, Names};
+use crate::entropy::Seed;
 use crate::machine::{Deadline, Machine};
 use crate::uri::{PeerName, TransportChoice};
 use crate::{Command, Input, SocketId};
+use attempt::{Attempt, Progress};
+use calls::Calls;
+use invitations::Invitations;
+use standing::{Health, Registration};
 
 pub use config::{Config, DEFAULT_TCP_PORT, DEFAULT_UDP_PORT};
 pub use error::{ConnectError, Link, LinkError, LossReason, RegistrationError};
@@ -23,6 +53,12 @@ pub use event::{Event, RequestId};
 
 /// Most calls under way at once; [`Client::connect`] fails a further one.
 pub const MAX_CALLS: usize = 64;
+/// The pause after the first failed attempt; doubles with each, and a random half of it is waited.
+const FIRST_REST: Duration = Duration::from_millis(500);
+/// The longest pause between two attempts.
+const LONGEST_REST: Duration = Duration::from_secs(30);
+/// How long a broker is asked to forget us.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What a call asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,70 +80,130 @@ pub enum Availability {
     Declining,
 }
 
+/// What was ignored, for logs and tests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ignored {
+    /// Not a message of this protocol, or damaged.
+    pub unreadable: u64,
+    /// A message from another address than the broker's, or to another socket.
+    pub stray: u64,
+    /// A message without a valid signature where one is needed.
+    pub unsigned: u64,
+    /// An answer to nothing asked, or a message that a broker does not send.
+    pub unexpected: u64,
+}
+
 /// The machine of a peer at its broker.
 #[derive(Debug)]
 pub struct Client {
-    config: Config,
-    names: Names,
-    entropy: Entropy,
+    core: Core,
+    phase: Phase,
+    /// Attempts that failed in a row.
+    failures: u32,
     availability: Availability,
-    calls: u64,
-    commands: VecDeque<Command>,
-    events: VecDeque<Event>,
+    calls: Calls,
+    invitations: Invitations,
+    ignored: Ignored,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    Attempting(Box<Attempt>),
+    Resting { until: Instant },
+    Registered(Box<Registration>),
+    Leaving(Box<Farewell>),
+    Finished,
+}
+
+/// Asking the broker to forget us.
+#[derive(Debug)]
+struct Farewell {
+    standing: Standing,
+    transaction: TransactionId,
+    ladder: Ladder,
+    until: Instant,
 }
 
 impl Client {
     /// A client that does nothing until [`Client::start`].
     pub fn new(config: Config, names: Names, seed: Seed) -> Self {
         Self {
-            config,
-            names,
-            entropy: Entropy::new(seed),
+            core: Core::new(config, names, seed),
+            phase: Phase::Idle,
+            failures: 0,
             availability: Availability::Accepting,
-            calls: 0,
-            commands: VecDeque::new(),
-            events: VecDeque::new(),
+            calls: Calls::default(),
+            invitations: Invitations::default(),
+            ignored: Ignored::default(),
         }
     }
 
-    /// Lends the client a UDP socket of `family`, one for each family at most. The owner passes it
-    /// the datagrams that [`Client::accepts`]. The best is the very socket that will punch: its
-    /// mapping is then kept open by the refreshes, and seen by the broker.
+    /// Lends the client a UDP socket of `family`, one for each family at most; counts from the next
+    /// attempt on. The owner passes it the datagrams that [`Client::accepts`]. The best is the very
+    /// socket that will punch: its mapping is then kept open by the refreshes, and seen by the
+    /// broker.
     pub fn set_udp_socket(&mut self, family: Family, socket: SocketId) {
-        let _ = (family, socket);
+        self.core.sockets.insert(family, socket);
     }
 
-    /// Resolves the broker and registers. Peers see `candidates` and `nat`.
+    /// Resolves the broker and registers. Peers see `candidates` and `nat`. A second start is
+    /// [`Client::update_candidates`].
     pub fn start(&mut self, candidates: Vec<Candidate>, nat: NatSummary, now: Instant) {
-        let _ = (candidates, nat, now);
+        match self.phase {
+            Phase::Idle | Phase::Finished => {
+                self.core.profile = Profile { candidates, nat };
+                self.failures = 0;
+                self.attempt(now);
+            }
+            Phase::Attempting(_)
+            | Phase::Resting { .. }
+            | Phase::Registered(_)
+            | Phase::Leaving(_) => self.update_candidates(candidates, nat, now),
+        }
     }
 
     /// Replaces what peers see.
     pub fn update_candidates(&mut self, candidates: Vec<Candidate>, nat: NatSummary, now: Instant) {
-        let _ = (candidates, nat, now);
+        self.core.profile = Profile { candidates, nat };
+        if let Phase::Registered(registration) = &mut self.phase {
+            registration.show(&mut self.core, now);
+        }
     }
 
     /// Calls `callee`. Ends in [`Event::Punch`] or [`Event::ConnectFailed`] with this id; a call
     /// made before the registration stands waits for it.
     pub fn connect(&mut self, callee: &PeerName, call: Call, now: Instant) -> RequestId {
-        let _ = (callee, call, now);
-        self.calls += 1;
-        RequestId(self.calls)
+        let request = self.calls.start(&mut self.core, callee, call, now);
+        match &mut self.phase {
+            Phase::Registered(registration) => {
+                self.calls.ask_waiting(&mut self.core, &registration.standing, now);
+            }
+            // Somebody wants something: a good moment to try again.
+            Phase::Resting { until } => *until = now,
+            Phase::Attempting(_) => {}
+            Phase::Idle | Phase::Leaving(_) | Phase::Finished => {
+                self.calls.fail_all(&mut self.core);
+            }
+        }
+        request
     }
 
     /// Forgets a call: no more events of it.
-    pub fn cancel(&mut self, request: RequestId, now: Instant) {
-        let _ = (request, now);
+    pub fn cancel(&mut self, request: RequestId, _now: Instant) {
+        self.calls.cancel(request);
     }
 
     /// Answers [`Event::Gather`] with fresh candidates.
-    pub fn answer(&mut self, session: SessionId, candidates: Vec<Candidate>, now: Instant) {
-        let _ = (session, candidates, now);
+    pub fn answer(&mut self, session: SessionId, candidates: Vec<Candidate>, _now: Instant) {
+        let standing = standing(&self.phase);
+        self.invitations.answer(&mut self.core, standing, session, candidates);
     }
 
     /// Refuses [`Event::Gather`].
-    pub fn decline(&mut self, session: SessionId, now: Instant) {
-        let _ = (session, now);
+    pub fn decline(&mut self, session: SessionId, _now: Instant) {
+        let standing = standing(&self.phase);
+        self.invitations.decline(&mut self.core, standing, session);
     }
 
     /// Says whether calls are welcome from now on; they are at first.
@@ -117,19 +213,263 @@ impl Client {
 
     /// Ends the registration; [`Event::Unregistered`] is the last event.
     pub fn unregister(&mut self, now: Instant) {
-        let _ = now;
+        self.calls.fail_all(&mut self.core);
+        match std::mem::replace(&mut self.phase, Phase::Finished) {
+            Phase::Registered(registration) => self.take_leave(registration.standing, now),
+            Phase::Leaving(farewell) => self.phase = Phase::Leaving(farewell),
+            Phase::Attempting(attempt) => {
+                attempt.abandon(&mut self.core);
+                self.core.tell(Event::Unregistered);
+            }
+            Phase::Idle | Phase::Resting { .. } => self.core.tell(Event::Unregistered),
+            Phase::Finished => {}
+        }
     }
 
     /// Whether a datagram that arrived on a shared socket is for this client: a STUN message of one
     /// of the signalling methods that comes from the broker.
     pub fn accepts(&self, source: SocketAddr, payload: &[u8]) -> bool {
-        let _ = (source, payload);
-        false
+        let source = canonical(source);
+        let from_broker = match &self.phase {
+            Phase::Attempting(attempt) => attempt.asks(source),
+            Phase::Registered(registration) => registration.standing.way.remote == source,
+            Phase::Leaving(farewell) => farewell.standing.way.remote == source,
+            Phase::Idle | Phase::Resting { .. } | Phase::Finished => false,
+        };
+        from_broker && is_signalling(payload)
     }
 
     /// Round-trip time to the broker, once measured.
     pub fn rtt(&self) -> Option<Duration> {
-        None
+        self.core.rtt
+    }
+
+    /// Where the broker is and over what it is spoken to, once registered.
+    pub fn broker(&self) -> Option<(SocketAddr, Link)> {
+        standing(&self.phase).map(|it| (it.way.remote, it.way.link))
+    }
+
+    /// What was ignored so far.
+    pub fn ignored(&self) -> Ignored {
+        self.ignored
+    }
+
+    fn attempt(&mut self, now: Instant) {
+        let (attempt, progress) = Attempt::start(&mut self.core, now);
+        self.phase = Phase::Attempting(Box::new(attempt));
+        self.on_progress(progress, now);
+    }
+
+    fn on_progress(&mut self, progress: Progress, now: Instant) {
+        match progress {
+            Progress::Going => {}
+            Progress::Done(done) => {
+                self.failures = 0;
+                let shown = self.core.profile.clone();
+                let registration = Registration::new(&mut self.core, *done, shown, now);
+                self.calls.ask_waiting(&mut self.core, &registration.standing, now);
+                self.phase = Phase::Registered(Box::new(registration));
+            }
+            Progress::Failed(error) => {
+                self.calls.fail_waiting(&mut self.core, &error);
+                if let Phase::Attempting(attempt) = self.rest(now) {
+                    attempt.abandon(&mut self.core);
+                }
+                if let Phase::Resting { until } = self.phase {
+                    let retry_after = until.saturating_duration_since(now);
+                    self.core.tell(Event::RegistrationFailed { error, retry_after });
+                }
+            }
+        }
+    }
+
+    /// Pauses, longer each time, and returns what was there before.
+    fn rest(&mut self, now: Instant) -> Phase {
+        let rest = FIRST_REST * 2u32.saturating_pow(self.failures.min(16));
+        let rest = rest.min(LONGEST_REST);
+        self.failures = self.failures.saturating_add(1);
+        let until = now + rest / 2 + self.core.entropy.jitter(rest / 2);
+        std::mem::replace(&mut self.phase, Phase::Resting { until })
+    }
+
+    /// The registration is gone. `nonce` is there if the broker said so and wants a new one.
+    fn lose(&mut self, reason: LossReason, nonce: Option<Nonce>, now: Instant) {
+        let Phase::Registered(registration) = std::mem::replace(&mut self.phase, Phase::Idle)
+        else {
+            return;
+        };
+        self.core.tell(Event::RegistrationLost { reason });
+        self.calls.wait_again();
+        match reason {
+            LossReason::Unknown => {
+                let way = registration.standing.way;
+                let attempt = Attempt::start_again(&mut self.core, way, nonce, now);
+                self.phase = Phase::Attempting(Box::new(attempt));
+            }
+            LossReason::Silent(_) => {
+                registration.abandon(&mut self.core);
+                self.attempt(now);
+            }
+            // All peers of a restarted broker see this at one moment: they spread out.
+            LossReason::LinkBroke(_) => {
+                self.rest(now);
+            }
+        }
+    }
+
+    fn take_leave(&mut self, standing: Standing, now: Instant) {
+        let ladder = standing.way.ladder(self.core.rtt);
+        let transaction = self.core.transaction();
+        let mut farewell = Farewell { standing, transaction, ladder, until: now + FAREWELL };
+        farewell.send(&mut self.core, now);
+        self.phase = Phase::Leaving(Box::new(farewell));
+    }
+
+    fn finish(&mut self) {
+        if let Phase::Leaving(farewell) = std::mem::replace(&mut self.phase, Phase::Finished) {
+            self.core.close(farewell.standing.way);
+            self.core.tell(Event::Unregistered);
+        }
+    }
+
+    fn handle_bytes(&mut self, way: Way, payload: &[u8], now: Instant) {
+        let received = match Message::parse(payload) {
+            Ok(received) => received,
+            Err(error) => {
+                tracing::trace!(%error, "ignored");
+                self.ignored.unreadable += 1;
+                return;
+            }
+        };
+        match &mut self.phase {
+            Phase::Attempting(attempt) => {
+                let progress = attempt.handle_message(&mut self.core, way, &received.message, now);
+                self.on_progress(progress, now);
+            }
+            Phase::Registered(registration) if registration.standing.way == way => {
+                self.handle_registered(&received, now);
+            }
+            Phase::Leaving(farewell) if farewell.standing.way == way => {
+                if received.message.transaction == farewell.transaction {
+                    self.finish();
+                }
+            }
+            Phase::Registered(_)
+            | Phase::Leaving(_)
+            | Phase::Idle
+            | Phase::Resting { .. }
+            | Phase::Finished => self.ignored.stray += 1,
+        }
+    }
+
+    /// A message from the broker that knows us.
+    fn handle_registered(&mut self, received: &Received<'_>, now: Instant) {
+        let Phase::Registered(registration) = &mut self.phase else { return };
+        let message = &received.message;
+        if !received.is_signed_by(&registration.standing.key) {
+            match unknown_registration(message) {
+                Some(nonce)
+                    if registration.asked_in(message.transaction)
+                        || self.calls.asked_in(message.transaction) =>
+                {
+                    self.lose(LossReason::Unknown, nonce, now);
+                }
+                Some(_) | None => self.ignored.unsigned += 1,
+            }
+            return;
+        }
+        let class = message.body.kind().0;
+        if matches!(class, Class::Success | Class::Error) {
+            self.handle_response(message, now);
+        } else {
+            self.handle_request(message, now);
+        }
+    }
+
+    fn handle_response(&mut self, message: &Message, now: Instant) {
+        let Phase::Registered(registration) = &mut self.phase else { return };
+        if registration.handle_answer(&mut self.core, message, now) {
+            return;
+        }
+        if !self.calls.asked_in(message.transaction) {
+            self.ignored.unexpected += 1;
+            return;
+        }
+        if let Body::Refused(refused) = &message.body
+            && refused.code == ErrorCode::StaleNonce
+        {
+            registration.on_stale_nonce(message);
+        }
+        self.calls.handle_answer(&mut self.core, &registration.standing, message, now);
+    }
+
+    fn handle_request(&mut self, message: &Message, now: Instant) {
+        let Phase::Registered(registration) = &self.phase else { return };
+        let (core, standing) = (&mut self.core, &registration.standing);
+        let (invitations, availability) = (&mut self.invitations, self.availability);
+        match &message.body {
+            Body::Invite(punch) => {
+                invitations.handle_invite(core, standing, (message, punch), availability, now);
+            }
+            Body::Gather(gather) => {
+                invitations.handle_gather(core, standing, (message, gather), availability);
+            }
+            Body::Punch(punch) => invitations.handle_punch(core, standing, (message, punch), now),
+            Body::CalleeAnswer(answer) => self.calls.handle_callee(core, answer),
+            Body::Ping => {
+                core.send(standing, &message.answer(Body::Pong));
+            }
+            _ => self.ignored.unexpected += 1,
+        }
+    }
+
+    fn handle_answer(&mut self, id: CommandId, answer: Answer, now: Instant) {
+        if let Phase::Attempting(attempt) = &mut self.phase {
+            let progress = attempt.handle_answer(&mut self.core, id, answer, now);
+            self.on_progress(progress, now);
+        }
+    }
+
+    fn handle_closed(&mut self, socket: SocketId, reason: IoFailure, now: Instant) {
+        match &mut self.phase {
+            Phase::Attempting(attempt) => {
+                let progress = attempt.handle_closed(&mut self.core, socket, reason, now);
+                self.on_progress(progress, now);
+            }
+            Phase::Registered(registration) if registration.standing.way.socket == socket => {
+                self.lose(LossReason::LinkBroke(reason), None, now);
+            }
+            Phase::Leaving(farewell) if farewell.standing.way.socket == socket => self.finish(),
+            Phase::Registered(_)
+            | Phase::Leaving(_)
+            | Phase::Idle
+            | Phase::Resting { .. }
+            | Phase::Finished => {}
+        }
+    }
+
+    /// The way on which something arrived at `socket` from `source`.
+    fn way(&self, link: Link, socket: SocketId, source: SocketAddr) -> Way {
+        Way { link, socket, remote: canonical(source) }
+    }
+
+    /// The way of the stream that is `socket`, if it is ours.
+    fn stream(&self, socket: SocketId) -> Option<Way> {
+        let way = match &self.phase {
+            Phase::Attempting(attempt) => attempt.chosen_way()?,
+            Phase::Registered(registration) => registration.standing.way,
+            Phase::Leaving(farewell) => farewell.standing.way,
+            Phase::Idle | Phase::Resting { .. } | Phase::Finished => return None,
+        };
+        (way.link == Link::Tcp && way.socket == socket).then_some(way)
+    }
+}
+
+impl Farewell {
+    fn send(&mut self, core: &mut Core, now: Instant) {
+        let transmit = self.ladder.sent(now);
+        let message = Message::new(self.transaction, Body::Unregister);
+        core.send(&self.standing, &self.standing.request(message, transmit));
     }
 }
 
@@ -139,22 +479,103 @@ impl Machine for Client {
     type Event = Event;
 
     fn handle_input(&mut self, input: Input<'_>, now: Instant) {
-        let _ = (input, now);
+        match input {
+            Input::Answer { id, answer } => self.handle_answer(id, answer, now),
+            Input::UdpReceived { socket, source, payload } => {
+                if self.accepts(source, payload) {
+                    let way = self.way(Link::Udp, socket, source);
+                    self.handle_bytes(way, payload, now);
+                } else {
+                    self.ignored.stray += 1;
+                }
+            }
+            Input::TcpReceived { socket, payload } => match self.stream(socket) {
+                Some(way) => self.handle_bytes(way, payload, now),
+                None => self.ignored.stray += 1,
+            },
+            Input::TcpClosed { socket, reason } => self.handle_closed(socket, reason, now),
+            Input::TcpAccepted { .. } => self.ignored.stray += 1,
+        }
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
+        match &mut self.phase {
+            Phase::Attempting(attempt) => {
+                if attempt.next().is_some_and(|at| at <= now) {
+                    let progress = attempt.handle_timeout(&mut self.core, now);
+                    self.on_progress(progress, now);
+                }
+            }
+            Phase::Resting { until } if *until <= now => self.attempt(now),
+            Phase::Registered(registration) => {
+                match registration.handle_timeout(&mut self.core, now) {
+                    Health::Stands => {}
+                    Health::Lost(reason) => self.lose(reason, None, now),
+                }
+            }
+            Phase::Leaving(farewell) if farewell.until <= now => self.finish(),
+            Phase::Leaving(farewell) if farewell.ladder.is_due(now) => {
+                farewell.send(&mut self.core, now);
+            }
+            Phase::Resting { .. } | Phase::Leaving(_) | Phase::Idle | Phase::Finished => {}
+        }
+        self.calls.handle_timeout(&mut self.core, standing(&self.phase), now);
     }
 
     fn poll_command(&mut self) -> Option<Command> {
-        self.commands.pop_front()
+        self.core.commands.pop_front()
     }
 
     fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.core.events.pop_front()
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        None
+        let (step, reason) = match &self.phase {
+            Phase::Attempting(attempt) => (attempt.next(), "register at the broker"),
+            Phase::Resting { until } => (Some(*until), "try the broker again"),
+            Phase::Registered(registration) => (registration.next(), "refresh the registration"),
+            Phase::Leaving(farewell) => {
+                (earlier(farewell.ladder.next(), Some(farewell.until)), "leave the broker")
+            }
+            Phase::Idle | Phase::Finished => (None, "nothing"),
+        };
+        let step = step.map(|at| Deadline::new(at, reason));
+        let call = self.calls.next().map(|at| Deadline::new(at, "ask the broker for a peer"));
+        Deadline::earlier(step, call)
+    }
+}
+
+/// What a standing registration lets us say.
+fn standing(phase: &Phase) -> Option<&Standing> {
+    match phase {
+        Phase::Registered(registration) => Some(&registration.standing),
+        Phase::Idle
+        | Phase::Attempting(_)
+        | Phase::Resting { .. }
+        | Phase::Leaving(_)
+        | Phase::Finished => None,
+    }
+}
+
+/// Whether bytes have the header of a signalling message (RFC 8489 section 5), by a glance.
+fn is_signalling(payload: &[u8]) -> bool {
+    let Some(&[high, low, _, _, cookie @ ..]) = payload.first_chunk::<8>() else { return false };
+    let message_type = u16::from_be_bytes([high, low]);
+    // The method's bits without those of the class.
+    let method =
+        (message_type & 0x000F) | ((message_type >> 1) & 0x0070) | ((message_type >> 2) & 0x0F80);
+    message_type < 0x4000
+        && cookie == MAGIC_COOKIE
+        && SignalMethod::ALL.iter().any(|it| it.number() == method)
+}
+
+/// The nonce, if any, of an answer that says the broker has forgotten us.
+fn unknown_registration(message: &Message) -> Option<Option<Nonce>> {
+    match &message.body {
+        Body::Refused(refused) if refused.code == ErrorCode::UnknownRegistration => {
+            Some(message.nonce.clone())
+        }
+        _ => None,
     }
 }

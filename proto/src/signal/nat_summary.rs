@@ -80,3 +80,153 @@ impl From<&NatReport> for NatSummary {
         }
     }
 }
+
+/// Length of the value of NAT-SUMMARY.
+pub(super) const ENCODED_LENGTH: usize = 8;
+
+/// Half a byte for each property, in the order of the fields; 0 was not measured.
+impl NatSummary {
+    /// ```text
+    ///  0                   1                   2                   3
+    ///  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    /// +-------+-------+-------+-------+-------+-------+-------+-------+
+    /// |  NAT  | UDP   | UDP   | UDP   | UDP   | UDP   | TCP   | TCP   |
+    /// |       | reach.| mapp. | filt. | alloc.| hairp.| reach.| mapp. |
+    /// +-------+-------+-------+-------+-------+-------+-------+-------+
+    /// | TCP   | TCP   | TCP   | unsol.|inbound|  ISN  |       0       |
+    /// | filt. | alloc.| hairp.|  SYN  |  SYN  |       |               |
+    /// +-------+-------+-------+-------+-------+-------+---------------+
+    /// ```
+    pub(super) fn to_bytes(self) -> [u8; ENCODED_LENGTH] {
+        let Self { nat, udp, tcp } = self;
+        let halves = [
+            yes_no(nat),
+            yes_no(udp.reachable),
+            number(&MAPPINGS, udp.mapping),
+            number(&FILTERINGS, udp.filtering),
+            number(&ALLOCATIONS, udp.port_allocation),
+            yes_no(udp.hairpin),
+            yes_no(tcp.reachable),
+            number(&MAPPINGS, tcp.mapping),
+            number(&FILTERINGS, tcp.filtering),
+            number(&ALLOCATIONS, tcp.port_allocation),
+            yes_no(tcp.hairpin),
+            number(&UNSOLICITED, tcp.unsolicited_syn),
+            number(&INBOUND, tcp.inbound_syn_after_syn),
+            number(&SEQUENCES, tcp.isn),
+        ];
+        let mut bytes = [0; ENCODED_LENGTH];
+        for (byte, pair) in bytes.iter_mut().zip(halves.chunks_exact(2)) {
+            *byte = pair[0] << 4 | pair[1];
+        }
+        bytes
+    }
+
+    /// The reverse of `to_bytes`; a number that no property has counts as not measured.
+    pub(super) fn from_bytes(bytes: [u8; ENCODED_LENGTH]) -> Self {
+        let half = |index: usize| {
+            let byte = bytes[index / 2];
+            if index.is_multiple_of(2) { byte >> 4 } else { byte & 0x0F }
+        };
+        Self {
+            nat: boolean(half(0)),
+            udp: UdpSummary {
+                reachable: boolean(half(1)),
+                mapping: value(&MAPPINGS, half(2)),
+                filtering: value(&FILTERINGS, half(3)),
+                port_allocation: value(&ALLOCATIONS, half(4)),
+                hairpin: boolean(half(5)),
+            },
+            tcp: TcpSummary {
+                reachable: boolean(half(6)),
+                mapping: value(&MAPPINGS, half(7)),
+                filtering: value(&FILTERINGS, half(8)),
+                port_allocation: value(&ALLOCATIONS, half(9)),
+                hairpin: boolean(half(10)),
+                unsolicited_syn: value(&UNSOLICITED, half(11)),
+                inbound_syn_after_syn: value(&INBOUND, half(12)),
+                isn: value(&SEQUENCES, half(13)),
+            },
+        }
+    }
+}
+
+/// The values of each property, numbered from 1.
+const MAPPINGS: [Mapping; 4] = [
+    Mapping::EndpointIndependent,
+    Mapping::AddressDependent,
+    Mapping::AddressAndPortDependent,
+    Mapping::ConnectionDependent,
+];
+const FILTERINGS: [Filtering; 4] = [
+    Filtering::EndpointIndependent,
+    Filtering::AddressDependent,
+    Filtering::AddressAndPortDependent,
+    Filtering::Unknown,
+];
+const ALLOCATIONS: [PortAllocation; 5] = [
+    PortAllocation::Preserved,
+    PortAllocation::Offset,
+    PortAllocation::Sequential,
+    PortAllocation::Block,
+    PortAllocation::Random,
+];
+const UNSOLICITED: [UnsolicitedSyn; 3] =
+    [UnsolicitedSyn::Silent, UnsolicitedSyn::Rst, UnsolicitedSyn::Icmp];
+const INBOUND: [InboundSynAfterSyn; 4] = [
+    InboundSynAfterSyn::Accepted,
+    InboundSynAfterSyn::Dropped,
+    InboundSynAfterSyn::Rst,
+    InboundSynAfterSyn::Unknown,
+];
+const SEQUENCES: [InitialSequence; 2] = [InitialSequence::Preserved, InitialSequence::Rewritten];
+/// No is 1, yes is 2.
+const BOOLEANS: [bool; 2] = [false, true];
+
+/// The number of a property's value in its table; every value is there.
+fn number<T: PartialEq>(table: &[T], value: Option<T>) -> u8 {
+    let place = value.and_then(|value| table.iter().position(|it| *it == value));
+    place.and_then(|place| u8::try_from(place + 1).ok()).unwrap_or(0)
+}
+
+fn value<T: Copy>(table: &[T], number: u8) -> Option<T> {
+    usize::from(number).checked_sub(1).and_then(|place| table.get(place)).copied()
+}
+
+fn yes_no(value: Option<bool>) -> u8 {
+    number(&BOOLEANS, value)
+}
+
+fn boolean(number: u8) -> Option<bool> {
+    value(&BOOLEANS, number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nat::{TcpReport, UdpReport};
+
+    #[test]
+    fn every_value_of_every_property_survives_its_half_byte() {
+        for half in 0..=15u8 {
+            let summary = NatSummary::from_bytes([half << 4 | half; ENCODED_LENGTH]);
+            assert_eq!(NatSummary::from_bytes(summary.to_bytes()), summary, "{half}");
+        }
+        assert_eq!(NatSummary::from_bytes([0; ENCODED_LENGTH]), NatSummary::default());
+        assert_eq!(NatSummary::from_bytes([0xFF; ENCODED_LENGTH]), NatSummary::default());
+    }
+
+    #[test]
+    fn a_report_in_which_nobody_answered_does_not_say_that_udp_is_blocked() {
+        assert_eq!(NatSummary::from(&NatReport::default()), NatSummary::default());
+    }
+
+    #[test]
+    fn udp_is_told_as_blocked_when_only_tcp_was_answered() {
+        let tcp = TcpReport { reachable: true, ..TcpReport::default() };
+        let report = NatReport { nat: Some(true), udp: UdpReport::default(), tcp };
+        let summary = NatSummary::from(&report);
+        assert_eq!(summary.udp.reachable, Some(false));
+        assert_eq!(summary.tcp.reachable, Some(true));
+    }
+}

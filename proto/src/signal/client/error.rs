@@ -210,6 +210,16 @@ pub enum ConnectError {
         /// How long it was asked.
         waited: Duration,
     },
+    /// The registration did not come about in time.
+    #[error(
+        "not registered at any broker after {waited:?}: the call to `{name}` could not be made"
+    )]
+    NotRegistered {
+        /// The name.
+        name: PeerName,
+        /// How long the call waited.
+        waited: Duration,
+    },
     /// The client was not started, or it was told to unregister.
     #[error("the signalling client is not running")]
     NotRunning,

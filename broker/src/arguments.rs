@@ -1,0 +1,96 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::{ArgAction, Parser, ValueEnum};
+use ntcp_broker::Options;
+use ntcp_settings::Config;
+
+/// The connection broker: peers register under names and call each other; the broker tells both
+/// when and where to open a direct path. It relays no data.
+///
+/// Exit status: 0 stopped as told, 1 failed, 2 wrong usage or configuration.
+#[derive(Debug, Parser)]
+#[command(name = "ntcp-broker", version)]
+pub(crate) struct Arguments {
+    /// What to serve.
+    #[arg(value_enum, default_value_t = Service::All)]
+    service: Service,
+    /// UDP address to listen on; repeatable [default: 0.0.0.0:6060 and [::]:6060].
+    #[arg(long, value_name = "IP:PORT")]
+    udp: Vec<SocketAddr>,
+    /// TCP address to listen on; repeatable [default: 0.0.0.0:9999 and [::]:9999].
+    #[arg(long, value_name = "IP:PORT")]
+    tcp: Vec<SocketAddr>,
+    /// Configuration file [default: $NTCP_CONFIG, ./p2pNetwork.toml, or ntcp/p2pNetwork.toml in
+    /// the user's configuration folder].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the configuration and exit.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Log more; twice for every message.
+    #[arg(short, long, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// Which brokers to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Service {
+    /// The UDP broker alone.
+    Udp,
+    /// The TCP broker alone.
+    Tcp,
+    /// Both.
+    All,
+}
+
+impl Arguments {
+    /// The configuration from its layers below the flags.
+    pub(crate) fn config(&self) -> anyhow::Result<Config> {
+        Ok(match &self.config {
+            Some(path) => Config::load(path)?,
+            None => Config::find()?,
+        })
+    }
+
+    /// Where to listen: by the flags, or else by the configuration.
+    pub(crate) fn options(&self, config: &Config) -> anyhow::Result<Options> {
+        let or = |flags: &[SocketAddr], configured: &[SocketAddr]| {
+            if flags.is_empty() { configured.to_vec() } else { flags.to_vec() }
+        };
+        let udp = or(&self.udp, &config.hole_punch.listen);
+        let tcp = or(&self.tcp, &config.tcp.listen);
+        let (udp, tcp) = match self.service {
+            Service::All => (udp, tcp),
+            Service::Udp if !self.tcp.is_empty() => {
+                bail!("--tcp makes no sense with `udp`: leave it out, or write `all`")
+            }
+            Service::Tcp if !self.udp.is_empty() => {
+                bail!("--udp makes no sense with `tcp`: leave it out, or write `all`")
+            }
+            Service::Udp => (udp, Vec::new()),
+            Service::Tcp => (Vec::new(), tcp),
+        };
+        if let Some(listen) = config.metrics.listen {
+            bail!(
+                "[metrics] listen = \"{listen}\": the broker does not serve figures yet; remove the key"
+            );
+        }
+        Ok(Options { udp, tcp, ..Options::default() })
+    }
+}
+
+/// Where it would listen, for `--check`.
+pub(crate) fn describe(options: &Options) -> String {
+    let list = |name: &str, addresses: &[SocketAddr]| match addresses {
+        [] => format!("no {name}"),
+        some => {
+            let some: Vec<String> = some.iter().map(ToString::to_string).collect();
+            format!("{name} on {}", some.join(" and "))
+        }
+    };
+    format!("{}, {}", list("UDP", &options.udp), list("TCP", &options.tcp))
+}

@@ -1,0 +1,48 @@
+//! Where a broker listens, and its limits.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ntcp_proto::rendezvous::Config;
+use ntcp_settings::{BROKER_PORT, TCP_BROKER_PORT};
+
+/// Where a broker listens, and its limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// UDP addresses; empty serves no UDP. Default: every address, port 6060.
+    pub udp: Vec<SocketAddr>,
+    /// TCP addresses; empty serves no TCP. Default: every address, port 9999.
+    pub tcp: Vec<SocketAddr>,
+    /// The limits of the protocol.
+    pub limits: Config,
+    /// Streams open at once; a further one is closed as soon as it is accepted. Default 8192.
+    pub max_streams: usize,
+    /// Bytes that a peer may leave unread on its stream before it is closed. Default 64 KiB, about
+    /// a hundred messages.
+    pub max_unread: usize,
+    /// How long a stream may stay without its first message. Default 10 s.
+    pub first_message: Duration,
+    /// How long a stream may stay without a further message. Default 310 s, a little more than the
+    /// longest lease.
+    pub next_message: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let everywhere = |port| {
+            vec![
+                SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+                SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+            ]
+        };
+        Self {
+            udp: everywhere(BROKER_PORT),
+            tcp: everywhere(TCP_BROKER_PORT),
+            limits: Config::default(),
+            max_streams: 8192,
+            max_unread: 64 << 10,
+            first_message: Duration::from_secs(10),
+            next_message: Duration::from_secs(310),
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The one loop.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use async_io::{Async, Timer};
+use futures::{Future, FutureExt, StreamExt};
+use ntcp_proto::Machine;
+use ntcp_proto::entropy::Seed;
+use ntcp_proto::rendezvous::{self, Command, Counters, Event, Input, Link, StreamId};
+
+use crate::datagrams::Datagrams;
+use crate::streams::{Happening, Streams};
+use crate::{BindError, Options, Transport, bind};
+
+/// Datagrams read from one socket before the others are looked at.
+const BATCH: usize = 64;
+/// Longest datagram read; a longer one is cut, and refused by the machine for its length.
+const MAX_DATAGRAM: usize = 2048;
+
+/// A broker with its sockets open.
+pub struct Broker {
+    machine: rendezvous::Broker,
+    datagrams: Vec<Datagrams>,
+    listeners: Vec<Async<TcpListener>>,
+    streams: Streams,
+    buffer: [u8; MAX_DATAGRAM],
+}
+
+/// What woke the loop.
+enum Woken {
+    Stopped,
+    Datagrams(usize),
+    Connection(usize),
+    Stream(Happening),
+    Deadline,
+}
+
+impl Broker {
+    /// Opens the sockets.
+    ///
+    /// # Errors
+    ///
+    /// A [`BindError`] that names the address and what to do.
+    pub fn bind(options: &Options) -> Result<Self, BindError> {
+        if options.udp.is_empty() && options.tcp.is_empty() {
+            return Err(BindError::Nothing);
+        }
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(BindError::Entropy)?;
+        let machine = rendezvous::Broker::new(options.limits.clone(), Seed(seed), Instant::now());
+        let datagrams = bind::udp(&options.udp)?;
+        let listeners = bind::tcp(&options.tcp)?;
+        let failed = |transport, address: Option<&SocketAddr>| {
+            let address = address.copied().unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
+            move |source| BindError::Other { transport, address, source }
+        };
+        let datagrams: io::Result<Vec<_>> = datagrams.into_iter().map(Datagrams::new).collect();
+        let listeners: io::Result<Vec<_>> =
+            listeners.into_iter().map(Async::new_nonblocking).collect();
+        Ok(Self {
+            machine,
+            datagrams: datagrams.map_err(failed(Transport::Udp, options.udp.first()))?,
+            listeners: listeners.map_err(failed(Transport::Tcp, options.tcp.first()))?,
+            streams: Streams::new(options),
+            buffer: [0; MAX_DATAGRAM],
+        })
+    }
+
+    /// The UDP addresses it listens on, with the ports that were free where 0 was asked for.
+    pub fn udp_addresses(&self) -> Vec<SocketAddr> {
+        self.datagrams.iter().map(Datagrams::address).collect()
+    }
+
+    /// The TCP addresses it listens on, likewise.
+    pub fn tcp_addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|it| it.get_ref().local_addr().ok()).collect()
+    }
+
+    /// Serves until `stop` is ready, and returns what was counted. Cancel safe: dropping the future
+    /// closes every socket.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Counters {
+        let mut stop = pin!(stop.fuse());
+        let mut timer = Timer::never();
+        loop {
+            match self.machine.poll_timeout() {
+                Some(deadline) => timer.set_at(deadline.at),
+                None => timer = Timer::never(),
+            }
+            let woken = poll_fn(|context| self.poll_woken(&mut stop, &mut timer, context)).await;
+            match woken {
+                Woken::Stopped => return self.machine.counters().clone(),
+                Woken::Datagrams(index) => self.receive(index),
+                Woken::Connection(index) => self.accept(index),
+                Woken::Stream(happening) => self.on_stream(happening),
+                Woken::Deadline => {
+                    self.machine.handle_timeout(Instant::now());
+                    self.carry_out();
+                }
+            }
+        }
+    }
+
+    fn poll_woken(
+        &mut self,
+        stop: &mut (impl Future<Output = ()> + Unpin),
+        timer: &mut Timer,
+        context: &mut Context<'_>,
+    ) -> Poll<Woken> {
+        if stop.poll_unpin(context).is_ready() {
+            return Poll::Ready(Woken::Stopped);
+        }
+        let datagrams = self.datagrams.iter().position(|it| it.poll_readable(context).is_ready());
+        if let Some(index) = datagrams {
+            return Poll::Ready(Woken::Datagrams(index));
+        }
+        if let Poll::Ready(Some(happening)) = self.streams.waiting.poll_next_unpin(context) {
+            return Poll::Ready(Woken::Stream(happening));
+        }
+        let connection = self.listeners.iter().position(|it| it.poll_readable(context).is_ready());
+        if let Some(index) = connection {
+            return Poll::Ready(Woken::Connection(index));
+        }
+        timer.poll_unpin(context).map(|_| Woken::Deadline)
+    }
+
+    /// Reads what has arrived, and answers each datagram before it reads the next.
+    fn receive(&mut self, index: usize) {
+        for _ in 0..BATCH {
+            let arrived = match self.datagrams[index].receive(&mut self.buffer) {
+                Ok(arrived) => arrived,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // An ICMP error about an earlier datagram: it was lost, like any other.
+                Err(error) => {
+                    tracing::trace!(%error, "receive");
+                    continue;
+                }
+            };
+            let link = Link::Udp { local: arrived.local, remote: arrived.source };
+            let payload = &self.buffer[..arrived.length];
+            self.machine.handle_input(Input::Received { link, payload }, Instant::now());
+            self.carry_out();
+        }
+    }
+
+    fn accept(&mut self, index: usize) {
+        for _ in 0..BATCH {
+            match self.listeners[index].get_ref().accept() {
+                Ok((socket, remote)) => {
+                    if let Err(error) = self.streams.accept(socket, remote) {
+                        tracing::debug!(%error, "a stream failed at once");
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    tracing::debug!(%error, "accept");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn on_stream(&mut self, happening: Happening) {
+        match happening {
+            Happening::Writable { stream } => {
+                if !self.streams.write(stream) {
+                    self.closed(stream);
+                }
+            }
+            Happening::Read { stream, deframer, result: Ok(messages) } => {
+                for payload in &messages {
+                    let Some(remote) = self.streams.remote(stream) else { break };
+                    let link = Link::Tcp { stream, remote };
+                    self.machine.handle_input(Input::Received { link, payload }, Instant::now());
+                    self.carry_out();
+                }
+                self.streams.read_on(stream, deframer);
+            }
+            Happening::Read { stream, result: Err(error), .. } => {
+                tracing::trace!(%error, "a stream ended");
+                self.streams.close(stream);
+                self.closed(stream);
+            }
+        }
+    }
+
+    fn closed(&mut self, stream: StreamId) {
+        self.machine.handle_input(Input::Closed { stream }, Instant::now());
+        self.carry_out();
+    }
+
+    /// Does what the machine wants done, and logs what it tells.
+    fn carry_out(&mut self) {
+        while let Some(command) = self.machine.poll_command() {
+            match command {
+                Command::Send { link: Link::Udp { local, remote }, payload } => {
+                    self.send_datagram(local, remote, &payload);
+                }
+                Command::Send { link: Link::Tcp { stream, .. }, payload } => {
+                    if !self.streams.send(stream, &payload) {
+                        self.machine.handle_input(Input::Closed { stream }, Instant::now());
+                    }
+                }
+                Command::Close { stream } => self.streams.close(stream),
+            }
+        }
+        while let Some(event) = self.machine.poll_event() {
+            log(&event);
+        }
+    }
+
+    fn send_datagram(&self, local: Option<std::net::IpAddr>, remote: SocketAddr, payload: &[u8]) {
+        let fits = |it: &&Datagrams| {
+            let ours = it.address();
+            ours.is_ipv4() == remote.is_ipv4()
+                && (ours.ip().is_unspecified() || local.is_none_or(|local| local == ours.ip()))
+        };
+        if let Some(socket) = self.datagrams.iter().find(fits)
+            && let Err(error) = socket.send(payload, local, remote)
+        {
+            tracing::trace!(%error, "send");
+        }
+    }
+}
+
+fn log(event: &Event) {
+    let shown = |name: &Option<_>| match name {
+        Some(name) => format!("{name}"),
+        None => "a caller without a name".to_owned(),
+    };
+    match event {
+        Event::Registered { name, link } => {
+            tracing::info!(name = %shown::<>(name), "registered");
+            tracing::debug!(remote = %link.remote(), "registered from");
+        }
+        Event::Moved { name, link } => {
+            tracing::debug!(name = %shown(name), remote = %link.remote(), "moved");
+        }
+        Event::Left { name, why } => tracing::info!(name = %shown(name), ?why, "left"),
+        Event::Called { session, caller, callee } => {
+            tracing::info!(%session, caller = %shown(caller), %callee, "called");
+        }
+        Event::Settled { session, result } => tracing::debug!(%session, ?result, "settled"),
+    }
+}

@@ -1,0 +1,234 @@
+//! The node: registered with a broker, calling and being called.
+
+mod builder;
+mod events;
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use async_executor::Task;
+use async_io::Timer;
+use futures::channel::{mpsc, oneshot};
+use futures::{FutureExt, Stream, StreamExt, select_biased};
+use ntcp_proto::node::{self as proto, CallId};
+use ntcp_proto::uri::{HostPort, PeerUri, TransportChoice};
+use ntcp_settings::Config;
+
+pub use builder::Builder;
+pub(crate) use builder::{host_port, seed};
+
+use crate::connection::Connection;
+use crate::driver::Handle;
+use crate::error::{Error, ErrorKind};
+use crate::identity::Identity;
+
+/// Connections that wait for [`Incoming`]; a further one is closed.
+const MAX_WAITING: usize = 64;
+/// What a call may take beyond its deadline, until its own error has arrived.
+const DEADLINE_MARGIN: Duration = Duration::from_millis(250);
+
+/// A peer registered with a broker.
+///
+/// Cloning gives another handle of the same node. When the last handle and the last [`Incoming`]
+/// are dropped, the node unregisters and ends; connections live on.
+#[derive(Clone, Debug)]
+pub struct Node(Arc<Inner>);
+
+struct Inner {
+    handle: Handle<proto::Node>,
+    shared: Arc<Shared>,
+    config: Config,
+    /// Nodes at other brokers, made for the URIs that name one.
+    elsewhere: Mutex<HashMap<HostPort, Node>>,
+    driver: Mutex<Option<Task<()>>>,
+}
+
+/// What the driver's thread and the handles share.
+pub(crate) struct Shared {
+    identity: Identity,
+    calls: Mutex<HashMap<CallId, oneshot::Sender<Result<Connection, Error>>>>,
+    /// Taken once, when it is started.
+    started: Mutex<Option<oneshot::Sender<Result<(), Error>>>>,
+    stopped: Mutex<Option<oneshot::Sender<()>>>,
+    incoming: Mutex<Arrivals>,
+}
+
+struct Arrivals {
+    sender: mpsc::Sender<Connection>,
+    receiver: Option<mpsc::Receiver<Connection>>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("name", &self.config.node.name).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The driver unregisters and then ends by itself: no handle is left.
+        self.handle.order(|machine, _, now| machine.stop(now));
+        if let Some(task) = lock(&self.driver).take() {
+            task.detach();
+        }
+    }
+}
+
+impl Node {
+    /// A node to be configured.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Connects to the peer of a URI, `ntcp://NAME[@BROKER[:PORT]][?transport=tcp|udp|any]`.
+    ///
+    /// Cancel safe: dropping the future calls the attempt off and closes its sockets.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Uri`], or as [`Node::connect`].
+    pub async fn connect_by_uri(&self, uri: &str) -> Result<Connection, Error> {
+        self.connect(&uri.parse()?).await
+    }
+
+    /// Connects to the peer of a URI. Over TCP and UDP at once, unless the URI says otherwise; never
+    /// longer than `[node] deadline` (10 s by default).
+    ///
+    /// Cancel safe: dropping the future calls the attempt off and closes its sockets.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Signalling`] when the broker does not know the peer or does not answer,
+    /// [`ErrorKind::NoPath`] when no direct path came about, [`ErrorKind::Secure`] when one did but
+    /// the peer was not the one announced, [`ErrorKind::Stopped`].
+    pub async fn connect(&self, uri: &PeerUri) -> Result<Connection, Error> {
+        let called = Instant::now();
+        let patience = self.0.config.node.deadline;
+        match uri.broker.as_ref().filter(|broker| !self.serves(broker)) {
+            None => self.call(uri, patience).await,
+            Some(broker) => {
+                let other = self.elsewhere(uri, broker).await?;
+                let left = patience.saturating_sub(called.elapsed());
+                other.call(uri, left).await
+            }
+        }
+    }
+
+    async fn call(&self, uri: &PeerUri, patience: Duration) -> Result<Connection, Error> {
+        let (sender, receiver) = oneshot::channel();
+        let (peer, shared) = (uri.name.clone(), self.0.shared.clone());
+        let transport = uri.transport.unwrap_or(TransportChoice::Any);
+        let (placed, call) = oneshot::channel();
+        let ordered = self.0.handle.order(move |machine, _, now| {
+            let id = machine.call(peer, transport, patience, now);
+            lock(&shared.calls).insert(id, sender);
+            if let Err(id) = placed.send(id) {
+                lock(&shared.calls).remove(&id);
+                machine.cancel(id, now);
+            }
+        });
+        if !ordered {
+            return Err(ErrorKind::Stopped.into());
+        }
+        let _guard = CallGuard { node: self, call: call.await.ok() };
+        let mut receiver = receiver.fuse();
+        let mut timer = FutureExt::fuse(Timer::after(patience + DEADLINE_MARGIN));
+        select_biased! {
+            result = receiver => result.unwrap_or_else(|_| Err(ErrorKind::Stopped.into())),
+            _ = timer => {
+                Err(ErrorKind::Deadline { what: "the connection", limit: patience }.into())
+            }
+        }
+    }
+
+    /// Those who call this node, from now on. There is one stream of them: a second one ends the
+    /// first.
+    pub fn incoming(&self) -> Incoming {
+        let mut arrivals = lock(&self.0.shared.incoming);
+        let receiver = arrivals.receiver.take().unwrap_or_else(|| {
+            let (sender, receiver) = mpsc::channel(MAX_WAITING);
+            arrivals.sender = sender;
+            receiver
+        });
+        Incoming { receiver, _node: self.clone() }
+    }
+
+    /// Tells peers and reports what was found out about this host's NATs.
+    pub fn set_nat_report(&self, report: crate::NatReport) {
+        self.0.handle.order(move |machine, _, now| machine.set_nat(report, now));
+    }
+
+    /// Unregisters and ends every attempt; connections live on. Returns when the broker has been
+    /// told, or could not be.
+    pub async fn stop(&self) {
+        let (sender, receiver) = oneshot::channel();
+        *lock(&self.0.shared.stopped) = Some(sender);
+        if self.0.handle.order(|machine, _, now| machine.stop(now)) {
+            // An error means that the driver has ended, which is what was asked for.
+            let _ = receiver.await;
+        }
+    }
+
+    /// Whether this is the broker the node is registered with.
+    fn serves(&self, broker: &HostPort) -> bool {
+        let config = &self.0.config;
+        let own = config.hole_punch.broker.iter().chain(&config.tcp.broker).map(builder::host_port);
+        let same = |own: HostPort| {
+            own.host == broker.host && (broker.port.is_none() || broker.port == own.port)
+        };
+        own.into_iter().any(same)
+    }
+
+    /// A node at the broker that `uri` names, started at first use.
+    async fn elsewhere(&self, uri: &PeerUri, broker: &HostPort) -> Result<Self, Error> {
+        if let Some(node) = lock(&self.0.elsewhere).get(broker) {
+            return Ok(node.clone());
+        }
+        let mut config = self.0.config.clone();
+        config.node.name = None;
+        config.hole_punch.broker = None;
+        config.tcp.broker = None;
+        config.hole_punch.port = 0;
+        let node = Box::pin(Self::builder().config(config).broker_of(uri).start()).await?;
+        Ok(lock(&self.0.elsewhere).entry(broker.clone()).or_insert(node).clone())
+    }
+}
+
+/// Calls a call off when nobody waits for it any more.
+struct CallGuard<'a> {
+    node: &'a Node,
+    call: Option<CallId>,
+}
+
+impl Drop for CallGuard<'_> {
+    fn drop(&mut self) {
+        let Some(id) = self.call else { return };
+        let pending = lock(&self.node.0.shared.calls).remove(&id).is_some();
+        if pending {
+            self.node.0.handle.order(move |machine, _, now| machine.cancel(id, now));
+        }
+    }
+}
+
+/// The peers that call a node, each with its connection. Ends when the node stops.
+#[derive(Debug)]
+pub struct Incoming {
+    receiver: mpsc::Receiver<Connection>,
+    _node: Node,
+}
+
+impl Stream for Incoming {
+    type Item = Connection;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Connection>> {
+        self.receiver.poll_next_unpin(context)
+    }
+}
+
+/// A lock whose holder cannot panic half-way through a change.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,132 @@
+//! From a configuration to a running node.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use futures::channel::{mpsc, oneshot};
+use ntcp_proto::entropy::Seed;
+use ntcp_proto::node as proto;
+use ntcp_proto::signal::client;
+use ntcp_proto::uri::{HostPort, PeerUri};
+use ntcp_settings::{Config, Endpoint, Host};
+
+use super::events::Events;
+use super::{Arrivals, Inner, MAX_WAITING, Node, Shared};
+use crate::driver::Driver;
+use crate::error::{Error, ErrorKind};
+use crate::identity::Identity;
+use crate::runtime;
+
+/// What a node is to be.
+#[derive(Debug, Default)]
+pub struct Builder {
+    config: Config,
+    name: Option<String>,
+}
+
+impl Builder {
+    /// Everything that `p2pNetwork.toml` can say. The defaults, unless called.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The name to be found by; goes before `[node] name`. Without either the node can call, but
+    /// not be called.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Uses the broker that a URI names, over UDP and TCP, if the configuration names none.
+    #[must_use]
+    pub fn broker_of(mut self, uri: &PeerUri) -> Self {
+        let config = &mut self.config;
+        if let (Some(broker), None, None) =
+            (&uri.broker, &config.hole_punch.broker, &config.tcp.broker)
+        {
+            // A port in the URI is that of the UDP broker, which `[hole_punch]` is about.
+            let port = broker.port.unwrap_or(ntcp_settings::BROKER_PORT);
+            config.hole_punch.broker = Endpoint::parse(&broker.to_string(), port).ok();
+        }
+        self
+    }
+
+    /// Opens the ports, learns what the outside calls them, and registers.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`], [`ErrorKind::Port`] when a port is in use,
+    /// [`ErrorKind::Registration`] when the broker is unknown, silent or refuses.
+    pub async fn start(mut self) -> Result<Node, Error> {
+        self.config.check()?;
+        if let Some(name) = self.name.take() {
+            self.config.node.name =
+                Some(name.parse().map_err(|_| {
+                    ErrorKind::Uri(ntcp_proto::uri::UriError::Name { value: name })
+                })?);
+        }
+        let identity = Identity::generate()?;
+        let machine_config = machine_config(&self.config, &identity)?;
+        let (started, result) = oneshot::channel();
+        let (sender, receiver) = mpsc::channel(MAX_WAITING);
+        let shared = Arc::new(Shared {
+            identity,
+            calls: Mutex::default(),
+            started: Mutex::new(Some(started)),
+            stopped: Mutex::default(),
+            incoming: Mutex::new(Arrivals { sender, receiver: Some(receiver) }),
+        });
+        let machine = proto::Node::new(machine_config, seed()?, Instant::now());
+        let (driver, handle) = Driver::new(machine);
+        let mut events = Events::new(shared.clone());
+        let run = driver.run(move |event, machine, sockets, now| {
+            events.handle(event, machine, sockets, now);
+        });
+        let task = runtime::spawn(run);
+        let node = Node(Arc::new(Inner {
+            handle,
+            shared,
+            config: self.config,
+            elsewhere: Mutex::default(),
+            driver: Mutex::new(Some(task)),
+        }));
+        result.await.unwrap_or_else(|_| Err(ErrorKind::Stopped.into()))?;
+        Ok(node)
+    }
+}
+
+pub(crate) fn seed() -> Result<Seed, Error> {
+    let mut bytes = [0; 32];
+    let failed = |error: getrandom::Error| ErrorKind::System {
+        what: "the system gave no randomness",
+        source: std::io::Error::other(error.to_string()),
+    };
+    getrandom::fill(&mut bytes).map_err(failed)?;
+    Ok(Seed(bytes))
+}
+
+fn machine_config(config: &Config, identity: &Identity) -> Result<proto::Config, Error> {
+    let mut signal = client::Config::new(identity.fingerprint);
+    let name = config.node.name.as_ref();
+    signal.name = name.map(|name| name.as_str().parse()).transpose()?;
+    signal.udp_broker = config.hole_punch.broker.as_ref().map(host_port);
+    signal.tcp_broker = config.tcp_broker().as_ref().map(host_port);
+    signal.refresh = config.node.keepalive;
+    signal.connect_timeout = config.node.deadline;
+    Ok(proto::Config {
+        signal,
+        stun: config.stun_servers().iter().map(host_port).collect(),
+        udp_port: config.hole_punch.port,
+    })
+}
+
+pub(crate) fn host_port(endpoint: &Endpoint) -> HostPort {
+    let host = match endpoint.host() {
+        Host::Name(name) => name.clone(),
+        Host::Ip(address) => address.to_string(),
+    };
+    HostPort { host, port: Some(endpoint.port()) }
+}

@@ -1,0 +1,204 @@
+//! What the machine tells, turned into connections and errors.
+
+use std::future::Future;
+use std::net::{SocketAddr, UdpSocket};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_io::Timer;
+use futures::{FutureExt, select_biased};
+use ntcp_proto::node::{CallError, CallId, Connected, Event, Node as Machine};
+use ntcp_proto::puncher::report::{Outcome, milliseconds, milliseconds_since};
+use ntcp_proto::puncher::session::Path;
+use ntcp_proto::{Input, Machine as _};
+
+use super::{Shared, lock};
+use crate::connection::Connection;
+use crate::driver::Sockets;
+use crate::error::{Error, ErrorKind};
+use crate::io::{socket, tcp_info};
+use crate::quic::{self, Secured};
+use crate::runtime;
+
+/// Longest datagram that may be found in a socket that has just been connected.
+const MAX_DATAGRAM: usize = 2048;
+/// How long QUIC may take on a path that stands.
+const SECURE_LIMIT: Duration = Duration::from_secs(10);
+
+pub(super) struct Events {
+    shared: Arc<Shared>,
+}
+
+impl Events {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    pub(super) fn handle(
+        &mut self,
+        event: Event,
+        machine: &mut Machine,
+        sockets: &mut Sockets,
+        now: Instant,
+    ) {
+        match event {
+            Event::Ready { observed, link, rtt } => {
+                tracing::debug!(%observed, %link, ?rtt, "registered");
+                self.started(Ok(()));
+            }
+            Event::BindFailed { transport, number, failure } => {
+                self.started(Err(Error::port(transport, number, failure)));
+            }
+            Event::RegistrationFailed { error } => {
+                tracing::debug!(%error, "registration failed");
+                self.started(Err(error.into()));
+            }
+            Event::RegistrationLost { reason } => {
+                tracing::info!(%reason, "registration lost, registering anew");
+            }
+            Event::RegistrationRestored => tracing::info!("registered again"),
+            Event::Connected(connected) => self.connected(*connected, machine, sockets, now),
+            Event::CallFailed { call, error, report } => {
+                let kind = match error {
+                    CallError::Signalling(error) => error.into(),
+                    CallError::NoPath | CallError::OutOfTime => {
+                        let reason = report.reason.clone().unwrap_or_else(|| error.to_string());
+                        ErrorKind::NoPath { reason }
+                    }
+                    other => ErrorKind::NoPath { reason: other.to_string() },
+                };
+                deliver(&self.shared, Some(call), Err(Error::with_report(kind, report)));
+            }
+            Event::Stopped => self.stopped(),
+        }
+    }
+
+    fn started(&mut self, result: Result<(), Error>) {
+        if let Some(waiting) = lock(&self.shared.started).take() {
+            // Whoever started the node may have lost interest.
+            let _ = waiting.send(result);
+        }
+    }
+
+    fn stopped(&mut self) {
+        lock(&self.shared.calls).clear();
+        lock(&self.shared.incoming).sender.close_channel();
+        if let Some(waiting) = lock(&self.shared.stopped).take() {
+            let _ = waiting.send(());
+        }
+    }
+
+    fn connected(
+        &mut self,
+        connected: Connected,
+        machine: &mut Machine,
+        sockets: &mut Sockets,
+        now: Instant,
+    ) {
+        match connected.path {
+            Path::Tcp { socket, .. } => {
+                let Connected { call, peer, called, mut report, .. } = connected;
+                let Some(stream) = sockets.take_stream(socket) else { return };
+                report.rtt_ms = tcp_info::rtt(stream.get_ref()).map(milliseconds);
+                report.secured_ms = Some(milliseconds_since(called, now));
+                deliver(&self.shared, call, Ok(Connection::tcp(stream, peer, report)));
+            }
+            Path::Udp { .. } => self.secure(connected, machine, sockets, now),
+        }
+    }
+
+    /// Gives the path a socket of its own and brings QUIC up on it.
+    fn secure(
+        &mut self,
+        connected: Connected,
+        machine: &mut Machine,
+        sockets: &Sockets,
+        now: Instant,
+    ) {
+        let Path::Udp { socket: shared_socket, remote, rtt } = connected.path else { return };
+        let call = connected.call;
+        let Some(local) = sockets.udp_address(shared_socket) else { return };
+        let own = socket::udp_connected(local, remote).and_then(|own| {
+            let copy = own.try_clone()?;
+            Ok((own, copy))
+        });
+        let (own, copy) = match own {
+            Ok(pair) => pair,
+            Err(error) => {
+                let error = Error::system("cannot open the socket of the path")(error);
+                return deliver(&self.shared, call, Err(error));
+            }
+        };
+        let mut buffer = [0; MAX_DATAGRAM];
+        while let Ok((length, source)) = own.recv_from(&mut buffer) {
+            let input =
+                Input::UdpReceived { socket: shared_socket, source, payload: &buffer[..length] };
+            machine.handle_input(input, now);
+        }
+        let shared = self.shared.clone();
+        runtime::spawn(async move {
+            let Connected { role, fingerprint, .. } = connected;
+            let secured = quic::secure(own, remote, role, &shared.identity, fingerprint, rtt);
+            let secured = within(SECURE_LIMIT, secured).await;
+            finish(&shared, connected, copy, remote, secured);
+        })
+        .detach();
+    }
+}
+
+/// Delivers a secured UDP path, or why it could not be secured.
+fn finish(
+    shared: &Shared,
+    connected: Connected,
+    socket: UdpSocket,
+    remote: SocketAddr,
+    secured: Result<Secured, String>,
+) {
+    let Connected { call, peer, called, mut report, .. } = connected;
+    let result = match secured {
+        Ok(secured) => {
+            report.secured_ms = Some(milliseconds_since(called, secured.at));
+            report.rtt_ms.get_or_insert(milliseconds(secured.connection.rtt()));
+            Ok(Connection::udp(secured, socket, peer, report))
+        }
+        Err(reason) => {
+            report.outcome = Outcome::Failed;
+            let kind = ErrorKind::Secure { remote, reason };
+            report.reason = Some(kind.to_string());
+            Err(Error::with_report(kind, Box::new(report)))
+        }
+    };
+    deliver(shared, call, result);
+}
+
+/// To whoever made the call, or to [`Incoming`](super::Incoming).
+fn deliver(shared: &Shared, call: Option<CallId>, result: Result<Connection, Error>) {
+    match (call, result) {
+        (Some(call), result) => {
+            if let Some(waiting) = lock(&shared.calls).remove(&call) {
+                // Whoever called may have lost interest; the connection closes then.
+                let _ = waiting.send(result);
+            }
+        }
+        (None, Ok(connection)) => {
+            let mut incoming = lock(&shared.incoming);
+            if incoming.sender.try_send(connection).is_err() {
+                tracing::warn!("a caller was turned away: nobody takes incoming connections");
+            }
+        }
+        (None, Err(error)) => tracing::info!(%error, "a caller could not be secured"),
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    let mut work = pin!(work.fuse());
+    let mut timer = FutureExt::fuse(Timer::after(limit));
+    select_biased! {
+        result = work => result,
+        _ = timer => Err("the peer did not answer in time".into()),
+    }
+}

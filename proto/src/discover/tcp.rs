@@ -1,0 +1,402 @@
+//! The TCP half of a discovery: mapping and port allocation, over real connections.
+//!
+//! ```text
+//!  0 RTT   contact    one connection to every server, each from a fresh port
+//!  1 RTT              connected: the request goes out
+//!  2 RTT   samples    eight fresh ports to the first server that answered
+//!          mapping    the port of that first connection to the other addresses of the servers
+//!                     and to the other servers
+//!  4 RTT              all answered
+//! ```
+//!
+//! A Binding request on a connection is not repeated (RFC 8489 section 6.2.2): TCP does that. What
+//! it does about a lost SYN takes a second (RFC 6298 section 2.1), so this survey waits for one such
+//! repetition where something would be missing otherwise, and never for a second one.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use ntcp_stun::TransactionId;
+use ntcp_stun::attribute::ChangeRequest;
+use ntcp_stun::behavior::exchange::{parse, request};
+use ntcp_stun::behavior::{Alternate, Binding, Mapping, Observation, mapping};
+
+use super::outbox::Outbox;
+use super::ports::{PortPattern, PortSample};
+use super::udp::any;
+use crate::address::{Family, canonical};
+use crate::command::{CommandId, Ends, IoFailure, SocketId};
+use crate::entropy::Entropy;
+use crate::machine::Deadline;
+
+/// Fresh ports to sample: at least eight tell a sequence from chance.
+const PORT_SAMPLES: usize = 8;
+/// Most connections of one survey; what would come after is not asked.
+const MAX_STREAMS: usize = 40;
+/// Answers of one kind that may be missing when the survey stops waiting early.
+const MAY_MISS: usize = 1;
+/// When a lost SYN is sent again (RFC 6298 section 2.1: the first timeout is one second).
+const SYN_REPEATED: Duration = Duration::from_secs(1);
+/// The round trip to expect of a server about which nothing is known: beyond most of the earth.
+const UNKNOWN_RTT: Duration = Duration::from_millis(400);
+/// What a busy host, a queue or a delayed acknowledgement may add to a few round trips.
+const SLACK: Duration = Duration::from_millis(250);
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Whether the server answers over TCP; the first that does gives its port to the mapping test.
+    Contact,
+    /// Another destination from that same port.
+    Mapping,
+    /// One more fresh port.
+    Sample,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Connecting,
+    /// Connected from this port; the request is out.
+    Asked {
+        local: SocketAddr,
+        id: TransactionId,
+    },
+    Answered {
+        local: SocketAddr,
+        binding: Binding,
+    },
+    Failed(IoFailure),
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Stream {
+    purpose: Purpose,
+    connect: CommandId,
+    socket: SocketId,
+    remote: SocketAddr,
+    started: Instant,
+    /// From SYN to SYN-ACK, as far as the system tells.
+    rtt: Option<Duration>,
+    state: State,
+}
+
+impl Stream {
+    fn answered(&self) -> Option<(SocketAddr, Binding)> {
+        match self.state {
+            State::Answered { local, binding } => Some((local, binding)),
+            State::Connecting | State::Asked { .. } | State::Failed(_) => None,
+        }
+    }
+
+    fn is_pending(&self) -> bool {
+        matches!(self.state, State::Connecting | State::Asked { .. })
+    }
+}
+
+/// How a server took a contact over TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Contact {
+    Answered(Duration),
+    Failed(IoFailure),
+    Silent,
+}
+
+/// Whose port the mapping test uses, and since when.
+#[derive(Debug, Clone, Copy)]
+struct Lead {
+    local: SocketAddr,
+    rtt: Duration,
+    since: Instant,
+}
+
+/// The survey.
+#[derive(Debug)]
+pub(super) struct TcpSurvey {
+    family: Family,
+    entropy: Entropy,
+    started: Instant,
+    streams: Vec<Stream>,
+    lead: Option<Lead>,
+    /// Servers known over UDP to have two addresses.
+    announced: Vec<Alternate>,
+    /// The round-trip time over UDP.
+    hint: Option<Duration>,
+    is_over: bool,
+}
+
+impl TcpSurvey {
+    pub(super) fn new(family: Family, entropy: Entropy, now: Instant) -> Self {
+        Self {
+            family,
+            entropy,
+            started: now,
+            streams: Vec::new(),
+            lead: None,
+            announced: Vec::new(),
+            hint: None,
+            is_over: false,
+        }
+    }
+
+    /// Connects to one more server.
+    pub(super) fn contact(&mut self, server: SocketAddr, outbox: &mut Outbox, now: Instant) {
+        if !self.streams.iter().any(|it| it.remote == server) {
+            self.connect(Purpose::Contact, any(self.family), server, outbox, now);
+        }
+        self.advance(outbox, now);
+    }
+
+    /// A server has two addresses, by its answers over UDP, and the path to it takes about `rtt`.
+    pub(super) fn announce(
+        &mut self,
+        alternate: Alternate,
+        rtt: Duration,
+        outbox: &mut Outbox,
+        now: Instant,
+    ) {
+        self.hint.get_or_insert(rtt);
+        if !self.announced.contains(&alternate) {
+            self.announced.push(alternate);
+            self.advance(outbox, now);
+        }
+    }
+
+    /// The round-trip time over UDP: a server that refuses TCP by silence is given up sooner.
+    pub(super) fn hint(&mut self, rtt: Duration) {
+        self.hint.get_or_insert(rtt);
+    }
+
+    pub(super) fn on_connected(
+        &mut self,
+        id: CommandId,
+        result: Result<Ends, IoFailure>,
+        outbox: &mut Outbox,
+        now: Instant,
+    ) {
+        let Some(stream) = self.streams.iter_mut().find(|it| it.connect == id) else { return };
+        if !matches!(stream.state, State::Connecting) {
+            return;
+        }
+        match result {
+            Ok(ends) => {
+                let id = TransactionId::new(self.entropy.bytes());
+                stream.rtt = Some(now.saturating_duration_since(stream.started));
+                stream.state = State::Asked { local: canonical(ends.local), id };
+                outbox.send_tcp(stream.socket, request(id, ChangeRequest::Nothing));
+            }
+            Err(failure) => {
+                stream.state = State::Failed(failure);
+                outbox.forget(stream.socket);
+            }
+        }
+        self.advance(outbox, now);
+    }
+
+    /// A whole message arrived on a stream.
+    pub(super) fn on_message(
+        &mut self,
+        socket: SocketId,
+        payload: &[u8],
+        outbox: &mut Outbox,
+        now: Instant,
+    ) {
+        let Some(stream) = self.streams.iter_mut().find(|it| it.socket == socket) else { return };
+        let State::Asked { local, id } = stream.state else { return };
+        let binding = parse(payload)
+            .filter(|message| message.transaction_id() == id)
+            .and_then(|message| Binding::read(&message, stream.remote));
+        let Some(binding) = binding else { return };
+        stream.state = State::Answered { local, binding };
+        self.advance(outbox, now);
+    }
+
+    /// A stream ended by itself.
+    pub(super) fn on_closed(
+        &mut self,
+        socket: SocketId,
+        reason: IoFailure,
+        outbox: &mut Outbox,
+        now: Instant,
+    ) {
+        let Some(stream) = self.streams.iter_mut().find(|it| it.socket == socket) else { return };
+        outbox.forget(socket);
+        if stream.is_pending() {
+            stream.state = State::Failed(reason);
+            self.advance(outbox, now);
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.poll_timeout().is_some_and(|it| it.at <= now) {
+            self.is_over = true;
+        }
+    }
+
+    /// When the survey stops waiting.
+    pub(super) fn poll_timeout(&self) -> Option<Deadline> {
+        if self.is_settled() {
+            return None;
+        }
+        Some(match self.lead {
+            Some(lead) if self.is_enough() => {
+                Deadline::new(lead.since + lead.rtt * 3 + SLACK, "end the TCP survey")
+            }
+            Some(lead) => {
+                let patience = SYN_REPEATED + lead.rtt * 4 + SLACK;
+                Deadline::new(lead.since + patience, "end the TCP survey incomplete")
+            }
+            None => {
+                let patience = SYN_REPEATED + self.hint.unwrap_or(UNKNOWN_RTT) * 3 + SLACK;
+                Deadline::new(self.started + patience, "give up on servers over TCP")
+            }
+        })
+    }
+
+    /// Whether nothing more is to come that would change the verdict.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_over || !self.streams.iter().any(Stream::is_pending)
+    }
+
+    /// How each server took it, in the order of contact.
+    pub(super) fn contacts(&self) -> impl Iterator<Item = (SocketAddr, Contact)> {
+        let contacts = self.streams.iter().filter(|it| it.purpose == Purpose::Contact);
+        contacts.map(|stream| {
+            let contact = match (stream.state, stream.rtt) {
+                (State::Answered { .. }, Some(rtt)) => Contact::Answered(rtt),
+                (State::Failed(failure), _) => Contact::Failed(failure),
+                (State::Connecting | State::Asked { .. } | State::Answered { .. }, _) => {
+                    Contact::Silent
+                }
+            };
+            (stream.remote, contact)
+        })
+    }
+
+    /// The round-trip time to the first server that answered.
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        self.lead.map(|it| it.rtt)
+    }
+
+    /// What the destinations saw of the port of the mapping test.
+    pub(super) fn observations(&self) -> Vec<Observation> {
+        let Some(lead) = self.lead else { return Vec::new() };
+        let from_lead = |it: &Stream| {
+            let (local, binding) = it.answered()?;
+            let observation = Observation { destination: it.remote, mapped: binding.mapped };
+            (local.port() == lead.local.port()).then_some(observation)
+        };
+        self.streams.iter().filter_map(from_lead).collect()
+    }
+
+    /// What the external port depends on.
+    pub(super) fn verdict(&self) -> Option<Mapping> {
+        mapping::classify(&self.observations())
+    }
+
+    /// How external ports are chosen.
+    pub(super) fn pattern(&self) -> Option<PortPattern> {
+        let samples = self.streams.iter().filter(|it| it.purpose == Purpose::Sample);
+        let sample = |it: &Stream| {
+            let (local, binding) = it.answered()?;
+            Some(PortSample { internal: local.port(), external: binding.mapped.port() })
+        };
+        PortPattern::of(&samples.filter_map(sample).collect::<Vec<_>>())
+    }
+
+    /// Whether so little is missing that it does not matter.
+    fn is_enough(&self) -> bool {
+        let missing = |purpose: Purpose| {
+            let pending = |it: &&Stream| it.purpose == purpose && it.is_pending();
+            self.streams.iter().filter(pending).count()
+        };
+        let has_mapping = self.streams.iter().any(|it| it.purpose == Purpose::Mapping);
+        missing(Purpose::Sample) <= MAY_MISS
+            && missing(Purpose::Mapping) <= MAY_MISS
+            && (!has_mapping || self.verdict().is_some())
+    }
+
+    /// Takes the first answer as lead, and opens what follows from it.
+    fn advance(&mut self, outbox: &mut Outbox, now: Instant) {
+        if self.is_over {
+            return;
+        }
+        let Some(lead) = self.lead.or_else(|| self.find_lead(now)) else { return };
+        if self.lead.is_none() {
+            self.lead = Some(lead);
+            self.open_samples(outbox, now);
+        }
+        for destination in self.destinations() {
+            let is_asked = |it: &Stream| {
+                it.remote == destination
+                    && (it.purpose == Purpose::Mapping || self.is_lead(it, lead))
+            };
+            if !self.streams.iter().any(is_asked) {
+                let local = SocketAddr::new(any(self.family).ip(), lead.local.port());
+                self.connect(Purpose::Mapping, local, destination, outbox, now);
+            }
+        }
+    }
+
+    fn is_lead(&self, stream: &Stream, lead: Lead) -> bool {
+        stream.answered().is_some_and(|(local, _)| local == lead.local)
+    }
+
+    fn find_lead(&self, now: Instant) -> Option<Lead> {
+        self.streams.iter().find_map(|stream| {
+            let ((local, _), rtt) = stream.answered().zip(stream.rtt)?;
+            // A handshake whose SYN was lost took a second more than the path.
+            let rtt = self.hint.map_or(rtt, |hint| rtt.min(hint));
+            Some(Lead { local, rtt, since: now })
+        })
+    }
+
+    /// Eight fresh ports to the server of the lead, which is the only one that has answered.
+    fn open_samples(&mut self, outbox: &mut Outbox, now: Instant) {
+        let answered = self.streams.iter().find(|it| it.answered().is_some());
+        let Some(server) = answered.map(|it| it.remote) else { return };
+        for _ in 0..PORT_SAMPLES {
+            self.connect(Purpose::Sample, any(self.family), server, outbox, now);
+        }
+    }
+
+    /// The servers that have answered, and their other addresses.
+    fn destinations(&self) -> Vec<SocketAddr> {
+        let mut destinations = Vec::new();
+        for stream in self.streams.iter().filter(|it| it.purpose == Purpose::Contact) {
+            let Some((_, binding)) = stream.answered() else { continue };
+            destinations.push(stream.remote);
+            let own = binding.other.and_then(|it| Alternate::accept(stream.remote, it).ok());
+            let known = self.announced.iter().find(|it| it.primary() == stream.remote).copied();
+            if let Some(alternate) = known.or(own) {
+                let others = [alternate.other_ip(), alternate.other_port(), alternate.other_both()];
+                destinations.extend(others);
+            }
+        }
+        destinations
+    }
+
+    fn connect(
+        &mut self,
+        purpose: Purpose,
+        local: SocketAddr,
+        remote: SocketAddr,
+        outbox: &mut Outbox,
+        now: Instant,
+    ) {
+        if self.streams.len() >= MAX_STREAMS {
+            return;
+        }
+        let (connect, socket) = outbox.connect_tcp(local, remote);
+        let state = State::Connecting;
+        self.streams.push(Stream {
+            purpose,
+            connect,
+            socket,
+            remote,
+            started: now,
+            rtt: None,
+            state,
+        });
+    }
+}

@@ -1,0 +1,222 @@
+//! A gatherer with scripted answers.
+
+use std::time::Duration;
+
+use ntcp_stun::attribute::XorMappedAddress;
+use ntcp_stun::{Class, Message, Writer};
+
+use super::*;
+use crate::Owner;
+use crate::machine::any_instant;
+
+const HOST: &str = "192.168.1.5";
+const SERVER: &str = "203.0.113.10:3478";
+const SECOND: &str = "203.0.113.11:3478";
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// A Binding success to `request` that says `mapped`.
+fn success(request: &[u8], mapped: SocketAddr) -> Vec<u8> {
+    let request = Message::parse(request).unwrap();
+    let mut buffer = [0; 64];
+    let mut writer = Writer::reply(&mut buffer, Class::Success, &request).unwrap();
+    writer.attribute(&XorMappedAddress(mapped)).unwrap();
+    let length = writer.finish();
+    buffer[..length].to_vec()
+}
+
+/// A gatherer whose system answers at once: names resolve to the two servers, UDP is bound to port
+/// 4000 and TCP to 5000.
+struct Bench {
+    gatherer: Gatherer,
+    port: PortId,
+    now: Instant,
+    start: Instant,
+    asked_udp: Vec<(Duration, SocketAddr, Vec<u8>)>,
+    connects: Vec<(Duration, CommandId, SocketId, SocketAddr, SocketAddr)>,
+    asked_tcp: Vec<(Duration, SocketId, Vec<u8>)>,
+    closed: usize,
+}
+
+impl Bench {
+    fn new(interfaces: &[&str]) -> Self {
+        let start = any_instant();
+        let servers = ["stun.example.org".parse().unwrap()];
+        let mut gatherer = Gatherer::new(&servers, Names::new(Owner(1)), Seed::from_number(1));
+        let port = gatherer.open_port(0, start);
+        let mut bench = Self {
+            gatherer,
+            port,
+            now: start,
+            start,
+            asked_udp: Vec::new(),
+            connects: Vec::new(),
+            asked_tcp: Vec::new(),
+            closed: 0,
+        };
+        bench.drain(&interfaces.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<_>>());
+        bench
+    }
+
+    fn answer(&mut self, id: CommandId, answer: Answer) {
+        self.gatherer.handle_input(Input::Answer { id, answer }, self.now);
+    }
+
+    fn drain(&mut self, interfaces: &[IpAddr]) {
+        let after = self.now - self.start;
+        while let Some(command) = self.gatherer.poll_command() {
+            match command {
+                Command::ListInterfaces { id } => {
+                    self.answer(id, Answer::Interfaces(interfaces.to_vec()));
+                }
+                Command::Resolve { id, .. } => {
+                    self.answer(id, Answer::Resolved(Ok(vec![at(SERVER), at(SECOND)])));
+                }
+                Command::BindUdp { id, local, .. } => {
+                    let bound = SocketAddr::new(local.ip(), 4000);
+                    self.answer(id, Answer::Bound(Ok(bound)));
+                }
+                Command::ListenTcp { id, local, .. } => {
+                    let bound = SocketAddr::new(local.ip(), 5000);
+                    self.answer(id, Answer::Bound(Ok(bound)));
+                }
+                Command::SendUdp { remote, payload, .. } => {
+                    self.asked_udp.push((after, remote, payload));
+                }
+                Command::ConnectTcp { id, socket, local, remote, .. } => {
+                    self.connects.push((after, id, socket, local, remote));
+                }
+                Command::SendTcp { socket, payload, .. } => {
+                    self.asked_tcp.push((after, socket, payload));
+                }
+                Command::Close { .. } => self.closed += 1,
+            }
+        }
+    }
+
+    fn pass(&mut self) {
+        let deadline = self.gatherer.poll_timeout().unwrap();
+        self.now = self.now.max(deadline.at);
+        self.gatherer.handle_timeout(self.now);
+        self.drain(&[]);
+    }
+
+    fn pass_until(&mut self, after: Duration) {
+        while self.gatherer.poll_timeout().is_some_and(|it| it.at <= self.start + after) {
+            self.pass();
+        }
+    }
+
+    /// Server `index` of those asked over UDP answers its last request.
+    fn answer_udp(&mut self, server: &str, mapped: &str) {
+        let asked = self.asked_udp.iter().rfind(|(_, remote, _)| *remote == at(server)).unwrap();
+        let payload = success(&asked.2, at(mapped));
+        let socket = self.gatherer.udp_sockets(self.port)[0].0;
+        let input = Input::UdpReceived { socket, source: at(server), payload: &payload };
+        self.gatherer.handle_input(input, self.now);
+    }
+
+    /// The TCP connection stands, and the server answers the question on it.
+    fn answer_tcp(&mut self, mapped: &str) {
+        let (_, id, socket, local, remote) = *self.connects.last().unwrap();
+        self.answer(id, Answer::Connected(Ok(crate::command::Ends { local, remote })));
+        self.drain(&[]);
+        let payload = success(&self.asked_tcp.last().unwrap().2, at(mapped));
+        self.gatherer.handle_input(Input::TcpReceived { socket, payload: &payload }, self.now);
+        self.drain(&[]);
+    }
+}
+
+#[test]
+fn a_silent_server_is_asked_ever_more_slowly() {
+    let mut bench = Bench::new(&[HOST]);
+    bench.pass_until(Duration::from_secs(45));
+    let of_first = bench.asked_udp.iter().filter(|(_, remote, _)| *remote == at(SERVER));
+    let instants: Vec<_> = of_first.map(|(after, ..)| after.as_millis()).collect();
+    assert_eq!(instants, [0, 250, 750, 1750, 3750, 23750, 43750]);
+}
+
+#[test]
+fn a_mapping_is_learned_and_kept_by_asking_every_20_seconds() {
+    let mut bench = Bench::new(&[HOST]);
+    bench.answer_udp(SERVER, "198.51.100.7:40000");
+    bench.answer_udp(SECOND, "198.51.100.7:40000");
+    bench.pass_until(Duration::from_secs(20));
+    let of_first = bench.asked_udp.iter().filter(|(_, remote, _)| *remote == at(SERVER));
+    let instants: Vec<_> = of_first.map(|(after, ..)| after.as_secs()).collect();
+    assert_eq!(instants, [0, 20]);
+    let udp: Vec<_> = bench.gatherer.candidates(bench.port);
+    let udp: Vec<_> = udp.iter().filter(|it| it.transport == Transport::Udp).collect();
+    assert_eq!(udp.len(), 2, "the host's own and one mapped: {udp:?}");
+    assert_eq!(udp[0].address, at("192.168.1.5:4000"));
+    assert_eq!(udp[1].address, at("198.51.100.7:40000"));
+}
+
+#[test]
+fn the_tcp_mapping_is_asked_for_from_the_listening_port_and_held_open() {
+    let mut bench = Bench::new(&[HOST]);
+    assert_eq!(bench.connects.len(), 1);
+    assert_eq!(bench.connects[0].3.port(), 5000, "from the port that listens");
+    assert!(!bench.gatherer.is_settled(bench.port));
+    bench.answer_tcp("198.51.100.7:50000");
+    let tcp = bench.gatherer.candidates(bench.port);
+    assert!(tcp.iter().any(|it| it.address == at("198.51.100.7:50000")));
+    bench.pass_until(Duration::from_secs(26));
+    let instants: Vec<_> = bench.asked_tcp.iter().map(|(after, ..)| after.as_secs()).collect();
+    assert_eq!(instants, [0, 25], "asked again on the same connection");
+    assert_eq!(bench.connects.len(), 1);
+}
+
+#[test]
+fn a_server_that_refuses_is_followed_by_the_next_one() {
+    let mut bench = Bench::new(&[HOST]);
+    let (_, id, ..) = bench.connects[0];
+    bench.answer(id, Answer::Connected(Err(IoFailure::Refused)));
+    bench.pass_until(Duration::from_millis(1500));
+    let servers: Vec<_> = bench.connects.iter().map(|(.., remote)| *remote).collect();
+    assert_eq!(servers, [at(SERVER), at(SECOND)]);
+}
+
+#[test]
+fn a_held_connection_that_ends_is_made_anew() {
+    let mut bench = Bench::new(&[HOST]);
+    bench.answer_tcp("198.51.100.7:50000");
+    let (_, _, socket, ..) = bench.connects[0];
+    let closed = Input::TcpClosed { socket, reason: IoFailure::Closed };
+    bench.gatherer.handle_input(closed, bench.now);
+    bench.pass_until(Duration::from_secs(2));
+    assert_eq!(bench.connects.len(), 2);
+}
+
+#[test]
+fn a_host_without_nat_has_no_mapped_candidates() {
+    let mut bench = Bench::new(&["203.0.113.77"]);
+    bench.answer_udp(SERVER, "203.0.113.77:4000");
+    bench.answer_tcp("203.0.113.77:5000");
+    let candidates = bench.gatherer.candidates(bench.port);
+    assert!(candidates.iter().all(|it| it.kind == CandidateKind::Host), "{candidates:?}");
+}
+
+#[test]
+fn a_closed_port_closes_its_sockets_and_is_forgotten() {
+    let mut bench = Bench::new(&[HOST]);
+    bench.answer_tcp("198.51.100.7:50000");
+    bench.gatherer.close_port(bench.port);
+    bench.drain(&[]);
+    assert_eq!(bench.closed, 3, "the UDP socket, the listener and the held connection");
+    assert_eq!(bench.gatherer.poll_timeout(), None);
+}
+
+#[test]
+fn very_many_interfaces_do_not_crowd_out_the_mapped_addresses() {
+    let many: Vec<_> = (1..60).map(|n| format!("10.0.0.{n}")).collect();
+    let mut bench = Bench::new(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    bench.answer_udp(SERVER, "198.51.100.7:40000");
+    bench.answer_tcp("198.51.100.7:50000");
+    let candidates = bench.gatherer.candidates(bench.port);
+    assert_eq!(candidates.len(), MAX_CANDIDATES);
+    assert!(candidates.iter().any(|it| it.address == at("198.51.100.7:40000")));
+    assert!(candidates.iter().any(|it| it.address == at("198.51.100.7:50000")));
+}

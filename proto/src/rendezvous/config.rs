@@ -1,0 +1,54 @@
+//! The broker's limits, and what happens at each.
+
+use std::time::Duration;
+
+/// Every limit of a broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Peers registered at once. A further Register is refused with 503. Default 65536.
+    pub max_registrations: usize,
+    /// Peers registered at once from one IPv4 address or one IPv6 /64. A further Register is
+    /// refused with 429. Default 256: homes and offices behind one NAT, and smaller carriers'.
+    pub max_registrations_per_address: usize,
+    /// Calls of one peer that wait for their callee. A further Connect is refused with 429.
+    /// Default 8.
+    pub max_pending_calls_per_peer: usize,
+    /// Invitations that one peer has not answered. A further Connect to it is refused with 429.
+    /// Default 16.
+    pub max_pending_invitations_per_peer: usize,
+    /// Meetings remembered at once. A further Connect is refused with 503. Default 16384.
+    pub max_sessions: usize,
+    /// Calls at once that wait for a callee to register. A further one is refused with 404 at
+    /// once. Default 4096.
+    pub max_parked: usize,
+    /// The longest that a call may wait for a callee to register; a longer wish is shortened.
+    /// Default 5 s.
+    pub longest_wait: Duration,
+    /// Requests that one registered peer may send in a burst. Default 100.
+    pub burst: u32,
+    /// Requests a second that one registered peer may send in the long run; one above it is
+    /// refused with 429. Default 50.
+    pub requests_per_second: u32,
+    /// The shortest lease; a shorter wish is lengthened. Default 5 s.
+    pub shortest_lease: Duration,
+    /// The longest lease; a longer wish is shortened. Default 5 min.
+    pub longest_lease: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_registrations: 65_536,
+            max_registrations_per_address: 256,
+            max_pending_calls_per_peer: 8,
+            max_pending_invitations_per_peer: 16,
+            max_sessions: 16_384,
+            max_parked: 4_096,
+            longest_wait: Duration::from_secs(5),
+            burst: 100,
+            requests_per_second: 50,
+            shortest_lease: Duration::from_secs(5),
+            longest_lease: Duration::from_secs(300),
+        }
+    }
+}

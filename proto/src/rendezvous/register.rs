@@ -1,0 +1,287 @@
+//! How peers become known, stay known and are forgotten.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use ntcp_stun::TransactionId;
+
+use super::bucket::Bucket;
+use super::timers::Timer;
+use super::{
+    Asked, Broker, Command, Departure, Event, Link, Registration, Registry, StreamId, refused,
+};
+use crate::signal::message::{Body, Found, Message, Refresh, Refreshed, Register, Registered};
+use crate::signal::{ErrorCode, Ladder, Pace, RegistrationId, RegistrationKey};
+use crate::uri::PeerName;
+
+/// How often the holder of a wanted name is pinged before it counts as dead. At 30 % loss each way
+/// a living one misses all of these once in 200 times.
+const PINGS: usize = 8;
+/// Bounds of the time between two pings, which follows the holder's round-trip time: a dead
+/// holder's name is free after 0.4 to 2 s.
+const SHORTEST_PING_INTERVAL: Duration = Duration::from_millis(50);
+const LONGEST_PING_INTERVAL: Duration = Duration::from_millis(250);
+/// How long a holder that has just answered is not pinged again.
+const PROOF_OF_LIFE: Duration = Duration::from_secs(2);
+
+/// The question whether the holder of a name is alive.
+#[derive(Debug)]
+pub(super) struct Challenge {
+    transaction: TransactionId,
+    ladder: Ladder,
+}
+
+impl<R: Registry> Broker<R> {
+    /// A wish to be known, from anybody.
+    pub(super) fn on_register(
+        &mut self,
+        link: Link,
+        (message, register): (&Message, &Register),
+        length: usize,
+        now: Instant,
+    ) {
+        if !self.has_proved(link, message, now) {
+            let code = if message.nonce.is_some() {
+                self.counters.stale_nonce += 1;
+                ErrorCode::StaleNonce
+            } else {
+                self.counters.challenged += 1;
+                ErrorCode::Unauthenticated
+            };
+            self.refuse_with_nonce(link, message, code, length, now);
+            return;
+        }
+        let known = self.registry.on_link(link);
+        if let Some(id) = known
+            && self.registry.get(id).is_some_and(|it| it.registered_in == message.transaction)
+        {
+            self.counters.repeated += 1;
+            self.tell_registered(id, message);
+            return;
+        }
+        if let Err(code) = self.admit(link, register, known, now) {
+            let answer = message.answer(refused(message, code));
+            self.answer_proven(link, &answer);
+            return;
+        }
+        if let Some(id) = known {
+            self.remove(id, Departure::Replaced);
+        }
+        let id = self.enter(link, message.transaction, register, now);
+        self.tell_registered(id, message);
+        if let Some(name) = &register.name {
+            self.wake_parked(name, now);
+        }
+    }
+
+    /// Whether there is room, and the name is free.
+    fn admit(
+        &mut self,
+        link: Link,
+        register: &Register,
+        known: Option<RegistrationId>,
+        now: Instant,
+    ) -> Result<(), ErrorCode> {
+        let holder = register.name.as_ref().and_then(|name| self.registry.find(name));
+        if let Some(holder) = holder
+            && Some(holder) != known
+        {
+            self.counters.name_conflicts += 1;
+            self.challenge(holder, now);
+            return Err(ErrorCode::NameTaken);
+        }
+        if known.is_some() {
+            return Ok(());
+        }
+        if self.registry.len() >= self.config.max_registrations {
+            self.counters.at_limit += 1;
+            return Err(ErrorCode::TableFull);
+        }
+        let at_address = self.registry.count_at(link.remote().ip());
+        if at_address >= self.config.max_registrations_per_address {
+            self.counters.at_limit += 1;
+            return Err(ErrorCode::TooManyRequests);
+        }
+        Ok(())
+    }
+
+    fn enter(
+        &mut self,
+        link: Link,
+        transaction: TransactionId,
+        register: &Register,
+        now: Instant,
+    ) -> RegistrationId {
+        let id = RegistrationId(self.entropy.bytes());
+        let lease = self.grant(register.lease);
+        self.registry.insert(Registration {
+            id,
+            key: RegistrationKey(self.entropy.bytes()),
+            link,
+            name: register.name.clone(),
+            candidates: register.candidates.clone(),
+            nat: register.nat,
+            fingerprint: register.fingerprint,
+            rtt: register.rtt,
+            lease,
+            registered_in: transaction,
+            proved_alive_at: None,
+            challenge: None,
+            calls: VecDeque::new(),
+            invited: VecDeque::new(),
+            bucket: Bucket::full(self.config.burst, now),
+        });
+        self.timers.set(Timer::Lease(id), now + lease);
+        self.counters.registered += 1;
+        self.events.push_back(Event::Registered { name: register.name.clone(), link });
+        id
+    }
+
+    /// The lease that is given to who wants this one.
+    fn grant(&self, wish: Duration) -> Duration {
+        wish.clamp(self.config.shortest_lease, self.config.longest_lease)
+    }
+
+    /// Tells a peer its key; the only message to a registered peer that is not signed.
+    fn tell_registered(&mut self, id: RegistrationId, message: &Message) {
+        let Some(registration) = self.registry.get(id) else { return };
+        let link = registration.link;
+        let answer = message.answer(Body::Registered(Registered {
+            registration: id,
+            key: registration.key,
+            observed: link.remote(),
+            lease: registration.lease,
+        }));
+        self.counters.answered += 1;
+        self.commands.push_back(Command::Send { link, payload: answer.emit(None) });
+    }
+
+    /// Refuses a request of somebody who is not registered but has proved its address.
+    fn answer_proven(&mut self, link: Link, message: &Message) {
+        self.counters.refused += 1;
+        self.commands.push_back(Command::Send { link, payload: message.emit(None) });
+    }
+
+    pub(super) fn on_refresh(
+        &mut self,
+        id: RegistrationId,
+        message: &Message,
+        refresh: &Refresh,
+        now: Instant,
+    ) {
+        let lease = self.grant(refresh.lease);
+        let Some(registration) = self.registry.get_mut(id) else { return };
+        registration.lease = lease;
+        registration.rtt = refresh.rtt.or(registration.rtt);
+        registration.nat = refresh.nat.unwrap_or(registration.nat);
+        if let Some(candidates) = &refresh.candidates {
+            registration.candidates.clone_from(candidates);
+        }
+        let observed = registration.link.remote();
+        self.timers.set(Timer::Lease(id), now + lease);
+        self.answer(id, message, Body::Refreshed(Refreshed { observed, lease }));
+    }
+
+    pub(super) fn on_unregister(&mut self, id: RegistrationId, message: &Message) {
+        self.answer(id, message, Body::Unregistered);
+        self.remove(id, Departure::Unregistered);
+    }
+
+    pub(super) fn on_lookup(&mut self, id: RegistrationId, message: &Message, name: &PeerName) {
+        let found = self.registry.find(name).and_then(|it| self.registry.get(it));
+        let body = match found {
+            Some(peer) => Body::Found(Found { fingerprint: peer.fingerprint, nat: peer.nat }),
+            None => refused(message, ErrorCode::UnknownPeer),
+        };
+        self.answer(id, message, body);
+    }
+
+    /// A stream ended; its peer cannot be reached any more.
+    pub(super) fn on_closed(&mut self, stream: StreamId) {
+        if let Some(id) = self.registry.on_stream(stream) {
+            self.remove(id, Departure::LinkClosed);
+        }
+    }
+
+    /// Moves a peer to the link on which it has just proved itself.
+    pub(super) fn relink(&mut self, id: RegistrationId, link: Link) {
+        if let Some(other) = self.registry.on_link(link) {
+            self.remove(other, Departure::Replaced);
+        }
+        let before = self.registry.get(id).map(|it| it.link);
+        self.registry.relink(id, link);
+        if let Some(Link::Tcp { stream, .. }) = before {
+            self.commands.push_back(Command::Close { stream });
+        }
+        let name = self.registry.get(id).and_then(|it| it.name.clone());
+        self.events.push_back(Event::Moved { name, link });
+    }
+
+    /// Takes one of the peer's tokens.
+    pub(super) fn take_token(&mut self, id: RegistrationId, now: Instant) -> bool {
+        let (burst, per_second) = (self.config.burst, self.config.requests_per_second);
+        let registration = self.registry.get_mut(id);
+        registration.is_some_and(|it| it.bucket.take(burst, per_second, now))
+    }
+
+    /// Forgets a peer. Its calls and invitations end by their own timers.
+    pub(super) fn remove(&mut self, id: RegistrationId, why: Departure) {
+        let Some(registration) = self.registry.remove(id) else { return };
+        self.timers.set(Timer::Lease(id), None);
+        self.timers.set(Timer::Challenge(id), None);
+        if let Some(challenge) = &registration.challenge {
+            self.asked.remove(&challenge.transaction);
+        }
+        if let (Link::Tcp { stream, .. }, Departure::Expired | Departure::Dead) =
+            (registration.link, why)
+        {
+            self.commands.push_back(Command::Close { stream });
+        }
+        self.events.push_back(Event::Left { name: registration.name, why });
+    }
+
+    /// Asks the holder of a name whether it is alive, unless it is being asked or has just said so.
+    fn challenge(&mut self, holder: RegistrationId, now: Instant) {
+        let transaction = TransactionId::new(self.entropy.bytes());
+        let Some(registration) = self.registry.get_mut(holder) else { return };
+        let proved = registration.proved_alive_at.is_some_and(|at| now < at + PROOF_OF_LIFE);
+        if proved || registration.challenge.is_some() {
+            return;
+        }
+        let rtt = registration.rtt.unwrap_or(LONGEST_PING_INTERVAL);
+        let interval = (rtt + rtt / 4).clamp(SHORTEST_PING_INTERVAL, LONGEST_PING_INTERVAL);
+        let ladder = Ladder::repeating(Pace { first: interval, longest: interval });
+        registration.challenge = Some(Challenge { transaction, ladder });
+        self.asked.insert(transaction, Asked::Ping(holder));
+        self.ping(holder, now);
+    }
+
+    fn ping(&mut self, holder: RegistrationId, now: Instant) {
+        let Some(registration) = self.registry.get_mut(holder) else { return };
+        let Some(challenge) = &mut registration.challenge else { return };
+        let transmit = challenge.ladder.sent(now);
+        let message = Message::new(challenge.transaction, Body::Ping);
+        self.timers.set(Timer::Challenge(holder), challenge.ladder.next());
+        self.send(holder, &Message { transmit: Some(transmit), ..message });
+    }
+
+    pub(super) fn on_challenge_timer(&mut self, holder: RegistrationId, now: Instant) {
+        let challenge = self.registry.get(holder).and_then(|it| it.challenge.as_ref());
+        let Some(challenge) = challenge else { return };
+        if challenge.ladder.sendings() < PINGS {
+            self.ping(holder, now);
+        } else {
+            self.counters.dead_holders += 1;
+            self.remove(holder, Departure::Dead);
+        }
+    }
+
+    pub(super) fn on_pong(&mut self, holder: RegistrationId, now: Instant) {
+        let Some(registration) = self.registry.get_mut(holder) else { return };
+        registration.proved_alive_at = Some(now);
+        if let Some(challenge) = registration.challenge.take() {
+            self.asked.remove(&challenge.transaction);
+            self.timers.set(Timer::Challenge(holder), None);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! A registration that stands, and how it is kept standing.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use ntcp_stun::TransactionId;
+
+use super::attempt::Done;
+use super::core::{Core, Profile, Standing, earlier};
+use super::{Event, LossReason};
+use crate::signal::message::{Body, Message, Refresh, Refreshed};
+use crate::signal::{ErrorCode, Ladder};
+
+/// A registration that stands.
+#[derive(Debug)]
+pub(super) struct Registration {
+    pub(super) standing: Standing,
+    observed: SocketAddr,
+    lease: Duration,
+    refresh_at: Instant,
+    refresh: Option<Refreshing>,
+    /// What the broker shows to others.
+    shown: Profile,
+}
+
+/// A refresh under way.
+#[derive(Debug)]
+struct Refreshing {
+    started: Instant,
+    transaction: TransactionId,
+    ladder: Ladder,
+    profile: Option<Profile>,
+}
+
+/// How a registration stands after something happened.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    Stands,
+    Lost(LossReason),
+}
+
+impl Registration {
+    pub(super) fn new(core: &mut Core, done: Done, shown: Profile, now: Instant) -> Self {
+        let Done { standing, observed, lease } = done;
+        core.tell(Event::Registered {
+            observed,
+            link: standing.way.link,
+            broker: standing.way.remote,
+            rtt: core.rtt.unwrap_or_default(),
+            lease,
+        });
+        let refresh_at = now + interval(core, lease);
+        let mut registration = Self { standing, observed, lease, refresh_at, refresh: None, shown };
+        registration.show(core, now);
+        registration
+    }
+
+    pub(super) fn next(&self) -> Option<Instant> {
+        match &self.refresh {
+            Some(refresh) => earlier(refresh.ladder.next(), Some(self.silent_at(refresh))),
+            None => Some(self.refresh_at),
+        }
+    }
+
+    /// When a broker that has not answered the refresh counts as gone: well before the lease ends,
+    /// and after so many repeats that loss alone does not explain it.
+    fn silent_at(&self, refresh: &Refreshing) -> Instant {
+        refresh.started + self.lease / 6
+    }
+
+    pub(super) fn handle_timeout(&mut self, core: &mut Core, now: Instant) -> Health {
+        match &mut self.refresh {
+            None if self.refresh_at <= now => self.start_refresh(core, None, now),
+            None => {}
+            Some(refresh) => {
+                if refresh.started + self.lease / 6 <= now {
+                    let silent = now.saturating_duration_since(refresh.started);
+                    return Health::Lost(LossReason::Silent(silent));
+                }
+                if refresh.ladder.is_due(now) {
+                    self.send_refresh(core, now);
+                }
+            }
+        }
+        Health::Stands
+    }
+
+    /// Tells the broker what others shall see, if that has changed.
+    pub(super) fn show(&mut self, core: &mut Core, now: Instant) {
+        let pending = self.refresh.as_ref().and_then(|it| it.profile.as_ref());
+        if pending.unwrap_or(&self.shown) != &core.profile {
+            let profile = core.profile.clone();
+            self.start_refresh(core, Some(profile), now);
+        }
+    }
+
+    fn start_refresh(&mut self, core: &mut Core, profile: Option<Profile>, now: Instant) {
+        self.refresh = Some(Refreshing {
+            started: now,
+            transaction: core.transaction(),
+            ladder: self.standing.way.ladder(core.rtt),
+            profile,
+        });
+        self.send_refresh(core, now);
+    }
+
+    fn send_refresh(&mut self, core: &mut Core, now: Instant) {
+        let Some(refresh) = &mut self.refresh else { return };
+        let transmit = refresh.ladder.sent(now);
+        let body = Body::Refresh(Refresh {
+            lease: core.config.lease,
+            candidates: refresh.profile.as_ref().map(|it| it.candidates.clone()),
+            nat: refresh.profile.as_ref().map(|it| it.nat),
+            rtt: core.rtt,
+        });
+        let message = Message::new(refresh.transaction, body);
+        core.send(&self.standing, &self.standing.request(message, transmit));
+    }
+
+    /// An answer to a refresh; `true` if it is one.
+    pub(super) fn handle_answer(
+        &mut self,
+        core: &mut Core,
+        message: &Message,
+        now: Instant,
+    ) -> bool {
+        let Some(refresh) = self.refresh.take_if(|it| it.transaction == message.transaction) else {
+            return false;
+        };
+        core.note_round_trip(refresh.ladder.round_trip(message.transmit, now));
+        match (&message.body, &message.nonce) {
+            (Body::Refreshed(refreshed), _) => self.on_refreshed(core, refresh, refreshed, now),
+            (Body::Refused(refused), Some(nonce)) if refused.code == ErrorCode::StaleNonce => {
+                self.standing.nonce = Some(nonce.clone());
+                self.start_refresh(core, refresh.profile, now);
+            }
+            // Too busy, or not to its liking: what it has still holds until the next refresh.
+            (_, _) => self.refresh_at = now + interval(core, self.lease),
+        }
+        true
+    }
+
+    fn on_refreshed(
+        &mut self,
+        core: &mut Core,
+        refresh: Refreshing,
+        refreshed: &Refreshed,
+        now: Instant,
+    ) {
+        self.lease = refreshed.lease;
+        self.refresh_at = now + interval(core, refreshed.lease);
+        self.standing.nonce = None;
+        self.shown = refresh.profile.unwrap_or_else(|| self.shown.clone());
+        if self.observed != refreshed.observed {
+            let (before, after) = (self.observed, refreshed.observed);
+            self.observed = after;
+            core.tell(Event::ObservedAddressChanged { before, after });
+        }
+        self.show(core, now);
+    }
+
+    /// Whether the refresh under way asks in this transaction.
+    pub(super) fn asked_in(&self, transaction: TransactionId) -> bool {
+        self.refresh.as_ref().is_some_and(|it| it.transaction == transaction)
+    }
+
+    /// Takes a nonce that the broker wants to see.
+    pub(super) fn on_stale_nonce(&mut self, message: &Message) {
+        self.standing.nonce = message.nonce.clone();
+    }
+
+    /// Ends what is open; nothing is said to the broker.
+    pub(super) fn abandon(self, core: &mut Core) {
+        core.close(self.standing.way);
+    }
+}
+
+/// Three refreshes fit into a lease, so that two may fail.
+fn interval(core: &Core, lease: Duration) -> Duration {
+    core.config.refresh.min(lease / 3)
+}

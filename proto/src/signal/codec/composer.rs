@@ -1,0 +1,188 @@
+//! From a message to attributes.
+
+use std::net::SocketAddr;
+
+use ntcp_stun::attribute::{ErrorCode as StunErrorCode, UnknownAttributes};
+use ntcp_stun::{AttributeType, Class, Key, TransactionId, WriteError, Writer};
+
+use crate::candidate::Candidate;
+use crate::signal::attribute::{
+    CANDIDATES, CERTIFICATE, LEASE, NAME, NAT_SUMMARY, PEER_ROUND_TRIP_TIME, REGISTRATION,
+    REGISTRATION_KEY, ROLE, ROUND, ROUND_TRIP_TIME, SESSION, SESSION_SECRET, START_AFTER,
+    TRANSACTION_TRANSMIT_COUNTER, TRANSPORTS, VERSION, WAIT, candidates_bytes, micros_bytes,
+    millis_bytes, role_bytes, small_bytes, transports_bytes, xor_address_bytes,
+};
+use crate::signal::message::{
+    self, Answer, Body, CalleeAnswer, Connect, Found, Gather, Message, Nonce, Refresh, Refreshed,
+    Refused, Register, Registered, TransmitCount,
+};
+use crate::signal::{ErrorCode, NatSummary, Punch, RegistrationKey};
+
+/// Writes attributes.
+pub(super) struct Composer<'b> {
+    writer: Writer<'b>,
+    transaction: TransactionId,
+}
+
+impl<'b> Composer<'b> {
+    /// Writes the whole message and returns its length.
+    pub(super) fn write(
+        message: &Message,
+        key: Option<&RegistrationKey>,
+        buffer: &'b mut [u8],
+    ) -> Result<usize, WriteError> {
+        let (class, method) = message.body.kind();
+        let transaction = message.transaction;
+        let writer = Writer::new(buffer, class, method.to_stun(), transaction)?;
+        let mut composer = Self { writer, transaction };
+        if matches!(class, Class::Request | Class::Indication) {
+            composer.put(VERSION, &small_bytes(message::VERSION))?;
+        }
+        if let Some(TransmitCount { request, response }) = message.transmit {
+            composer.put(TRANSACTION_TRANSMIT_COUNTER, &[0, 0, request, response])?;
+        }
+        composer.put_some(REGISTRATION, message.registration.map(|it| it.0))?;
+        composer.put_some(AttributeType::NONCE, message.nonce.as_ref().map(Nonce::as_bytes))?;
+        composer.body(&message.body)?;
+        let mut writer = composer.writer;
+        if let Some(key) = key {
+            writer.integrity_sha256(&Key::short_term(&key.0))?;
+        }
+        writer.fingerprint()?;
+        Ok(writer.finish())
+    }
+
+    fn put(&mut self, attribute: AttributeType, value: &[u8]) -> Result<(), WriteError> {
+        self.writer.raw_attribute(attribute, value)
+    }
+
+    fn put_some(
+        &mut self,
+        attribute: AttributeType,
+        value: Option<impl AsRef<[u8]>>,
+    ) -> Result<(), WriteError> {
+        value.map_or(Ok(()), |value| self.put(attribute, value.as_ref()))
+    }
+
+    fn body(&mut self, body: &Body) -> Result<(), WriteError> {
+        match body {
+            Body::Register(register) => self.register(register),
+            Body::Registered(registered) => self.registered(registered),
+            Body::Refresh(refresh) => self.refresh(refresh),
+            Body::Refreshed(Refreshed { observed, lease }) => {
+                self.observed(*observed)?;
+                self.put(LEASE, &millis_bytes(*lease))
+            }
+            Body::Lookup(name) => self.put(NAME, name.as_str().as_bytes()),
+            Body::Found(Found { fingerprint, nat }) => {
+                self.put(CERTIFICATE, &fingerprint.0)?;
+                self.put(NAT_SUMMARY, &nat.to_bytes())
+            }
+            Body::Connect(connect) => self.connect(connect),
+            Body::Connected(punch) | Body::Invite(punch) | Body::Punch(punch) => self.punch(punch),
+            Body::Gather(gather) => self.gather(gather),
+            Body::Answer(Answer { session, candidates }) => {
+                self.put(SESSION, &session.0)?;
+                self.candidates(candidates)
+            }
+            Body::CalleeAnswer(CalleeAnswer { session, result }) => {
+                self.put(SESSION, &session.0)?;
+                match result {
+                    Ok(candidates) => self.candidates(candidates),
+                    Err(code) => self.error_code(*code),
+                }
+            }
+            Body::Refused(refused) => self.refused(refused),
+            Body::Unregister | Body::Unregistered | Body::Punching | Body::Ping | Body::Pong => {
+                Ok(())
+            }
+        }
+    }
+
+    fn register(&mut self, register: &Register) -> Result<(), WriteError> {
+        let Register { name, candidates, nat, fingerprint, lease, rtt } = register;
+        self.put_some(NAME, name.as_ref().map(crate::uri::PeerName::as_str))?;
+        self.put(CERTIFICATE, &fingerprint.0)?;
+        self.put(LEASE, &millis_bytes(*lease))?;
+        self.candidates(candidates)?;
+        self.put(NAT_SUMMARY, &nat.to_bytes())?;
+        self.put_some(ROUND_TRIP_TIME, rtt.map(micros_bytes))
+    }
+
+    fn registered(&mut self, registered: &Registered) -> Result<(), WriteError> {
+        let Registered { registration, key, observed, lease } = registered;
+        self.put(REGISTRATION, &registration.0)?;
+        self.put(REGISTRATION_KEY, &key.0)?;
+        self.observed(*observed)?;
+        self.put(LEASE, &millis_bytes(*lease))
+    }
+
+    fn refresh(&mut self, refresh: &Refresh) -> Result<(), WriteError> {
+        let Refresh { lease, candidates, nat, rtt } = refresh;
+        self.put(LEASE, &millis_bytes(*lease))?;
+        if let Some(candidates) = candidates {
+            self.candidates(candidates)?;
+        }
+        self.put_some(NAT_SUMMARY, nat.map(NatSummary::to_bytes))?;
+        self.put_some(ROUND_TRIP_TIME, rtt.map(micros_bytes))
+    }
+
+    fn connect(&mut self, connect: &Connect) -> Result<(), WriteError> {
+        let Connect { callee, transport, round, candidates, nat, fingerprint, rtt, wait } = connect;
+        self.put(NAME, callee.as_str().as_bytes())?;
+        self.put(TRANSPORTS, &transports_bytes(*transport))?;
+        self.put(ROUND, &small_bytes(round.0))?;
+        self.put(CERTIFICATE, &fingerprint.0)?;
+        self.put(WAIT, &millis_bytes(*wait))?;
+        self.candidates(candidates)?;
+        self.put(NAT_SUMMARY, &nat.to_bytes())?;
+        self.put_some(ROUND_TRIP_TIME, rtt.map(micros_bytes))
+    }
+
+    fn punch(&mut self, punch: &Punch) -> Result<(), WriteError> {
+        self.put(SESSION, &punch.session.0)?;
+        self.put(SESSION_SECRET, &punch.secret.0)?;
+        self.put(ROLE, &role_bytes(punch.role))?;
+        self.put(ROUND, &small_bytes(punch.round.0))?;
+        self.put(TRANSPORTS, &transports_bytes(punch.transport))?;
+        self.put_some(NAME, punch.peer.as_ref().map(crate::uri::PeerName::as_str))?;
+        self.put(CERTIFICATE, &punch.fingerprint.0)?;
+        self.put(START_AFTER, &micros_bytes(punch.start_after))?;
+        self.candidates(&punch.candidates)?;
+        self.put(NAT_SUMMARY, &punch.nat.to_bytes())?;
+        self.put_some(PEER_ROUND_TRIP_TIME, punch.peer_rtt.map(micros_bytes))
+    }
+
+    fn gather(&mut self, gather: &Gather) -> Result<(), WriteError> {
+        let Gather { session, round, transport, caller } = gather;
+        self.put(SESSION, &session.0)?;
+        self.put(ROUND, &small_bytes(round.0))?;
+        self.put(TRANSPORTS, &transports_bytes(*transport))?;
+        self.put_some(NAME, caller.as_ref().map(crate::uri::PeerName::as_str))
+    }
+
+    fn refused(&mut self, refused: &Refused) -> Result<(), WriteError> {
+        self.error_code(refused.code)?;
+        if !refused.unknown.is_empty() {
+            self.writer
+                .attribute(&refused.unknown.iter().copied().collect::<UnknownAttributes>())?;
+        }
+        self.put_some(VERSION, refused.version.map(small_bytes))
+    }
+
+    /// ERROR-CODE (RFC 8489 section 14.8) without a reason phrase: the number says it all, and an
+    /// answer shall not be longer than what provoked it.
+    fn error_code(&mut self, code: ErrorCode) -> Result<(), WriteError> {
+        let code = StunErrorCode::new(code.number(), "").unwrap_or(StunErrorCode::SERVER_ERROR);
+        self.writer.attribute(&code)
+    }
+
+    fn candidates(&mut self, candidates: &[Candidate]) -> Result<(), WriteError> {
+        self.put(CANDIDATES, &candidates_bytes(candidates, self.transaction))
+    }
+
+    fn observed(&mut self, observed: SocketAddr) -> Result<(), WriteError> {
+        let value = xor_address_bytes(observed, self.transaction);
+        self.put(AttributeType::XOR_MAPPED_ADDRESS, &value)
+    }
+}

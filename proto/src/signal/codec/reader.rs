@@ -1,0 +1,270 @@
+//! From attributes to a message.
+
+use std::net::SocketAddr;
+
+use ntcp_stun::attribute::{ErrorCode as StunErrorCode, Problem, UnknownAttributes, address};
+use ntcp_stun::{Attribute, AttributeType, Class, Message as StunMessage};
+
+use crate::candidate::Candidate;
+use crate::signal::attribute::{
+    self as values, CANDIDATES, CERTIFICATE, KNOWN_REQUIRED, LEASE, NAME, NAT_SUMMARY,
+    PEER_ROUND_TRIP_TIME, REGISTRATION, REGISTRATION_KEY, ROLE, ROUND, ROUND_TRIP_TIME, SESSION,
+    SESSION_SECRET, START_AFTER, TRANSACTION_TRANSMIT_COUNTER, TRANSPORTS, VERSION, WAIT, fixed,
+    micros, millis, role, small, transports,
+};
+use crate::signal::message::{
+    self, Answer, Body, CalleeAnswer, Connect, Found, Gather, Message, Nonce, Refresh, Refreshed,
+    Refused, Register, Registered, TransmitCount,
+};
+use crate::signal::nat_summary;
+use crate::signal::{
+    ErrorCode, Fingerprint, NatSummary, Punch, RegistrationId, RegistrationKey, Round, SessionId,
+    SessionSecret, SignalMethod,
+};
+use crate::uri::PeerName;
+
+/// An attribute is absent that must be there, or has a wrong value.
+struct Malformed;
+
+impl From<Problem> for Malformed {
+    fn from(_: Problem) -> Self {
+        Self
+    }
+}
+
+/// Reads attributes.
+pub(super) struct Reader<'a> {
+    view: StunMessage<'a>,
+    method: SignalMethod,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(view: StunMessage<'a>, method: SignalMethod) -> Self {
+        Self { view, method }
+    }
+
+    /// The message; `None` if its method has no such class.
+    pub(super) fn message(&self) -> Result<Option<Message>, Refused> {
+        self.check_version()?;
+        self.check_attributes()?;
+        self.read().map_err(|Malformed| self.refuse(ErrorCode::BadRequest))
+    }
+
+    fn refuse(&self, code: ErrorCode) -> Refused {
+        Refused::new(self.method, code)
+    }
+
+    fn check_version(&self) -> Result<(), Refused> {
+        if matches!(self.view.class(), Class::Success | Class::Error) {
+            return Ok(());
+        }
+        match self.view.raw_attribute(VERSION).map(small) {
+            Some(Ok(message::VERSION)) => Ok(()),
+            Some(Ok(_)) => {
+                let refused = self.refuse(ErrorCode::UnsupportedVersion);
+                Err(Refused { version: Some(message::VERSION), ..refused })
+            }
+            Some(Err(_)) | None => Err(self.refuse(ErrorCode::BadRequest)),
+        }
+    }
+
+    fn check_attributes(&self) -> Result<(), Refused> {
+        let unknown: UnknownAttributes = self.view.unknown_required(&KNOWN_REQUIRED).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let refused = self.refuse(ErrorCode::UnknownAttribute);
+        Err(Refused { unknown: unknown.as_slice().to_vec(), ..refused })
+    }
+
+    fn read(&self) -> Result<Option<Message>, Malformed> {
+        let Some(body) = self.body()? else { return Ok(None) };
+        let transmit = self.optional(TRANSACTION_TRANSMIT_COUNTER, fixed::<4>)?;
+        let transmit =
+            transmit.map(|[_, _, request, response]| TransmitCount { request, response });
+        let is_request = self.view.class() == Class::Request;
+        let registration = if is_request { self.optional(REGISTRATION, fixed)? } else { None };
+        let nonce = self.optional(AttributeType::NONCE, |value| {
+            Nonce::new(value).ok_or(Problem::Length(value.len()))
+        })?;
+        Ok(Some(Message {
+            transaction: self.view.transaction_id(),
+            transmit,
+            registration: registration.map(RegistrationId),
+            nonce,
+            body,
+        }))
+    }
+
+    fn body(&self) -> Result<Option<Body>, Malformed> {
+        use SignalMethod as M;
+        Ok(Some(match (self.view.class(), self.method) {
+            (Class::Request, M::Register) => Body::Register(self.register()?),
+            (Class::Success, M::Register) => Body::Registered(self.registered()?),
+            (Class::Request, M::Refresh) => Body::Refresh(self.refresh()?),
+            (Class::Success, M::Refresh) => Body::Refreshed(Refreshed {
+                observed: self.observed()?,
+                lease: self.required(LEASE, millis)?,
+            }),
+            (Class::Request, M::Unregister) => Body::Unregister,
+            (Class::Success, M::Unregister) => Body::Unregistered,
+            (Class::Request, M::Lookup) => Body::Lookup(self.required(NAME, name)?),
+            (Class::Success, M::Lookup) => Body::Found(Found {
+                fingerprint: Fingerprint(self.required(CERTIFICATE, fixed)?),
+                nat: self.nat()?,
+            }),
+            (Class::Request, M::Connect) => Body::Connect(self.connect()?),
+            (Class::Success, M::Connect) => Body::Connected(self.punch()?),
+            (Class::Request, M::Invite) if self.round()?.is_fresh() => Body::Gather(self.gather()?),
+            (Class::Request, M::Invite) => Body::Invite(self.punch()?),
+            (Class::Success, M::Invite) => {
+                Body::Answer(Answer { session: self.session()?, candidates: self.candidates()? })
+            }
+            (Class::Indication, M::Invite) => Body::CalleeAnswer(self.callee_answer()?),
+            (Class::Request, M::Punch) => Body::Punch(self.punch()?),
+            (Class::Success, M::Punch) => Body::Punching,
+            (Class::Request, M::Ping) => Body::Ping,
+            (Class::Success, M::Ping) => Body::Pong,
+            (Class::Error, method) => Body::Refused(self.refused(method)?),
+            (Class::Indication, _) => return Ok(None),
+        }))
+    }
+
+    fn register(&self) -> Result<Register, Malformed> {
+        Ok(Register {
+            name: self.optional(NAME, name)?,
+            candidates: self.candidates()?,
+            nat: self.nat()?,
+            fingerprint: Fingerprint(self.required(CERTIFICATE, fixed)?),
+            lease: self.required(LEASE, millis)?,
+            rtt: self.optional(ROUND_TRIP_TIME, micros)?,
+        })
+    }
+
+    fn registered(&self) -> Result<Registered, Malformed> {
+        Ok(Registered {
+            registration: RegistrationId(self.required(REGISTRATION, fixed)?),
+            key: RegistrationKey(self.required(REGISTRATION_KEY, fixed)?),
+            observed: self.observed()?,
+            lease: self.required(LEASE, millis)?,
+        })
+    }
+
+    fn refresh(&self) -> Result<Refresh, Malformed> {
+        let candidates = self.view.raw_attribute(CANDIDATES).is_some();
+        Ok(Refresh {
+            lease: self.required(LEASE, millis)?,
+            candidates: if candidates { Some(self.candidates()?) } else { None },
+            nat: self.optional(NAT_SUMMARY, fixed)?.map(NatSummary::from_bytes),
+            rtt: self.optional(ROUND_TRIP_TIME, micros)?,
+        })
+    }
+
+    fn connect(&self) -> Result<Connect, Malformed> {
+        Ok(Connect {
+            callee: self.required(NAME, name)?,
+            transport: self.required(TRANSPORTS, transports)?,
+            round: self.round()?,
+            candidates: self.candidates()?,
+            nat: self.nat()?,
+            fingerprint: Fingerprint(self.required(CERTIFICATE, fixed)?),
+            rtt: self.optional(ROUND_TRIP_TIME, micros)?,
+            wait: self.required(WAIT, millis)?,
+        })
+    }
+
+    fn punch(&self) -> Result<Punch, Malformed> {
+        Ok(Punch {
+            session: self.session()?,
+            secret: SessionSecret(self.required(SESSION_SECRET, fixed)?),
+            role: self.required(ROLE, role)?,
+            round: self.round()?,
+            transport: self.required(TRANSPORTS, transports)?,
+            peer: self.optional(NAME, name)?,
+            candidates: self.candidates()?,
+            nat: self.nat()?,
+            fingerprint: Fingerprint(self.required(CERTIFICATE, fixed)?),
+            start_after: self.required(START_AFTER, micros)?,
+            peer_rtt: self.optional(PEER_ROUND_TRIP_TIME, micros)?,
+        })
+    }
+
+    fn gather(&self) -> Result<Gather, Malformed> {
+        Ok(Gather {
+            session: self.session()?,
+            round: self.round()?,
+            transport: self.required(TRANSPORTS, transports)?,
+            caller: self.optional(NAME, name)?,
+        })
+    }
+
+    fn callee_answer(&self) -> Result<CalleeAnswer, Malformed> {
+        let result = match self.optional(AttributeType::ERROR_CODE, error_code)? {
+            Some(code) => Err(code),
+            None => Ok(self.candidates()?),
+        };
+        Ok(CalleeAnswer { session: self.session()?, result })
+    }
+
+    fn refused(&self, method: SignalMethod) -> Result<Refused, Malformed> {
+        let unknown = self.view.attribute::<UnknownAttributes>().map_err(|_| Malformed)?;
+        Ok(Refused {
+            method,
+            code: self.required(AttributeType::ERROR_CODE, error_code)?,
+            unknown: unknown.map(|it| it.as_slice().to_vec()).unwrap_or_default(),
+            version: self.optional(VERSION, small)?,
+        })
+    }
+
+    fn session(&self) -> Result<SessionId, Malformed> {
+        Ok(SessionId(self.required(SESSION, fixed)?))
+    }
+
+    fn round(&self) -> Result<Round, Malformed> {
+        self.required(ROUND, values::round)
+    }
+
+    /// An absent summary is one in which nothing was measured.
+    fn nat(&self) -> Result<NatSummary, Malformed> {
+        let bytes = self.optional(NAT_SUMMARY, fixed::<{ nat_summary::ENCODED_LENGTH }>)?;
+        Ok(bytes.map(NatSummary::from_bytes).unwrap_or_default())
+    }
+
+    fn candidates(&self) -> Result<Vec<Candidate>, Malformed> {
+        let transaction = self.view.transaction_id();
+        self.required(CANDIDATES, |value| values::candidates(value, transaction))
+    }
+
+    fn observed(&self) -> Result<SocketAddr, Malformed> {
+        let transaction = self.view.transaction_id();
+        self.required(AttributeType::XOR_MAPPED_ADDRESS, |value| {
+            address::decode_xor(value, transaction)
+        })
+    }
+
+    fn required<T>(
+        &self,
+        attribute: AttributeType,
+        read: impl FnOnce(&[u8]) -> Result<T, Problem>,
+    ) -> Result<T, Malformed> {
+        self.optional(attribute, read)?.ok_or(Malformed)
+    }
+
+    fn optional<T>(
+        &self,
+        attribute: AttributeType,
+        read: impl FnOnce(&[u8]) -> Result<T, Problem>,
+    ) -> Result<Option<T>, Malformed> {
+        Ok(self.view.raw_attribute(attribute).map(read).transpose()?)
+    }
+}
+
+fn name(value: &[u8]) -> Result<PeerName, Problem> {
+    let text = std::str::from_utf8(value).map_err(|_| Problem::Utf8)?;
+    text.parse().map_err(|_| Problem::Length(value.len()))
+}
+
+fn error_code(value: &[u8]) -> Result<ErrorCode, Problem> {
+    let code = StunErrorCode::decode(value, ntcp_stun::TransactionId::new([0; 12]));
+    Ok(ErrorCode::from_number(code.map_err(|error| error.problem)?.code()))
+}

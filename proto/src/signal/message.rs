@@ -1,0 +1,280 @@
+//! The messages as values. [`codec`](super::codec) turns them into bytes and back.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ntcp_stun::{AttributeType, Class, TransactionId};
+
+use super::{
+    ErrorCode, Fingerprint, NatSummary, Punch, RegistrationId, RegistrationKey, Round, SessionId,
+    SignalMethod,
+};
+use crate::candidate::Candidate;
+use crate::uri::{PeerName, TransportChoice};
+
+/// The version of this protocol.
+pub const VERSION: u8 = 1;
+
+/// Longest NONCE in bytes; ours has 40, another broker's may differ.
+pub const MAX_NONCE_BYTES: usize = 64;
+
+/// One message: what every message may carry, and the body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Pairs a response with its request.
+    pub transaction: TransactionId,
+    /// Which sending of the request this is, or answers; it makes round-trip times unambiguous.
+    pub transmit: Option<TransmitCount>,
+    /// Who asks; in requests to the broker other than Register.
+    pub registration: Option<RegistrationId>,
+    /// The broker's proof that the sender receives at its address.
+    pub nonce: Option<Nonce>,
+    /// What the message says.
+    pub body: Body,
+}
+
+impl Message {
+    /// A message with this body and none of the optional parts.
+    pub fn new(transaction: TransactionId, body: Body) -> Self {
+        Self { transaction, transmit: None, registration: None, nonce: None, body }
+    }
+
+    /// The answer to this message with `body`, which repeats what answers repeat.
+    pub fn answer(&self, body: Body) -> Self {
+        let transmit = self.transmit.map(|it| TransmitCount { response: 1, ..it });
+        Self { transaction: self.transaction, transmit, registration: None, nonce: None, body }
+    }
+
+    /// The same with `nonce`.
+    pub fn with_nonce(self, nonce: Nonce) -> Self {
+        Self { nonce: Some(nonce), ..self }
+    }
+}
+
+/// TRANSACTION-TRANSMIT-COUNTER (RFC 7982 section 3): the number of this request among its
+/// retransmissions, and that of the response to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransmitCount {
+    /// 1 for the first sending of a request; a response repeats it.
+    pub request: u8,
+    /// 0 in a request, 1 for the first response.
+    pub response: u8,
+}
+
+/// What proves the return path; opaque to a client.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Nonce(Vec<u8>);
+
+impl Nonce {
+    /// A nonce of at most [`MAX_NONCE_BYTES`]; `None` for a longer or an empty one.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        (1..=MAX_NONCE_BYTES).contains(&bytes.len()).then(|| Self(bytes.into()))
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// What a message says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// Register request.
+    Register(Register),
+    /// Register success.
+    Registered(Registered),
+    /// Refresh request.
+    Refresh(Refresh),
+    /// Refresh success.
+    Refreshed(Refreshed),
+    /// Unregister request.
+    Unregister,
+    /// Unregister success.
+    Unregistered,
+    /// Lookup request.
+    Lookup(PeerName),
+    /// Lookup success.
+    Found(Found),
+    /// Connect request.
+    Connect(Connect),
+    /// Connect success: the caller's order.
+    Connected(Punch),
+    /// Invite request of the first round: the callee's order.
+    Invite(Punch),
+    /// Invite request of a later round: gather first.
+    Gather(Gather),
+    /// Invite success: the callee's answer.
+    Answer(Answer),
+    /// Invite indication: what became of the invitation.
+    CalleeAnswer(CalleeAnswer),
+    /// Punch request: the callee's order after it gathered.
+    Punch(Punch),
+    /// Punch success.
+    Punching,
+    /// Ping request.
+    Ping,
+    /// Ping success.
+    Pong,
+    /// Error response to a request of any method.
+    Refused(Refused),
+}
+
+impl Body {
+    /// The class and method that a message with this body has.
+    pub fn kind(&self) -> (Class, SignalMethod) {
+        match self {
+            Self::Register(_) => (Class::Request, SignalMethod::Register),
+            Self::Registered(_) => (Class::Success, SignalMethod::Register),
+            Self::Refresh(_) => (Class::Request, SignalMethod::Refresh),
+            Self::Refreshed(_) => (Class::Success, SignalMethod::Refresh),
+            Self::Unregister => (Class::Request, SignalMethod::Unregister),
+            Self::Unregistered => (Class::Success, SignalMethod::Unregister),
+            Self::Lookup(_) => (Class::Request, SignalMethod::Lookup),
+            Self::Found(_) => (Class::Success, SignalMethod::Lookup),
+            Self::Connect(_) => (Class::Request, SignalMethod::Connect),
+            Self::Connected(_) => (Class::Success, SignalMethod::Connect),
+            Self::Invite(_) | Self::Gather(_) => (Class::Request, SignalMethod::Invite),
+            Self::Answer(_) => (Class::Success, SignalMethod::Invite),
+            Self::CalleeAnswer(_) => (Class::Indication, SignalMethod::Invite),
+            Self::Punch(_) => (Class::Request, SignalMethod::Punch),
+            Self::Punching => (Class::Success, SignalMethod::Punch),
+            Self::Ping => (Class::Request, SignalMethod::Ping),
+            Self::Pong => (Class::Success, SignalMethod::Ping),
+            Self::Refused(refused) => (Class::Error, refused.method),
+        }
+    }
+}
+
+/// "Know me by this name, at these addresses."
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Register {
+    /// The name; `None` for a caller whom nobody calls.
+    pub name: Option<PeerName>,
+    /// Where the peer may be reached.
+    pub candidates: Vec<Candidate>,
+    /// What its NAT does.
+    pub nat: NatSummary,
+    /// Its certificate.
+    pub fingerprint: Fingerprint,
+    /// How long it wants to be remembered.
+    pub lease: Duration,
+    /// Its round-trip time to the broker, once measured.
+    pub rtt: Option<Duration>,
+}
+
+/// "You are known."
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// Names the registration in later requests.
+    pub registration: RegistrationId,
+    /// Signs later messages in both directions.
+    pub key: RegistrationKey,
+    /// What the broker sees as the peer's address.
+    pub observed: SocketAddr,
+    /// How long the peer is remembered.
+    pub lease: Duration,
+}
+
+/// "I am still here", and what changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refresh {
+    /// How long the peer wants to be remembered from now on.
+    pub lease: Duration,
+    /// Replaces the candidates, also by none.
+    pub candidates: Option<Vec<Candidate>>,
+    /// Replaces the summary.
+    pub nat: Option<NatSummary>,
+    /// The round-trip time to the broker, as measured last.
+    pub rtt: Option<Duration>,
+}
+
+/// "Good."
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refreshed {
+    /// What the broker sees as the peer's address.
+    pub observed: SocketAddr,
+    /// How long the peer is remembered from now on.
+    pub lease: Duration,
+}
+
+/// "That peer is here."
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its certificate.
+    pub fingerprint: Fingerprint,
+    /// What its NAT does.
+    pub nat: NatSummary,
+}
+
+/// "Bring me together with that peer."
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connect {
+    /// Whom to call.
+    pub callee: PeerName,
+    /// Which transports to use.
+    pub transport: TransportChoice,
+    /// The round.
+    pub round: Round,
+    /// Where the caller may be reached for this call.
+    pub candidates: Vec<Candidate>,
+    /// What the caller's NAT does.
+    pub nat: NatSummary,
+    /// The caller's certificate.
+    pub fingerprint: Fingerprint,
+    /// The caller's round-trip time to the broker.
+    pub rtt: Option<Duration>,
+    /// How long to wait for a callee that is not registered yet.
+    pub wait: Duration,
+}
+
+/// "Somebody calls you and wants fresh candidates."
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gather {
+    /// Names the meeting.
+    pub session: SessionId,
+    /// The round.
+    pub round: Round,
+    /// Which transports the caller wants.
+    pub transport: TransportChoice,
+    /// Who calls; `None` for a caller without a name.
+    pub caller: Option<PeerName>,
+}
+
+/// The callee accepts an invitation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The meeting.
+    pub session: SessionId,
+    /// The fresh candidates, or what the callee adds to the registered ones.
+    pub candidates: Vec<Candidate>,
+}
+
+/// What the broker tells the caller about the callee.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CalleeAnswer {
+    /// The meeting.
+    pub session: SessionId,
+    /// The callee's additional candidates, or why it will not punch.
+    pub result: Result<Vec<Candidate>, ErrorCode>,
+}
+
+/// A request was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Of which method the request was.
+    pub method: SignalMethod,
+    /// Why.
+    pub code: ErrorCode,
+    /// With [`ErrorCode::UnknownAttribute`]: which.
+    pub unknown: Vec<AttributeType>,
+    /// With [`ErrorCode::UnsupportedVersion`]: the version the sender speaks.
+    pub version: Option<u8>,
+}
+
+impl Refused {
+    /// A refusal without further details.
+    pub fn new(method: SignalMethod, code: ErrorCode) -> Self {
+        Self { method, code, unknown: Vec::new(), version: None }
+    }
+}

@@ -64,9 +64,9 @@ pub enum Event {
 /// Over what a server is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
-    OverBoth,
-    OverUdp,
-    OverTcp,
+    Both,
+    Udp,
+    Tcp,
 }
 
 /// The servers' addresses, best first.
@@ -105,9 +105,9 @@ impl Gatherer {
         let id = names.command();
         let mut commands = VecDeque::from([Command::ListInterfaces { id }]);
         let mut resolving = BTreeMap::new();
-        let both = servers.iter().map(|server| (server, STUN_PORT, Asked::OverBoth));
-        let udp = udp_broker.map(|broker| (broker, DEFAULT_UDP_PORT, Asked::OverUdp));
-        let tcp = tcp_broker.map(|broker| (broker, DEFAULT_TCP_PORT, Asked::OverTcp));
+        let both = servers.iter().map(|server| (server, STUN_PORT, Asked::Both));
+        let udp = udp_broker.map(|broker| (broker, DEFAULT_UDP_PORT, Asked::Udp));
+        let tcp = tcp_broker.map(|broker| (broker, DEFAULT_TCP_PORT, Asked::Tcp));
         for (server, default_port, asked) in both.chain(udp).chain(tcp) {
             let (id, port) = (names.command(), server.port.unwrap_or(default_port));
             resolving.insert(id, asked);
@@ -246,9 +246,9 @@ impl Gatherer {
 
     fn on_resolved(&mut self, asked: Asked, addresses: &[SocketAddr], now: Instant) {
         let lists = match asked {
-            Asked::OverBoth => [Some(&mut self.servers.udp), Some(&mut self.servers.tcp)],
-            Asked::OverUdp => [Some(&mut self.servers.udp), None],
-            Asked::OverTcp => [None, Some(&mut self.servers.tcp)],
+            Asked::Both => [Some(&mut self.servers.udp), Some(&mut self.servers.tcp)],
+            Asked::Udp => [Some(&mut self.servers.udp), None],
+            Asked::Tcp => [None, Some(&mut self.servers.tcp)],
         };
         for list in lists.into_iter().flatten() {
             for server in addresses.iter().map(|it| address::canonical(*it)) {

@@ -27,9 +27,11 @@ impl Terminal {
         Self { colour: wanted && io::stderr().is_terminal() }
     }
 
-    /// Something is going on.
-    pub fn progress(self, line: &str) {
-        eprintln!("{}", self.paint(Tone::Quiet, line));
+    /// Something is going on; nothing is written if there is nothing to say.
+    pub fn progress(self, text: &str) {
+        for line in text.lines() {
+            eprintln!("{}", self.paint(Tone::Quiet, line));
+        }
     }
 
     /// Something worked.
@@ -62,7 +64,7 @@ pub fn connected(connection: &Connection) -> String {
     let peer = connection.peer_name().map_or("a peer without a name", |name| name.as_str());
     let mut line = format!("connected with {peer} over {}", transport(connection.transport()));
     if let Some(strategy) = connection.strategy() {
-        let _ = write!(line, " by {strategy}");
+        let _ = write!(line, " ({strategy})");
     }
     if let Some(remote) = connection.peer_addr() {
         let _ = write!(line, " at {remote}");

@@ -22,4 +22,5 @@ mod probe;
 mod runner;
 pub mod server;
 pub mod trace;
+pub mod trial;
 pub mod world;

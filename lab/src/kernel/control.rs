@@ -41,6 +41,13 @@ pub(super) enum Request {
     /// Send a copy of all frames of these interfaces. Answers: [`Reply::Done`], then
     /// [`Reply::Frame`]s until the socket is closed.
     Capture(Vec<Tap>),
+    /// Open a socket in a namespace; it comes along with the answer. Answer: [`Reply::Done`].
+    Socket {
+        /// The host or box.
+        space: String,
+        /// Which sort.
+        kind: SocketKind,
+    },
     /// How many frames the router had to drop for lack of time. Answer: [`Reply::Overruns`].
     Overruns,
 }
@@ -62,6 +69,21 @@ pub(super) struct Program {
     pub(super) user: User,
     /// With or without the terminal.
     pub(super) terminal: Terminal,
+}
+
+/// A sort of socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SocketKind {
+    /// UDP over IPv4.
+    Udp,
+    /// TCP over IPv4.
+    Tcp,
+    /// UDP over IPv6.
+    UdpV6,
+    /// TCP over IPv6.
+    TcpV6,
+    /// Whole IPv4 packets, for sending.
+    Packets,
 }
 
 /// As whom a program runs.

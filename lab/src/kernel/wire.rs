@@ -10,7 +10,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::num::NonZeroU64;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +23,7 @@ use super::access::Access;
 use super::error::{Error, Result};
 use super::plan::WirePlan;
 use super::space::Space;
-use super::sys::{Frames, OFFLOAD_HEADER, PacketSocket};
+use super::sys::{self, Frames, OFFLOAD_HEADER, PacketSocket};
 
 /// The longest frame: an offload header, Ethernet, and the largest IP packet.
 pub(super) const LONGEST_FRAME: usize = OFFLOAD_HEADER + 14 + 65_535;
@@ -120,10 +119,7 @@ struct Carrier {
 
 impl Carrier {
     fn run(mut self) {
-        // The kernel groups wake-ups within 50 µs unless told otherwise.
-        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-        // An ordinary user may not; then the scheduler decides, and time stamps make up for it.
-        let _ = rustix::process::setpriority_process(None, -15);
+        sys::be_punctual();
         let mut buffer = vec![0; LONGEST_FRAME];
         loop {
             self.deliver();

@@ -1,0 +1,3 @@
+//! What must hold for any bytes, as functions: the fuzz targets call them, and so do the tests that replay the corpus.
+
+pub mod message;

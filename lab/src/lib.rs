@@ -8,6 +8,8 @@
 //! equal seeds give equal runs, byte for byte.
 #![deny(unsafe_code)]
 
+#[cfg(test)]
+mod findings;
 pub mod host;
 pub mod kernel;
 pub mod link;
@@ -19,4 +21,5 @@ mod probe;
 mod runner;
 pub mod server;
 pub mod trace;
+pub mod trial;
 pub mod world;

@@ -175,7 +175,7 @@ impl Node {
     /// Whether this is the broker the node is registered with.
     fn serves(&self, broker: &HostPort) -> bool {
         let config = &self.0.config;
-        let own = config.hole_punch.broker.iter().chain(&config.tcp.broker).map(builder::host_port);
+        let own = config.hole_punch.broker.iter().chain(&config.tcp.broker).map(host_port);
         let same = |own: HostPort| {
             own.host == broker.host && (broker.port.is_none() || broker.port == own.port)
         };

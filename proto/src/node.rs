@@ -175,7 +175,9 @@ impl Node {
     /// A node that starts at once.
     pub fn new(config: Config, seed: Seed, now: Instant) -> Self {
         let mut entropy = Entropy::new(seed);
-        let mut gatherer = Gatherer::new(&config.stun, Names::new(GATHERER), entropy.seed());
+        let broker = config.signal.tcp_broker.as_ref();
+        let mut gatherer =
+            Gatherer::new(&config.stun, broker, Names::new(GATHERER), entropy.seed());
         let listening = gatherer.open_port(config.udp_port, now);
         let reserve = gatherer.open_port(0, now);
         let client = Client::new(config.signal.clone(), Names::new(CLIENT), entropy.seed());

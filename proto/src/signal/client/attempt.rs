@@ -466,10 +466,7 @@ impl Attempt {
 
     /// What happened on each link until now, when nothing more will.
     fn expired(&self, core: &Core, now: Instant) -> RegistrationError {
-        let waited = now.saturating_duration_since(self.started);
-        if let Some(chosen) = &self.chosen {
-            return chosen.expired(core, waited);
-        }
+        let waited = whole_milliseconds(now.saturating_duration_since(self.started));
         let silent = |link, broker: &HostPort, remote| LinkError::Silent {
             link,
             broker: broker.clone(),
@@ -487,6 +484,15 @@ impl Attempt {
             UdpSide::Probing(probe) => Some(silent(Link::Udp, &probe.broker, probe.ways[0].remote)),
             UdpSide::Failed(error) => Some(error.clone()),
         };
+        if let Some(chosen) = &self.chosen {
+            // Where a stream was accepted and then nothing came, UDP was silent before.
+            return match chosen.expired(core, waited) {
+                RegistrationError::Unreachable(links) => {
+                    RegistrationError::Unreachable(udp.into_iter().chain(links).collect())
+                }
+                other => other,
+            };
+        }
         let tcp = match &self.tcp {
             TcpSide::Unused => None,
             TcpSide::Resolving { broker, .. } => Some(unresolved(Link::Tcp, broker)),
@@ -501,6 +507,11 @@ impl Attempt {
         };
         RegistrationError::Unreachable(udp.into_iter().chain(tcp).collect())
     }
+}
+
+/// What a person wants to read of a duration.
+fn whole_milliseconds(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Probe {

@@ -208,11 +208,8 @@ impl<R: Registry> Broker<R> {
         if let Some(other) = self.registry.on_link(link) {
             self.remove(other, Departure::Replaced);
         }
-        let before = self.registry.get(id).map(|it| it.link);
+        // A stream that it leaves is the peer's to close, once it knows that the move was taken.
         self.registry.relink(id, link);
-        if let Some(Link::Tcp { stream, .. }) = before {
-            self.commands.push_back(Command::Close { stream });
-        }
         let name = self.registry.get(id).and_then(|it| it.name.clone());
         self.events.push_back(Event::Moved { name, link });
     }

@@ -215,13 +215,11 @@ impl<R: Registry> Broker<R> {
     fn ask(&mut self, id: SessionId, callee: RegistrationId, what: AskWhat, until: Instant) -> Ask {
         let transaction = TransactionId::new(self.entropy.bytes());
         self.asked.insert(transaction, Asked::Session(id));
-        let ladder = match self.registry.get(callee) {
-            Some(Registration { link: Link::Udp { .. }, rtt, .. }) => {
-                Ladder::repeating(Pace::of(*rtt))
-            }
-            Some(_) | None => Ladder::once(),
+        let pace = match self.registry.get(callee) {
+            Some(Registration { link: Link::Udp { .. }, rtt, .. }) => Pace::of(*rtt),
+            Some(Registration { link: Link::Tcp { .. }, .. }) | None => Pace::STREAM,
         };
-        Ask { transaction, what, ladder, until }
+        Ask { transaction, what, ladder: Ladder::repeating(pace), until }
     }
 
     /// Draws the orders of both peers. `gathered` are the callee's fresh candidates.

@@ -353,11 +353,12 @@ impl Client {
                 let progress = attempt.handle_message(&mut self.core, way, &received.message, now);
                 self.on_progress(progress, now);
             }
-            Phase::Registered(registration) if registration.standing.way == way => {
-                self.handle_registered(&received, now);
-            }
             Phase::Registered(registration) if registration.uses(way) => {
-                registration.handle_elsewhere(&mut self.core, (way, &received), now);
+                let elsewhere = registration.standing.way != way;
+                let core = &mut self.core;
+                if !(elsewhere && registration.handle_elsewhere(core, (way, &received), now)) {
+                    self.handle_registered(&received, now);
+                }
             }
             Phase::Leaving(farewell) if farewell.standing.way == way => {
                 if received.message.transaction == farewell.transaction {

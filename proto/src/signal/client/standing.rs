@@ -196,33 +196,33 @@ impl Registration {
         self.refresh.as_ref().is_some_and(|it| it.transaction == transaction)
     }
 
-    /// A message on a way that the registration does not stand on yet.
+    /// A message on a way that the registration does not stand on yet; `false` if it is about
+    /// something else than the move.
     pub(super) fn handle_elsewhere(
         &mut self,
         core: &mut Core,
         (way, received): (Way, &Received<'_>),
         now: Instant,
-    ) {
+    ) -> bool {
         let message = &received.message;
         if !received.is_signed_by(&self.standing.key) {
-            self.upgrade.handle_refusal(core, &self.standing, (way, message), now);
-            return;
+            return self.upgrade.handle_refusal(core, &self.standing, (way, message), now);
         }
+        let Body::Refreshed(refreshed) = &message.body else { return false };
         if !self.upgrade.has_moved(way, message) {
-            return;
+            return false;
         }
-        if let Body::Refreshed(refreshed) = &message.body {
-            core.close(self.standing.way);
-            self.standing.way = way;
-            self.upgrade = Upgrade::over(Vec::new());
-            self.observed = refreshed.observed;
-            self.lease = refreshed.lease;
-            self.refresh_at = now + interval(core, self.lease);
-            // What was asked on the stream may be lost with it.
-            self.refresh = None;
-            self.tell_registered(core);
-            self.show(core, now);
-        }
+        core.close(self.standing.way);
+        self.standing.way = way;
+        self.upgrade = Upgrade::over(Vec::new());
+        self.observed = refreshed.observed;
+        self.lease = refreshed.lease;
+        self.refresh_at = now + interval(core, self.lease);
+        // What was asked on the stream may be lost with it.
+        self.refresh = None;
+        self.tell_registered(core);
+        self.show(core, now);
+        true
     }
 
     /// Takes a nonce that the broker wants to see.

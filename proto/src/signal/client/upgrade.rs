@@ -91,18 +91,20 @@ impl Upgrade {
         }
     }
 
-    /// The broker wants a proof; its answer cannot be signed.
+    /// The broker wants a proof; its answer cannot be signed. `false` if it answers something else.
     pub(super) fn handle_refusal(
         &mut self,
         core: &mut Core,
         standing: &Standing,
         (way, message): (Way, &Message),
         now: Instant,
-    ) {
-        let State::Knocked { transaction } = &self.state else { return };
-        let (Body::Refused(refused), Some(nonce)) = (&message.body, &message.nonce) else { return };
+    ) -> bool {
+        let State::Knocked { transaction } = &self.state else { return false };
+        let (Body::Refused(refused), Some(nonce)) = (&message.body, &message.nonce) else {
+            return false;
+        };
         if *transaction != message.transaction || refused.code != ErrorCode::StaleNonce {
-            return;
+            return false;
         }
         self.state = State::Proving {
             way,
@@ -112,15 +114,14 @@ impl Upgrade {
             until: now + core.config.registration_timeout,
         };
         self.send(core, standing, now);
+        true
     }
 
     /// Whether a signed answer says that the registration has moved.
     pub(super) fn has_moved(&self, way: Way, message: &Message) -> bool {
         match &self.state {
             State::Proving { way: ours, transaction, .. } => {
-                *ours == way
-                    && *transaction == message.transaction
-                    && matches!(message.body, Body::Refreshed(_))
+                *ours == way && *transaction == message.transaction
             }
             State::Waiting | State::Knocked { .. } => false,
         }

@@ -7,13 +7,14 @@ use futures::channel::oneshot;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use ntcp::{Config, Connection};
 use ntcp_broker::{Broker, Options};
+use ntcp_proto::rendezvous::Counters;
 
 /// A broker that runs until it is dropped.
 pub(crate) struct Running {
     pub(crate) udp: SocketAddr,
     pub(crate) tcp: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Counters>>,
 }
 
 impl Running {
@@ -45,7 +46,7 @@ impl Running {
                 })
                 .await
         };
-        let thread = std::thread::spawn(move || drop(async_io::block_on(serve)));
+        let thread = std::thread::spawn(move || async_io::block_on(serve));
         Self { udp, tcp, stop: Some(stop), thread: Some(thread) }
     }
 

@@ -17,7 +17,7 @@ async fn two_nodes_meet() {
             futures::join!(incoming.next().map(Option::unwrap), alice.connect_by_uri(&uri));
         let caller = caller.unwrap();
         assert_eq!((caller.transport(), called.transport()), (transport, transport));
-        assert_eq!(called.peer_name().map(|name| name.as_str()), Some("alice"));
+        assert_eq!(called.peer_name().map(ntcp::PeerName::as_str), Some("alice"));
         assert!(caller.report().elapsed_ms <= caller.report().secured_ms);
         if transport == Transport::Udp {
             datagrams_travel(&caller, &called).await;

@@ -31,6 +31,8 @@ const BROKER: &str = "203.0.113.1";
 const STUN: [&str; 2] = ["203.0.113.2", "203.0.113.3"];
 /// How long registration and gathering may take before the call.
 const PREPARATION: Duration = Duration::from_secs(8);
+/// What the nodes have learned is known to the broker by then.
+const SETTLING: Duration = Duration::from_secs(1);
 /// How long a call may take: the default of the commands.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -114,6 +116,7 @@ impl Meeting {
         meeting.world.advance_until(PREPARATION, |world| {
             [a, b].into_iter().all(|node| is_ready(world, node))
         });
+        meeting.world.advance(SETTLING);
         meeting
     }
 
@@ -193,11 +196,12 @@ mod tests {
 
     #[test]
     fn zz() {
-        let site = "masq".parse().unwrap();
+        let site = "port-restricted".parse().unwrap();
         let setup = Setup { record: true, ..Setup::new(&site, &site) };
         let mut meeting = Meeting::new(&setup);
-        let outcome = meeting.call(TransportChoice::Any);
-        println!("{}", meeting.world.trace().ladder());
+        let outcome = meeting.call(TransportChoice::Tcp);
+        println!("{}", meeting.world.trace().ladder().lines().rev().take(6000).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n"));
+        for m in meeting.sites { for n in meeting.world.nats(m) { for v in n.mappings(meeting.world.now()) { println!("{v:?}"); } } }
         println!("{:?} {:#?}", outcome.elapsed, outcome.report);
     }
 }

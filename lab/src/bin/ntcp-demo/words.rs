@@ -53,6 +53,12 @@ fn word(value: &Value) -> String {
     }
 }
 
+/// The transport stands beside it already.
+fn strategy(value: &Value) -> String {
+    let words = word(value);
+    words.strip_prefix("udp ").unwrap_or(&words).to_owned()
+}
+
 pub(crate) fn call(transport: &str, server: IpAddr) {
     let flag = if transport == "any" { String::new() } else { format!(" --transport {transport}") };
     println!("\nbob:   ntcp listen bob --broker {server}");
@@ -79,7 +85,7 @@ pub(crate) fn outcome(conversation: &Conversation, limit: Duration, with_ladder:
     println!(
         "  {} by {} from {} to {}",
         word(&report["transport"]).to_uppercase(),
-        word(&report["strategy"]),
+        strategy(&report["strategy"]),
         word(&report["local"]),
         word(&report["remote"]),
     );
@@ -96,12 +102,12 @@ fn ladder(report: &Value) {
         let evidence = attempt["evidence"].as_array().into_iter().flatten();
         let evidence: Vec<_> = evidence.filter_map(Value::as_str).collect();
         println!(
-            "  {:>7.1} to {:>7.1} ms  {:<10}{} {} to {}: {}",
+            "  {:>7.1} to {:>7.1} ms  {:<11}{} {} to {}: {}",
             milliseconds(&attempt["started_ms"]),
             milliseconds(&attempt["ended_ms"]),
             word(&attempt["result"]),
             word(&attempt["transport"]).to_uppercase(),
-            word(&attempt["strategy"]),
+            strategy(&attempt["strategy"]),
             word(&attempt["remote"]),
             evidence.join(", "),
         );

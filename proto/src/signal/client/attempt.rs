@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use ntcp_stun::TransactionId;
 
-use super::core::{Core, Standing, Way, earlier};
+use super::core::{Core, Profile, Standing, Way, earlier};
 use super::{DEFAULT_TCP_PORT, DEFAULT_UDP_PORT, Link, LinkError, RegistrationError};
 use crate::address::{Family, canonical};
 use crate::command::{Answer, CommandId, Ends, IoFailure};
@@ -48,6 +48,8 @@ pub(super) struct Done {
     pub(super) standing: Standing,
     pub(super) observed: SocketAddr,
     pub(super) lease: Duration,
+    /// What the Register said about us: later news has yet to be told.
+    pub(super) shown: Profile,
 }
 
 #[derive(Debug)]
@@ -109,6 +111,8 @@ struct Chosen {
     transaction: TransactionId,
     ladder: Ladder,
     conflict: Option<Conflict>,
+    /// What the first Register of this transaction said about us.
+    shown: Profile,
 }
 
 /// Somebody else holds the name.
@@ -391,6 +395,7 @@ impl Attempt {
             transaction: core.transaction(),
             ladder: way.ladder(core.rtt),
             conflict: None,
+            shown: core.profile.clone(),
         };
         chosen.send(core, now);
         self.chosen = Some(chosen);
@@ -603,6 +608,7 @@ impl Chosen {
     fn restart(&mut self, core: &mut Core, now: Instant) {
         self.transaction = core.transaction();
         self.ladder = self.way.ladder(core.rtt);
+        self.shown = core.profile.clone();
         self.send(core, now);
     }
 
@@ -636,6 +642,7 @@ impl Chosen {
             },
             observed: registered.observed,
             lease: registered.lease,
+            shown: self.shown.clone(),
         }
     }
 

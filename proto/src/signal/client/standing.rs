@@ -42,8 +42,8 @@ pub(super) enum Health {
 }
 
 impl Registration {
-    pub(super) fn new(core: &mut Core, done: Done, shown: Profile, now: Instant) -> Self {
-        let Done { standing, observed, lease } = done;
+    pub(super) fn new(core: &mut Core, done: Done, now: Instant) -> Self {
+        let Done { standing, observed, lease, shown } = done;
         core.tell(Event::Registered {
             observed,
             link: standing.way.link,

@@ -33,8 +33,6 @@ const STUN: [&str; 2] = ["203.0.113.2", "203.0.113.3"];
 const PREPARATION: Duration = Duration::from_secs(8);
 /// What the nodes have learned is known to the broker by then.
 const SETTLING: Duration = Duration::from_secs(1);
-/// How long a call may take: the default of the commands.
-pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is to be tried.
 #[derive(Debug, Clone)]
@@ -47,6 +45,8 @@ pub struct Setup {
     pub access: Quality,
     /// Which transports may be used.
     pub transport: TransportChoice,
+    /// How long the caller tries. The commands' default is 10 s.
+    pub patience: Duration,
     /// Decides all randomness.
     pub seed: u64,
     /// Keep a trace.
@@ -61,6 +61,7 @@ impl Setup {
             b: b.clone(),
             access: Quality::delay(Duration::from_millis(10)),
             transport: TransportChoice::Any,
+            patience: Duration::from_secs(10),
             seed: 1,
             record: false,
         }
@@ -84,6 +85,8 @@ pub struct Meeting {
     pub hosts: [HostId; 2],
     /// Their sites.
     pub sites: [SiteId; 2],
+    transport: TransportChoice,
+    patience: Duration,
 }
 
 /// How a call ended.
@@ -112,7 +115,8 @@ impl Meeting {
         if setup.record {
             world.record();
         }
-        let mut meeting = Self { world, a, b, hosts, sites };
+        let (transport, patience) = (setup.transport, setup.patience);
+        let mut meeting = Self { world, a, b, hosts, sites, transport, patience };
         meeting.world.advance_until(PREPARATION, |world| {
             [a, b].into_iter().all(|node| is_ready(world, node))
         });
@@ -121,12 +125,12 @@ impl Meeting {
     }
 
     /// `a` calls `b`; ends when both have a path, or the caller's patience is over.
-    pub fn call(&mut self, transport: TransportChoice) -> Outcome {
-        let start = self.world.clock();
+    pub fn call(&mut self) -> Outcome {
+        let (start, transport, patience) = (self.world.clock(), self.transport, self.patience);
         let peer: PeerName = "b".parse().expect("a name");
-        self.world.command(self.a, |node, now| node.call(peer, transport, PATIENCE, now));
+        self.world.command(self.a, |node, now| node.call(peer, transport, patience, now));
         let (a, b) = (self.a, self.b);
-        self.world.advance_until(PATIENCE + Duration::from_secs(1), |world| {
+        self.world.advance_until(patience + Duration::from_secs(1), |world| {
             failed(world, a).is_some() || (path(world, a).is_some() && path(world, b).is_some())
         });
         let (caller, callee) = (path(&mut self.world, a), path(&mut self.world, b));
@@ -188,20 +192,4 @@ fn failed(world: &mut World, node: ProcessId<Node>) -> Option<Report> {
         Event::CallFailed { report, .. } => Some(report.as_ref().clone()),
         _ => None,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn zz() {
-        let site = "port-restricted".parse().unwrap();
-        let setup = Setup { record: true, ..Setup::new(&site, &site) };
-        let mut meeting = Meeting::new(&setup);
-        let outcome = meeting.call(TransportChoice::Tcp);
-        println!("{}", meeting.world.trace().ladder().lines().rev().take(6000).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n"));
-        for m in meeting.sites { for n in meeting.world.nats(m) { for v in n.mappings(meeting.world.now()) { println!("{v:?}"); } } }
-        println!("{:?} {:#?}", outcome.elapsed, outcome.report);
-    }
 }

@@ -21,7 +21,8 @@
 use ntcp_proto::candidate::Transport;
 
 use crate::nat::behaviour::{
-    Allocation, Behaviour, Filtering, InboundSyn, Mapping, Passage, Pooling, Sharing, Translation,
+    Allocation, Behaviour, Filtering, InboundSyn, Mapping, Passage, Pooling, RstEffect, Sharing,
+    Translation, Unsolicited,
 };
 use crate::presets::Site;
 
@@ -30,7 +31,7 @@ use crate::presets::Site;
 pub enum Prospect {
     /// A direct path comes about.
     Certain,
-    /// It depends on which of several addresses or ports a box draws.
+    /// It depends on which of several addresses a box draws, or on the order of packets.
     Chance,
     /// None comes about.
     Impossible,
@@ -49,6 +50,10 @@ struct Facing {
     passes: bool,
     /// Inbound SYNs come in wherever the filter lets them.
     admits_syn: bool,
+    /// A SYN that is not let in is answered with a RST.
+    resets: bool,
+    /// A RST from outside ends the flow it is about, so that another may take its place.
+    forgets: bool,
 }
 
 impl Facing {
@@ -72,6 +77,13 @@ impl Facing {
             passes: !udp || boxes().all(|behaviour| behaviour.udp.passage == Passage::Open),
             admits_syn: udp
                 || boxes().all(|behaviour| behaviour.tcp.inbound_syn == InboundSyn::Accept),
+            resets: !udp
+                && boxes().any(|behaviour| {
+                    matches!(behaviour.tcp.unsolicited, Unsolicited::Reset | Unsolicited::OwnStack)
+                }),
+            forgets: boxes().all(|behaviour| {
+                matches!(behaviour.tcp.rst, RstEffect::Delete | RstEffect::DeleteMapping)
+            }),
         }
     }
 }
@@ -111,8 +123,10 @@ fn exchange(x: &Facing, y: &Facing) -> Prospect {
         (true, Filtering::EndpointIndependent) => Prospect::Certain,
         (true, Filtering::AddressDependent) => known_address,
         (true, Filtering::AddressAndPortDependent) if x.steady => known_address,
-        // Y writes to X's announced end through another port; if X sends from there, the two clash.
+        // Y writes to X's announced end through another port; if X sends from there, the two clash,
+        // unless a RST has just ended what Y wrote.
         (false, Filtering::EndpointIndependent) if !x.steady => Prospect::Certain,
+        (false, Filtering::EndpointIndependent) if x.resets && y.forgets => Prospect::Chance,
         (true, Filtering::AddressAndPortDependent)
         | (
             false,
@@ -146,6 +160,8 @@ mod tests {
             ("masq,udp=block", "masq", [Impossible, Certain]),
             ("pool-arbitrary", "restricted", [Chance, Chance]),
             ("symmetric-open", "linux-random", [Certain, Certain]),
+            ("symmetric-open", "masq", [Impossible, Impossible]),
+            ("symmetric-open", "masq,in=reset", [Impossible, Chance]),
         ] {
             assert_eq!(foretell(a, b), prospects, "{a} × {b}");
             assert_eq!(foretell(b, a), prospects, "{b} × {a}");

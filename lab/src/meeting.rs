@@ -23,12 +23,13 @@ use ntcp_proto::uri::{HostPort, PeerName, TransportChoice};
 use crate::link::Quality;
 use crate::presets::Site;
 use crate::server::broker::BrokerServer;
+use crate::server::stun::StunServer;
 use crate::world::{HostId, ProcessId, SiteId, World};
 
 /// The broker's host.
 const BROKER: &str = "203.0.113.1";
-/// The STUN servers' hosts.
-const STUN: [&str; 2] = ["203.0.113.2", "203.0.113.3"];
+/// The STUN servers' hosts, with two addresses each.
+const STUN: [[&str; 2]; 2] = [["203.0.113.2", "203.0.113.3"], ["203.0.113.4", "203.0.113.5"]];
 /// How long registration and gathering may take before the call.
 const PREPARATION: Duration = Duration::from_secs(8);
 /// What the nodes have learned is known to the broker by then.
@@ -144,19 +145,24 @@ impl Meeting {
 
 /// Starts the broker and the STUN servers.
 pub fn serve(world: &mut World, access: Quality) {
-    let broker = world.public_host("broker", &[BROKER], access);
-    start_broker(world, broker, BROKER, 6060, 9999);
-    for (name, ip) in ["stun1", "stun2"].into_iter().zip(STUN) {
-        let host = world.public_host(name, &[ip], access);
-        start_broker(world, host, ip, 3478, 3478);
+    start_broker(world, access);
+    for (name, [primary, alternate]) in ["stun1", "stun2"].into_iter().zip(STUN) {
+        let host = world.public_host(name, &[primary, alternate], access);
+        let (server, addresses) = StunServer::new(end(primary, 3478), end(alternate, 3479))
+            .expect("two addresses with two ports");
+        world.serve(host, Box::new(server), &addresses, &addresses);
     }
 }
 
-fn start_broker(world: &mut World, host: HostId, ip: &str, udp: u16, tcp: u16) {
-    let ip = ip.parse().expect("an address");
-    let (udp, tcp) = (SocketAddr::new(ip, udp), SocketAddr::new(ip, tcp));
+fn start_broker(world: &mut World, access: Quality) {
+    let host = world.public_host("broker", &[BROKER], access);
+    let (udp, tcp) = (end(BROKER, client::DEFAULT_UDP_PORT), end(BROKER, client::DEFAULT_TCP_PORT));
     let broker = Broker::new(rendezvous::Config::default(), world.draw_seed(), world.now());
     world.serve(host, Box::new(BrokerServer::new(broker, udp)), &[udp], &[tcp]);
+}
+
+fn end(ip: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(ip.parse().expect("an address"), port)
 }
 
 /// Starts a node that registers as `name`.

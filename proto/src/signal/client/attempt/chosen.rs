@@ -6,7 +6,7 @@ use ntcp_stun::TransactionId;
 
 use super::{Done, MAX_STALE_NONCES};
 use crate::signal::Ladder;
-use crate::signal::client::core::{Core, Standing, Way};
+use crate::signal::client::core::{Core, Profile, Standing, Way};
 use crate::signal::client::{Link, LinkError, RegistrationError};
 use crate::signal::message::{Body, Message, Nonce, Registered};
 use crate::uri::HostPort;
@@ -24,6 +24,8 @@ pub(super) struct Chosen {
     pub(super) transaction: TransactionId,
     pub(super) ladder: Ladder,
     conflict: Option<Conflict>,
+    /// What the first Register of this transaction said about us.
+    shown: Profile,
 }
 
 /// Somebody else holds the name.
@@ -45,6 +47,7 @@ impl Chosen {
             transaction: core.transaction(),
             ladder: way.ladder(core.rtt),
             conflict: None,
+            shown: core.profile.clone(),
         };
         chosen.send(core, now);
         chosen
@@ -94,6 +97,7 @@ impl Chosen {
     /// The same once more as a new transaction.
     fn restart(&mut self, core: &mut Core, now: Instant) {
         self.transaction = core.transaction();
+        self.shown = core.profile.clone();
         self.ladder = self.way.ladder(core.rtt);
         self.send(core, now);
     }
@@ -129,6 +133,7 @@ impl Chosen {
             observed: registered.observed,
             lease: registered.lease,
             udp_ways,
+            shown: self.shown.clone(),
         }
     }
 

@@ -54,7 +54,6 @@ use crate::machine::{Deadline, Machine};
 use crate::signal::codec::{MAX_MESSAGE_BYTES, ParseError, Received};
 use crate::signal::message::{Body, Message, Refused};
 use crate::signal::{ErrorCode, RegistrationId, SessionId, SignalMethod};
-use crate::uri::PeerName;
 use cookie::Cookies;
 use parked::ParkingLot;
 use session::Session;

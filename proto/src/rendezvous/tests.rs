@@ -7,6 +7,7 @@ use super::*;
 use crate::candidate::Transport;
 use crate::signal::client::{self, ConnectError, LossReason, RegistrationError};
 use crate::signal::{Punch, Role};
+use crate::uri::PeerName;
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)

@@ -265,13 +265,18 @@ impl Attempt {
 
     /// What happened on each link until now, when nothing more will.
     fn expired(&self, core: &Core, now: Instant) -> RegistrationError {
-        let waited = now.saturating_duration_since(self.started);
-        match &self.chosen {
-            Some(chosen) => chosen.expired(core, waited),
-            None => {
-                let errors = [self.udp.error(waited), self.tcp.error(waited)];
-                RegistrationError::Unreachable(errors.into_iter().flatten().collect())
+        let waited = whole_milliseconds(now.saturating_duration_since(self.started));
+        let udp = self.udp.error(waited);
+        let Some(chosen) = &self.chosen else {
+            let errors = [udp, self.tcp.error(waited)];
+            return RegistrationError::Unreachable(errors.into_iter().flatten().collect());
+        };
+        match chosen.expired(core, waited) {
+            // Where a stream was accepted and then nothing came, UDP had been silent before.
+            RegistrationError::Unreachable(links) if chosen.way.link == Link::Tcp => {
+                RegistrationError::Unreachable(udp.into_iter().chain(links).collect())
             }
+            other => other,
         }
     }
 
@@ -329,6 +334,11 @@ impl Attempt {
         }
         Progress::Failed(refusal(core, chosen.way, refused))
     }
+}
+
+/// What a person wants to read of a duration.
+fn whole_milliseconds(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn resolve(core: &mut Core, broker: &HostPort, default_port: u16) -> CommandId {

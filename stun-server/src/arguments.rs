@@ -62,11 +62,6 @@ impl Arguments {
         };
         self.override_in(&mut settings)?;
         settings.check()?;
-        if let Some(listen) = settings.metrics.listen {
-            bail!(
-                "[metrics] listen = \"{listen}\": the STUN server does not serve figures yet; remove the key"
-            );
-        }
         Ok(settings)
     }
 

@@ -25,6 +25,7 @@ use crate::packet::IcmpError;
 
 use super::error::{Error, Result};
 use super::plan::{BoxPlan, LAN, WAN};
+use super::topology::Ipv6;
 
 /// Ports that sequential allocation goes through before it begins again. An unprivileged process
 /// cannot send a larger table to the kernel in one message.
@@ -62,19 +63,26 @@ pub(super) fn rules(nat: &BoxPlan) -> Result<Rules> {
     text.push_str(&refuse(&nat.behaviour));
     text.push_str(&output(&nat.behaviour));
     text.push_str("}\n");
-    text.push_str(FIREWALL_V6);
+    text.push_str(firewall_v6(nat));
     Ok(Rules { ruleset: text, settings: settings(&nat.behaviour) })
 }
 
 /// IPv6 is never translated here; the box lets in only what was asked for.
-pub(super) const FIREWALL_V6: &str = "\
+pub(super) fn firewall_v6(nat: &BoxPlan) -> &'static str {
+    match nat.ipv6 {
+        Ipv6::Off => "",
+        Ipv6::On => {
+            "\
 table ip6 ntcp {
   chain forward { type filter hook forward priority filter; policy drop;
     ct state established,related accept
     iifname \"lan\" accept
   }
 }
-";
+"
+        }
+    }
+}
 
 /// The first axis that netfilter cannot do, in words.
 pub(super) fn out_of_reach(nat: &Behaviour) -> Option<String> {

@@ -7,6 +7,7 @@ mod life;
 mod lines;
 mod paths;
 mod presets;
+mod punching;
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;

@@ -59,6 +59,41 @@ enum Members {
     Several,
 }
 
+impl Attachment {
+    fn ipv6(&self) -> Ipv6 {
+        if self.v6.is_some() { Ipv6::On } else { Ipv6::Off }
+    }
+}
+
+/// A box to be made.
+struct Order<'a> {
+    name: String,
+    nat: &'a NatBox,
+    form: Form,
+    /// Its inner network, unless that has to be public.
+    inside: Ipv4Addr,
+    members: Members,
+}
+
+impl Order<'_> {
+    /// The network behind it, and the length of its prefix.
+    fn network(&self, translates: bool, outer: &Attachment) -> Result<(Ipv4Addr, u8)> {
+        match outer.public_network.filter(|_| !translates) {
+            Some(public) => Ok((public, PUBLIC)),
+            None if translates || outer.public.is_some() => Ok((self.inside, PRIVATE)),
+            None => {
+                let detail = "a second box without translation has no addresses left";
+                Err(Error::topology(format!("{}: {detail}", self.name)))
+            }
+        }
+    }
+}
+
+/// Length of the prefix of a private network.
+const PRIVATE: u8 = 24;
+/// Length of the prefix of a link to the internet, and of a network with public addresses.
+const PUBLIC: u8 = 29;
+
 /// A plan in the making.
 pub(super) struct Planner {
     plan: Plan,
@@ -182,7 +217,7 @@ impl Planner {
         Attachment {
             space,
             router,
-            prefix: 29,
+            prefix: PUBLIC,
             port: Port::Direct("customer"),
             next: plus(network, 2),
             public: None,
@@ -192,27 +227,25 @@ impl Planner {
     }
 
     fn carrier(&mut self, carrier: &Carrier) -> Result<Attachment> {
-        let outer = self.site(&carrier.name, &carrier.access, Ipv6::Off);
+        let mut outer = self.site(&carrier.name, &carrier.access, Ipv6::Off);
         let boxes = parse(&carrier.name, &carrier.site)?.boxes;
         let [nat] = boxes.as_slice() else {
             let detail = format!("{}: a carrier is one box, not `{}`", carrier.name, carrier.site);
             return Err(Error::topology(detail));
         };
-        let inside = Ipv4Addr::new(100, 64, self.sites, 0);
-        let mut outer = outer;
-        self.nat_box(&carrier.name, nat, carrier.form, inside, &mut outer, Members::Several)
+        let order = Order {
+            name: carrier.name.clone(),
+            nat,
+            form: carrier.form,
+            inside: Ipv4Addr::new(100, 64, self.sites, 0),
+            members: Members::Several,
+        };
+        self.nat_box(order, &mut outer)
     }
 
     fn home(&mut self, home: &Home, carriers: &mut [(String, Attachment)]) -> Result<()> {
-        let mut boxes = parse(&home.name, &home.site)?.boxes;
-        if home.ipv6 == Ipv6::On && (boxes.len() > 1 || home.carrier.is_some()) {
-            let detail = format!("{}: no IPv6 behind a carrier", home.name);
-            return Err(Error::topology(detail));
-        }
-        if boxes.is_empty() && !home.neighbours.is_empty() {
-            let detail = format!("{}: a public host has no neighbours", home.name);
-            return Err(Error::topology(detail));
-        }
+        let boxes = parse(&home.name, &home.site)?.boxes;
+        check_home(home, boxes.len())?;
         let shared = home.carrier.as_ref().and_then(|name| {
             carriers.iter_mut().find(|(known, _)| known == name).map(|(_, at)| at)
         });
@@ -228,22 +261,30 @@ impl Planner {
             }
         };
         let lan = home.lan.unwrap_or(Ipv4Addr::new(192, 168, self.sites, 0));
-        let Some(nearest) = (!boxes.is_empty()).then(|| boxes.remove(0)) else {
+        let Some((nearest, carriers)) = boxes.split_first() else {
             self.hosts(home, outermost);
             return Ok(());
         };
         let mut at: Option<Attachment> = None;
-        for (depth, nat) in boxes.iter().enumerate().rev() {
+        for (depth, nat) in carriers.iter().enumerate().rev() {
             let number = if depth == 0 { String::new() } else { (depth + 1).to_string() };
-            let name = format!("carrier{number}-{}", home.name);
-            let inside = Ipv4Addr::new(100, 64 + depth as u8 + 1, self.sites, 0);
-            let outer = at.as_mut().unwrap_or(outermost);
-            at = Some(self.nat_box(&name, nat, home.form, inside, outer, Members::One)?);
+            let order = Order {
+                name: format!("carrier{number}-{}", home.name),
+                nat,
+                form: home.form,
+                inside: Ipv4Addr::new(100, 65 + depth as u8, self.sites, 0),
+                members: Members::One,
+            };
+            at = Some(self.nat_box(order, at.as_mut().unwrap_or(outermost))?);
         }
-        let members = if home.neighbours.is_empty() { Members::One } else { Members::Several };
-        let outer = at.as_mut().unwrap_or(outermost);
-        let name = format!("nat-{}", home.name);
-        let mut inner = self.nat_box(&name, &nearest, home.form, lan, outer, members)?;
+        let order = Order {
+            name: format!("nat-{}", home.name),
+            nat: nearest,
+            form: home.form,
+            inside: lan,
+            members: if home.neighbours.is_empty() { Members::One } else { Members::Several },
+        };
+        let mut inner = self.nat_box(order, at.as_mut().unwrap_or(outermost))?;
         self.hosts(home, &mut inner);
         Ok(())
     }
@@ -286,80 +327,79 @@ impl Planner {
         Some(address)
     }
 
-    fn nat_box(
-        &mut self,
-        name: &str,
-        nat: &NatBox,
-        form: Form,
-        inside: Ipv4Addr,
-        outer: &mut Attachment,
-        members: Members,
-    ) -> Result<Attachment> {
+    /// A box behind `outer`; what is attached behind it in turn.
+    fn nat_box(&mut self, order: Order<'_>, outer: &mut Attachment) -> Result<Attachment> {
+        let Order { name, nat, members, .. } = &order;
         let translates = nat.behaviour.udp.translation.mapping != Mapping::Identity;
-        let public_network = outer.public_network.filter(|_| !translates);
-        if !translates && public_network.is_none() && outer.public.is_none() {
-            let detail = format!("{name}: a second box without translation has no addresses left");
-            return Err(Error::topology(detail));
-        }
-        let (network, prefix) = match public_network {
-            Some(network) => (network, 29),
-            None => (inside, 24),
-        };
+        let (network, prefix) = order.network(translates, outer)?;
         let router = plus(network, 1);
-        let has_v6 = outer.v6.is_some();
-        self.space(name, Role::Router, if has_v6 { Ipv6::On } else { Ipv6::Off });
-        let form = match form {
-            Form::Auto if netfilter::out_of_reach(&nat.behaviour).is_some() => Form::User,
-            Form::Auto => Form::Netfilter,
-            chosen => chosen,
-        };
+        self.space(name, Role::Router, outer.ipv6());
         let outside = self.attach(outer, name, WAN);
         let spare = self.pool(nat, outer, name);
-        self.plan.boxes.push(BoxPlan {
-            space: name.into(),
-            preset: nat.name.clone(),
-            behaviour: nat.behaviour,
-            form,
-            ipv6: if has_v6 { Ipv6::On } else { Ipv6::Off },
-            inside: router,
-            outside,
-            spare,
-            members: Vec::new(),
-        });
-        self.plan.layout.boxes.push(Box {
-            name: name.into(),
-            preset: nat.name.clone(),
-            form,
-            inside: router,
-            outside,
-        });
-        let port = self.inner_port(name, members);
+        self.register(&order, outer.ipv6(), (router, outside), spare);
+        let port = self.inner_port(name, *members);
         self.configure(name, format!("address add {router}/{prefix} dev {LAN}"));
-        let mut v6 = None;
-        if let Some(link) = outer.v6 {
-            let address = self.attach_v6(outer, name, WAN, 2);
-            let mut segments = link.segments();
-            segments[3] = 1;
-            let network = Ipv6Addr::from(segments);
-            let next_hop = address.unwrap_or(link);
-            self.configure(&outer.space, format!("route add {network}/64 via {next_hop}"));
-            self.configure(name, format!("address add {}/64 dev {LAN} nodad", plus_v6(network, 1)));
-            v6 = Some(network);
-        }
+        let v6 = self.pass_on_v6(name, outer);
         if !translates {
             self.configure(&outer.space, format!("route add {network}/{prefix} via {outside}"));
         }
         let public = if translates { Some(outer.public.unwrap_or(outside)) } else { outer.public };
         Ok(Attachment {
-            space: name.into(),
+            space: name.clone(),
             router,
             prefix,
             port,
-            next: if prefix == 24 { plus(network, 10) } else { plus(network, 2) },
+            // A private network has room to begin where people expect hosts.
+            next: if prefix == PRIVATE { plus(network, 10) } else { plus(network, 2) },
             public,
             public_network: None,
             v6,
         })
+    }
+
+    /// Takes a box into the plan and into the layout.
+    fn register(
+        &mut self,
+        order: &Order<'_>,
+        ipv6: Ipv6,
+        (inside, outside): (Ipv4Addr, Ipv4Addr),
+        spare: Vec<Ipv4Addr>,
+    ) {
+        let form = match order.form {
+            Form::Auto if netfilter::out_of_reach(&order.nat.behaviour).is_some() => Form::User,
+            Form::Auto => Form::Netfilter,
+            chosen => chosen,
+        };
+        let (name, preset) = (order.name.clone(), order.nat.name.clone());
+        self.plan.layout.boxes.push(Box {
+            name: name.clone(),
+            preset: preset.clone(),
+            form,
+            inside,
+            outside,
+        });
+        self.plan.boxes.push(BoxPlan {
+            space: name,
+            preset,
+            behaviour: order.nat.behaviour,
+            form,
+            ipv6,
+            inside,
+            outside,
+            spare,
+            members: Vec::new(),
+        });
+    }
+
+    /// IPv6 is routed: the inner network is the site's next one.
+    fn pass_on_v6(&mut self, name: &str, outer: &Attachment) -> Option<Ipv6Addr> {
+        let address = self.attach_v6(outer, name, WAN, 2)?;
+        let mut segments = outer.v6?.segments();
+        segments[3] += 1;
+        let network = Ipv6Addr::from(segments);
+        self.configure(&outer.space, format!("route add {network}/64 via {address}"));
+        self.configure(name, format!("address add {}/64 dev {LAN} nodad", plus_v6(network, 1)));
+        Some(network)
     }
 
     /// The further addresses of a box that has several outside.
@@ -439,4 +479,147 @@ impl Planner {
 
 fn parse(name: &str, site: &str) -> Result<Site> {
     site.parse().map_err(|error| Error::topology(format!("{name}: {error}")))
+}
+
+fn check_home(home: &Home, boxes: usize) -> Result<()> {
+    /// Each has its own part of 100.64.0.0/10.
+    const MOST_BOXES: usize = 8;
+    let fault = if home.ipv6 == Ipv6::On && (boxes > 1 || home.carrier.is_some()) {
+        "no IPv6 behind a carrier"
+    } else if boxes == 0 && !home.neighbours.is_empty() {
+        "a public host has no neighbours"
+    } else if boxes > MOST_BOXES {
+        "more boxes than anybody has"
+    } else {
+        return Ok(());
+    };
+    Err(Error::topology(format!("{}: {fault}", home.name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan;
+    use super::*;
+    use crate::kernel::lab::Lab;
+
+    /// The plan of a lab with such homes, on a kernel with both families.
+    fn planned(topology: &Topology) -> Plan {
+        plan(topology, Ipv6::On).unwrap()
+    }
+
+    fn commands<'a>(plan: &'a Plan, space: &str) -> Vec<&'a str> {
+        let found = plan.spaces.iter().find(|it| it.name == space);
+        found.map_or_else(Vec::new, |it| it.commands.iter().map(String::as_str).collect())
+    }
+
+    fn names(plan: &Plan) -> Vec<&str> {
+        plan.spaces.iter().map(|it| it.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_home_has_a_box_an_isp_and_a_line() {
+        let plan = planned(&Lab::builder().home("a", "linux-masq").topology());
+        let expected = ["core", "wires", "isp-a", "nat-a", "a", "isp-server", "server"];
+        assert_eq!(names(&plan), expected);
+        assert!(plan.wires.is_empty());
+        assert_eq!(
+            commands(&plan, "a"),
+            [
+                "link set lo up",
+                "link set eth0 up",
+                "address add 192.168.1.10/24 dev eth0",
+                "route add default via 192.168.1.1",
+            ]
+        );
+        assert_eq!(
+            commands(&plan, "nat-a"),
+            [
+                "link set lo up",
+                "link set wan up",
+                "address add 203.0.113.18/29 dev wan",
+                "route add default via 203.0.113.17",
+                "address add 192.168.1.1/24 dev lan",
+                "link set lan up",
+            ]
+        );
+        assert_eq!(plan.boxes[0].members, [Ipv4Addr::new(192, 168, 1, 10)]);
+    }
+
+    #[test]
+    fn a_carriers_box_stands_between_the_home_and_the_isp() {
+        let plan = planned(&Lab::builder().home("a", "masq@linux-random").topology());
+        let boxes: Vec<_> = plan.layout.boxes.iter().map(|it| (&*it.name, it.outside)).collect();
+        assert_eq!(
+            boxes,
+            [
+                ("carrier-a", Ipv4Addr::new(203, 0, 113, 18)),
+                ("nat-a", Ipv4Addr::new(100, 65, 1, 10)),
+            ]
+        );
+        let host = plan.layout.host("a").unwrap();
+        assert_eq!(host.public, Ipv4Addr::new(203, 0, 113, 18));
+    }
+
+    #[test]
+    fn a_firewall_gives_its_home_public_addresses() {
+        let lab = Lab::builder().home("a", "firewall").neighbour("a2").neighbour("a3");
+        let plan = planned(&lab.topology());
+        let own = |name| plan.layout.host(name).unwrap();
+        assert_eq!(own("a").address, Ipv4Addr::new(203, 0, 113, 26));
+        assert_eq!(own("a3").public, Ipv4Addr::new(203, 0, 113, 28));
+        let route = "route add 203.0.113.24/29 via 203.0.113.18";
+        assert!(commands(&plan, "isp-a").contains(&route));
+        assert!(names(&plan).contains(&"lan-a"), "several hosts have a switch");
+    }
+
+    #[test]
+    fn only_lines_that_do_something_lead_through_the_router() {
+        use std::time::Duration;
+        let slow = Access { delay: Duration::from_millis(1), ..Access::default() };
+        let lossy = Access { loss: 0.5, ..slow };
+        let lab = Lab::builder().home("a", "public").access(slow).home("b", "public").access(lossy);
+        let plan = planned(&lab.home("c", "public").access(Access::default()).topology());
+        let lines: Vec<&str> = plan.wires.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(lines, ["a", "b"]);
+        let cut = |interface: &str| {
+            let ends = |it: &&LinkPlan| it.ends.iter().any(|(_, name)| name == interface);
+            plan.links.iter().find(ends).unwrap().cut_segments
+        };
+        assert!(!cut("w1-site") && cut("w2-site") && cut("w2-core") && !cut("to-c"));
+    }
+
+    #[test]
+    fn a_kernel_without_ipv6_gets_a_lab_without_it() {
+        let topology = Lab::builder().home("a", "linux-masq").ipv6().topology();
+        let plan = plan(&topology, Ipv6::Off).unwrap();
+        assert!(plan.layout.hosts.iter().all(|host| host.address_v6.is_none()));
+        assert!(plan.spaces.iter().flat_map(|it| &it.commands).all(|it| !it.contains("::")));
+    }
+
+    #[test]
+    fn the_largest_lab_has_addresses_for_all() {
+        let homes = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n"];
+        let lab = homes
+            .iter()
+            .fold(Lab::builder().carrier("cgn", "masq"), |lab, name| lab.home(name, "masq@masq"));
+        let plan = planned(&lab.topology());
+        let outside: Vec<_> = plan.layout.hosts.iter().map(|host| host.public).collect();
+        let different: std::collections::BTreeSet<_> = outside.iter().collect();
+        assert_eq!(different.len(), homes.len() + 1);
+        let crowded = lab.home("o", "masq").topology();
+        assert!(super::super::plan(&crowded, Ipv6::On).is_err());
+    }
+
+    #[test]
+    fn what_has_no_addresses_is_refused() {
+        for (site, culprit) in [
+            ("firewall@firewall", "no addresses left"),
+            ("masq@cone", "`cone`"),
+            ("masq@masq@masq@masq@masq@masq@masq@masq@masq", "more boxes"),
+        ] {
+            let topology = Lab::builder().home("a", site).topology();
+            let error = plan(&topology, Ipv6::On).unwrap_err().to_string();
+            assert!(error.contains(culprit), "{error}");
+        }
+    }
 }

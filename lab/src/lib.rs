@@ -8,10 +8,15 @@
 //! equal seeds give equal runs, byte for byte.
 #![deny(unsafe_code)]
 
+#[cfg(test)]
+mod findings;
 pub mod host;
 pub mod kernel;
 pub mod link;
+pub mod matrix;
+pub mod meeting;
 pub mod nat;
+pub mod oracle;
 pub mod packet;
 pub mod presets;
 #[cfg(test)]
@@ -19,4 +24,5 @@ mod probe;
 mod runner;
 pub mod server;
 pub mod trace;
+pub mod trial;
 pub mod world;

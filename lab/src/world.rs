@@ -283,7 +283,7 @@ impl World {
         self.now = at;
         match event {
             Event::Arrival { node, port, journey, packet } => {
-                self.arrive(node, port, journey, packet);
+                self.arrive(node, port, journey, &packet);
             }
             Event::HostTimer { node } => {
                 let slot = &mut self.slots[node];
@@ -314,33 +314,33 @@ impl World {
 
     // --- packets -----------------------------------------------------------------------------
 
-    fn arrive(&mut self, node: usize, port: usize, journey: JourneyId, packet: Vec<u8>) {
+    fn arrive(&mut self, node: usize, port: usize, journey: JourneyId, packet: &[u8]) {
         let (now, clock) = (self.now, self.clock());
         let place = self.slots[node].place;
         match &mut self.slots[node].node {
             Node::Host(host) => {
-                self.trace.pass(journey, clock, place, &packet);
+                self.trace.pass(journey, clock, place, packet);
                 self.trace.end(journey, Fate::Arrived);
-                host.handle_packet(&packet, now);
+                host.handle_packet(packet, now);
                 self.settle(node);
             }
             Node::Nat(nat) => {
                 let verdict = if port == INNER {
-                    nat.process_outbound(&packet, now)
+                    nat.process_outbound(packet, now)
                 } else {
-                    nat.process_inbound(&packet, now)
+                    nat.process_inbound(packet, now)
                 };
-                self.follow(node, port, journey, &packet, verdict);
+                self.follow(node, port, journey, packet, verdict);
             }
-            Node::Forwarder(forwarder) => match forwarder.forward(&packet, port) {
+            Node::Forwarder(forwarder) => match forwarder.forward(packet, port) {
                 Forwarding::To(to, packet) => {
                     self.trace.pass(journey, clock, place, &packet);
-                    self.transmit(node, to, journey, packet);
+                    self.transmit(node, to, journey, &packet);
                 }
-                Forwarding::Drop(why) => self.lose(journey, node, &packet, why.into()),
+                Forwarding::Drop(why) => self.lose(journey, node, packet, why.into()),
                 Forwarding::Answer(answer, why) => {
-                    self.lose(journey, node, &packet, why.into());
-                    self.originate(node, port, answer);
+                    self.lose(journey, node, packet, why.into());
+                    self.originate(node, port, &answer);
                 }
             },
         }
@@ -365,10 +365,10 @@ impl World {
         };
         if to != from || is_turned_around(packet, &bytes) {
             self.trace.pass(journey, clock, place, &bytes);
-            self.transmit(node, to, journey, bytes);
+            self.transmit(node, to, journey, &bytes);
         } else {
             self.lose(journey, node, packet, "answered".into());
-            self.originate(node, to, bytes);
+            self.originate(node, to, &bytes);
         }
     }
 
@@ -379,12 +379,12 @@ impl World {
     }
 
     /// Sends a packet that is `node`'s own.
-    fn originate(&mut self, node: usize, port: usize, packet: Vec<u8>) {
-        let journey = self.trace.depart(self.clock(), self.slots[node].place, &packet);
+    fn originate(&mut self, node: usize, port: usize, packet: &[u8]) {
+        let journey = self.trace.depart(self.clock(), self.slots[node].place, packet);
         self.transmit(node, port, journey, packet);
     }
 
-    fn transmit(&mut self, node: usize, port: usize, journey: JourneyId, packet: Vec<u8>) {
+    fn transmit(&mut self, node: usize, port: usize, journey: JourneyId, packet: &[u8]) {
         let Some(port) = self.slots[node].ports.get(port).copied() else {
             return self.trace.end(journey, Fate::Dropped("no link".into()));
         };
@@ -395,7 +395,7 @@ impl World {
             self.trace.end(journey, Fate::Lost);
         }
         for at in arrivals {
-            let packet = packet.clone();
+            let packet = packet.to_vec();
             self.schedule(at, Event::Arrival { node, port: entry, journey, packet });
         }
     }
@@ -410,12 +410,11 @@ impl World {
         }
         let outer = self.settling.replace(node);
         let mut notices = VecDeque::new();
-        loop {
-            let Node::Host(host) = &mut self.slots[node].node else { break };
+        while let Node::Host(host) = &mut self.slots[node].node {
             let packet = host.next_packet();
             notices.extend(std::iter::from_fn(|| host.next_notice()));
             if let Some(packet) = packet {
-                self.originate(node, 0, packet);
+                self.originate(node, 0, &packet);
             } else if let Some(notice) = notices.pop_front() {
                 self.tell(node, notice);
             } else {

@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use ntcp_stun::TransactionId;
 
-use super::attempt::Done;
-use super::core::{Core, Profile, Standing, earlier};
+use super::attempt::{Done, MAX_STALE_NONCES};
+use super::core::{Core, Profile, Standing, Way, earlier};
+use super::upgrade::Upgrade;
 use super::{Event, LossReason};
+use crate::signal::codec::Received;
 use crate::signal::message::{Body, Message, Refresh, Refreshed};
 use crate::signal::{ErrorCode, Ladder};
 
@@ -19,8 +21,12 @@ pub(super) struct Registration {
     lease: Duration,
     refresh_at: Instant,
     refresh: Option<Refreshing>,
+    /// Nonces that the broker has called stale since the last success.
+    stale: u8,
     /// What the broker shows to others.
     shown: Profile,
+    /// Better ways than the one it stands on.
+    upgrade: Upgrade,
 }
 
 /// A refresh under way.
@@ -40,26 +46,44 @@ pub(super) enum Health {
 }
 
 impl Registration {
-    pub(super) fn new(core: &mut Core, done: Done, shown: Profile, now: Instant) -> Self {
-        let Done { standing, observed, lease } = done;
-        core.tell(Event::Registered {
-            observed,
-            link: standing.way.link,
-            broker: standing.way.remote,
-            rtt: core.rtt.unwrap_or_default(),
-            lease,
-        });
+    pub(super) fn new(core: &mut Core, done: Done, now: Instant) -> Self {
+        let Done { standing, observed, lease, udp_ways, shown } = done;
         let refresh_at = now + interval(core, lease);
-        let mut registration = Self { standing, observed, lease, refresh_at, refresh: None, shown };
+        let upgrade = Upgrade::over(udp_ways);
+        let mut registration =
+            Self { standing, observed, lease, refresh_at, refresh: None, stale: 0, shown, upgrade };
+        registration.tell_registered(core);
+        registration.upgrade.knock(core, &registration.standing);
         registration.show(core, now);
         registration
     }
 
+    fn tell_registered(&self, core: &mut Core) {
+        core.tell(Event::Registered {
+            observed: self.observed,
+            link: self.standing.way.link,
+            broker: self.standing.way.remote,
+            rtt: core.rtt.unwrap_or_default(),
+            lease: self.lease,
+        });
+    }
+
+    /// Whether a message on `way` may concern us.
+    pub(super) fn uses(&self, way: Way) -> bool {
+        self.standing.way == way || self.upgrade.uses(way)
+    }
+
+    /// Whether `source` is an address that we ask over UDP.
+    pub(super) fn asks(&self, source: SocketAddr) -> bool {
+        self.standing.way.remote == source || self.upgrade.asks(source)
+    }
+
     pub(super) fn next(&self) -> Option<Instant> {
-        match &self.refresh {
+        let refresh = match &self.refresh {
             Some(refresh) => earlier(refresh.ladder.next(), Some(self.silent_at(refresh))),
             None => Some(self.refresh_at),
-        }
+        };
+        earlier(refresh, self.upgrade.next())
     }
 
     /// When a broker that has not answered the refresh counts as gone: well before the lease ends,
@@ -69,11 +93,16 @@ impl Registration {
     }
 
     pub(super) fn handle_timeout(&mut self, core: &mut Core, now: Instant) -> Health {
-        match &mut self.refresh {
-            None if self.refresh_at <= now => self.start_refresh(core, None, now),
+        self.upgrade.handle_timeout(core, &self.standing, now);
+        match &self.refresh {
+            None if self.refresh_at <= now => {
+                self.upgrade.knock(core, &self.standing);
+                let profile = (self.shown != core.profile).then(|| core.profile.clone());
+                self.start_refresh(core, profile, now);
+            }
             None => {}
             Some(refresh) => {
-                if refresh.started + self.lease / 6 <= now {
+                if self.silent_at(refresh) <= now {
                     let silent = now.saturating_duration_since(refresh.started);
                     return Health::Lost(LossReason::Silent(silent));
                 }
@@ -130,12 +159,14 @@ impl Registration {
         core.note_round_trip(refresh.ladder.round_trip(message.transmit, now));
         match (&message.body, &message.nonce) {
             (Body::Refreshed(refreshed), _) => self.on_refreshed(core, refresh, refreshed, now),
-            (Body::Refused(refused), Some(nonce)) if refused.code == ErrorCode::StaleNonce => {
-                self.standing.nonce = Some(nonce.clone());
+            (Body::Refused(refused), Some(_))
+                if refused.code == ErrorCode::StaleNonce && self.stale < MAX_STALE_NONCES =>
+            {
+                self.on_stale_nonce(message);
                 self.start_refresh(core, refresh.profile, now);
             }
-            // Too busy, or not to its liking: what it has still holds until the next refresh.
-            (_, _) => self.refresh_at = now + interval(core, self.lease),
+            // Too busy, or not to its liking: what it has still holds for a while.
+            (_, _) => self.refresh_at = now + interval(core, self.lease) / 4,
         }
         true
     }
@@ -150,6 +181,7 @@ impl Registration {
         self.lease = refreshed.lease;
         self.refresh_at = now + interval(core, refreshed.lease);
         self.standing.nonce = None;
+        self.stale = 0;
         self.shown = refresh.profile.unwrap_or_else(|| self.shown.clone());
         if self.observed != refreshed.observed {
             let (before, after) = (self.observed, refreshed.observed);
@@ -164,9 +196,39 @@ impl Registration {
         self.refresh.as_ref().is_some_and(|it| it.transaction == transaction)
     }
 
+    /// A message on a way that the registration does not stand on yet; `false` if it is about
+    /// something else than the move.
+    pub(super) fn handle_elsewhere(
+        &mut self,
+        core: &mut Core,
+        (way, received): (Way, &Received<'_>),
+        now: Instant,
+    ) -> bool {
+        let message = &received.message;
+        if !received.is_signed_by(&self.standing.key) {
+            return self.upgrade.handle_refusal(core, &self.standing, (way, message), now);
+        }
+        let Body::Refreshed(refreshed) = &message.body else { return false };
+        if !self.upgrade.has_moved(way, message) {
+            return false;
+        }
+        core.close(self.standing.way);
+        self.standing.way = way;
+        self.upgrade = Upgrade::over(Vec::new());
+        self.observed = refreshed.observed;
+        self.lease = refreshed.lease;
+        self.refresh_at = now + interval(core, self.lease);
+        // What was asked on the stream may be lost with it.
+        self.refresh = None;
+        self.tell_registered(core);
+        self.show(core, now);
+        true
+    }
+
     /// Takes a nonce that the broker wants to see.
     pub(super) fn on_stale_nonce(&mut self, message: &Message) {
-        self.standing.nonce = message.nonce.clone();
+        self.stale = self.stale.saturating_add(1);
+        self.standing.nonce.clone_from(&message.nonce);
     }
 
     /// Ends what is open; nothing is said to the broker.

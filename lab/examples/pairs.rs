@@ -32,6 +32,9 @@ fn main() -> anyhow::Result<()> {
             for _ in 0..runs {
                 match stage.connect("a", transport) {
                     Ok(r) if r["outcome"] == "connected" => {
+                        if std::env::var("SHOW").is_ok() {
+                            println!("{}", r["attempts"]);
+                        }
                         times.push(r["elapsed_ms"].as_f64().unwrap());
                         sec.push(r["secured_ms"].as_f64().unwrap());
                         strat = format!("{} {}", r["transport"], r["strategy"]);

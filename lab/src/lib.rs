@@ -13,6 +13,7 @@ mod findings;
 pub mod host;
 pub mod kernel;
 pub mod link;
+pub mod meeting;
 pub mod nat;
 pub mod packet;
 pub mod presets;

@@ -8,6 +8,8 @@ use std::time::Instant;
 
 use ntcp_proto::Deadline;
 
+pub mod broker;
+
 /// Names a stream of one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);

@@ -175,9 +175,10 @@ impl Node {
     /// A node that starts at once.
     pub fn new(config: Config, seed: Seed, now: Instant) -> Self {
         let mut entropy = Entropy::new(seed);
-        let broker = config.signal.tcp_broker.as_ref();
+        let client::Config { udp_broker, tcp_broker, .. } = &config.signal;
+        let (udp, tcp) = (udp_broker.as_ref(), tcp_broker.as_ref());
         let mut gatherer =
-            Gatherer::new(&config.stun, broker, Names::new(GATHERER), entropy.seed());
+            Gatherer::new(&config.stun, udp, tcp, Names::new(GATHERER), entropy.seed());
         let listening = gatherer.open_port(config.udp_port, now);
         let reserve = gatherer.open_port(0, now);
         let client = Client::new(config.signal.clone(), Names::new(CLIENT), entropy.seed());

@@ -29,6 +29,8 @@ mod config;
 mod connect;
 mod cookie;
 mod counters;
+#[cfg(test)]
+mod hostile;
 mod link;
 mod parked;
 mod register;

@@ -4,6 +4,9 @@
 #[expect(unreachable_pub, reason = "the fuzz targets call it from another crate")]
 #[path = "../../fuzz/src/message.rs"]
 mod any_message;
+#[expect(unreachable_pub, reason = "the fuzz targets call it from another crate")]
+#[path = "../../fuzz/src/server.rs"]
+mod any_request;
 
 use ntcp_stun::attribute::{Software, Username};
 use ntcp_stun::{
@@ -27,15 +30,19 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
 
 #[test]
 fn the_corpus_its_truncations_and_its_flipped_bits_do_no_harm() {
+    let check = |bytes: &[u8]| {
+        any_message::check(bytes);
+        any_request::check(bytes);
+    };
     for seed in corpus("message") {
-        any_message::check(&seed);
+        check(&seed);
         for length in 0..seed.len() {
-            any_message::check(&seed[..length]);
+            check(&seed[..length]);
         }
         let mut flipped = seed;
         for bit in 0..flipped.len() * 8 {
             flipped[bit / 8] ^= 1 << (bit % 8);
-            any_message::check(&flipped);
+            check(&flipped);
             flipped[bit / 8] ^= 1 << (bit % 8);
         }
     }
@@ -288,5 +295,6 @@ proptest! {
             .map(|(number, optional, value)| (number | u16::from(*optional) << 15, &value[..]))
             .collect();
         any_message::check(&request(&attributes));
+        any_request::check(&request(&attributes));
     }
 }

@@ -68,3 +68,10 @@ impl Layout {
         self.hosts.iter().find(|host| host.name == name)
     }
 }
+
+impl Box {
+    /// Whether it stands between this home's hosts and the internet, and belongs to them alone.
+    pub fn belongs_to(&self, home: &str) -> bool {
+        self.name.split_once('-').is_some_and(|(_, owner)| owner == home)
+    }
+}

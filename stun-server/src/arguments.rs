@@ -79,11 +79,6 @@ impl Arguments {
             config.stun.alternate = alternate.collect::<anyhow::Result<_>>()?;
         }
         config.check()?;
-        if let Some(listen) = config.metrics.listen {
-            bail!(
-                "[metrics] listen = \"{listen}\": the STUN server does not serve figures yet; remove the key"
-            );
-        }
         Ok(config)
     }
 }

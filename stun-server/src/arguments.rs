@@ -1,6 +1,6 @@
 //! The command line.
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{ArgAction, Parser};
 use ntcp_settings::{Config, STUN_PORT};
 use ntcp_stun_server::Options;

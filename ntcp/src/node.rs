@@ -44,6 +44,8 @@ struct Inner {
     /// Nodes at other brokers, made for the URIs that name one.
     elsewhere: Mutex<HashMap<HostPort, Node>>,
     driver: Mutex<Option<Task<()>>>,
+    /// Called off with the last handle.
+    discovery: Mutex<Option<Task<()>>>,
 }
 
 /// What the driver's thread and the handles share.
@@ -154,11 +156,6 @@ impl Node {
             receiver
         });
         Incoming { receiver, _node: self.clone() }
-    }
-
-    /// Tells peers and reports what was found out about this host's NATs.
-    pub fn set_nat_report(&self, report: crate::NatReport) {
-        self.0.handle.order(move |machine, _, now| machine.set_nat(report, now));
     }
 
     /// Unregisters and ends every attempt; connections live on. Returns when the broker has been

@@ -369,7 +369,8 @@ impl Node {
             self.calls.remove(&call);
         }
         match event {
-            session::Event::Established { path, report } => {
+            session::Event::Established { path, mut report } => {
+                report.nat.local.clone_from(&self.nat);
                 self.events.push_back(Event::Connected(Box::new(Connected {
                     call,
                     session: id,
@@ -381,7 +382,9 @@ impl Node {
                     report,
                 })));
             }
-            session::Event::Failed { report } => {
+            session::Event::Failed { mut report } => {
+                // It may have become known while the session was under way.
+                report.nat.local.clone_from(&self.nat);
                 if let Some(call) = call {
                     let (error, report) = (CallError::NoPath, Box::new(report));
                     self.events.push_back(Event::CallFailed { call, error, report });

@@ -163,6 +163,13 @@ enum Asked {
     Ping(RegistrationId),
 }
 
+/// A registered peer that asks, and where it hears the answer.
+#[derive(Debug, Clone, Copy)]
+struct Asker {
+    id: RegistrationId,
+    link: Link,
+}
+
 /// The broker's machine.
 #[derive(Debug)]
 pub struct Broker<R = Table> {
@@ -255,9 +262,9 @@ impl<R: Registry> Broker<R> {
                 self.on_register(link, (message, register), length, now);
             }
             (_, Class::Request) => {
-                let authentic = self.authenticate(link, received, length, now);
-                if let Some(id) = authentic {
-                    self.on_request(id, message, now);
+                let asker = self.authenticate(link, received, length, now);
+                if let Some(asker) = asker {
+                    self.on_request(asker, message, now);
                 }
             }
             (_, Class::Success | Class::Error) => self.on_response(received, now),
@@ -265,14 +272,14 @@ impl<R: Registry> Broker<R> {
         }
     }
 
-    /// A request of the registered peer `id`, over the link that it is registered with.
-    fn on_request(&mut self, id: RegistrationId, message: &Message, now: Instant) {
+    /// A request of a registered peer.
+    fn on_request(&mut self, asker: Asker, message: &Message, now: Instant) {
         match &message.body {
-            Body::Refresh(refresh) => self.on_refresh(id, message, refresh, now),
-            Body::Unregister => self.on_unregister(id, message),
-            Body::Lookup(name) => self.on_lookup(id, message, name),
-            Body::Connect(connect) => self.on_connect(id, message, connect, now),
-            Body::Ping => self.answer(id, message, Body::Pong),
+            Body::Refresh(refresh) => self.on_refresh(asker, message, refresh, now),
+            Body::Unregister => self.on_unregister(asker, message),
+            Body::Lookup(name) => self.on_lookup(asker, message, name),
+            Body::Connect(connect) => self.on_connect(asker, message, connect, now),
+            Body::Ping => self.answer(asker, message, Body::Pong),
             _ => self.counters.unexpected += 1,
         }
     }
@@ -306,7 +313,7 @@ impl<R: Registry> Broker<R> {
         received: &Received<'_>,
         length: usize,
         now: Instant,
-    ) -> Option<RegistrationId> {
+    ) -> Option<Asker> {
         let message = &received.message;
         let registration = message.registration.and_then(|id| self.registry.get(id));
         let known = registration.filter(|it| received.is_signed_by(&it.key));
@@ -321,14 +328,17 @@ impl<R: Registry> Broker<R> {
                 self.refuse_with_nonce(link, message, ErrorCode::StaleNonce, length, now);
                 return None;
             }
-            self.relink(id, link);
+            if moves(link, &message.body) {
+                self.relink(id, link);
+            }
         }
+        let asker = Asker { id, link };
         if !self.take_token(id, now) {
             self.counters.rate_limited += 1;
-            self.answer(id, message, refused(message, ErrorCode::TooManyRequests));
+            self.answer(asker, message, refused(message, ErrorCode::TooManyRequests));
             return None;
         }
-        Some(id)
+        Some(asker)
     }
 
     /// Whether the sender receives what is sent to it: a stream's handshake has shown it, a
@@ -368,22 +378,35 @@ impl<R: Registry> Broker<R> {
         self.commands.push_back(Command::Send { link, payload });
     }
 
-    /// Answers a request of a registered peer.
-    fn answer(&mut self, id: RegistrationId, request: &Message, body: Body) {
-        let is_refusal = matches!(body, Body::Refused(_));
-        self.send(id, &request.answer(body));
-        if is_refusal {
+    /// Answers a request of a registered peer, on the link that it came on.
+    fn answer(&mut self, asker: Asker, request: &Message, body: Body) {
+        if matches!(body, Body::Refused(_)) {
             self.counters.refused += 1;
         } else {
             self.counters.answered += 1;
         }
+        self.send_on(asker.link, asker.id, &request.answer(body));
+    }
+
+    /// Answers twice where one datagram could get lost.
+    fn answer_surely(&mut self, asker: Asker, request: &Message, body: Body) {
+        if let Link::Udp { .. } = asker.link {
+            self.send_on(asker.link, asker.id, &request.answer(body.clone()));
+        }
+        self.answer(asker, request, body);
     }
 
     /// Sends to a registered peer.
     fn send(&mut self, id: RegistrationId, message: &Message) {
+        if let Some(registration) = self.registry.get(id) {
+            self.send_on(registration.link, id, message);
+        }
+    }
+
+    fn send_on(&mut self, link: Link, id: RegistrationId, message: &Message) {
         let Some(registration) = self.registry.get(id) else { return };
         let payload = message.emit(Some(&registration.key));
-        self.commands.push_back(Command::Send { link: registration.link, payload });
+        self.commands.push_back(Command::Send { link, payload });
     }
 
     /// Sends to a registered peer, twice where one datagram could get lost.
@@ -393,6 +416,13 @@ impl<R: Registry> Broker<R> {
         }
         self.send(id, message);
     }
+}
+
+/// Whether a request from another link than the registration's moves it there. Over UDP it does:
+/// its nonce is younger than the move. What comes in on a stream may have been sent before the peer
+/// moved away from it, so there only a Refresh does.
+fn moves(link: Link, body: &Body) -> bool {
+    matches!((link, body), (Link::Udp { .. }, _) | (Link::Tcp { .. }, Body::Refresh(_)))
 }
 
 /// The refusal of `message` with `code`.

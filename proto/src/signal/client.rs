@@ -25,6 +25,7 @@ mod error;
 mod event;
 mod invitations;
 mod standing;
+mod upgrade;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -232,11 +233,17 @@ impl Client {
         let source = canonical(source);
         let from_broker = match &self.phase {
             Phase::Attempting(attempt) => attempt.asks(source),
-            Phase::Registered(registration) => registration.standing.way.remote == source,
+            Phase::Registered(registration) => registration.asks(source),
             Phase::Leaving(farewell) => farewell.standing.way.remote == source,
             Phase::Idle | Phase::Resting { .. } | Phase::Finished => false,
         };
         from_broker && is_signalling(payload)
+    }
+
+    /// How often to refresh from the next refresh on, if the NAT's mappings live shorter or longer
+    /// than [`Config::refresh`] supposes.
+    pub fn set_refresh(&mut self, refresh: Duration) {
+        self.core.config.refresh = refresh;
     }
 
     /// Round-trip time to the broker, once measured.
@@ -346,8 +353,12 @@ impl Client {
                 let progress = attempt.handle_message(&mut self.core, way, &received.message, now);
                 self.on_progress(progress, now);
             }
-            Phase::Registered(registration) if registration.standing.way == way => {
-                self.handle_registered(&received, now);
+            Phase::Registered(registration) if registration.uses(way) => {
+                let elsewhere = registration.standing.way != way;
+                let core = &mut self.core;
+                if !(elsewhere && registration.handle_elsewhere(core, (way, &received), now)) {
+                    self.handle_registered(&received, now);
+                }
             }
             Phase::Leaving(farewell) if farewell.standing.way == way => {
                 if received.message.transaction == farewell.transaction {

@@ -48,6 +48,8 @@ pub(super) struct Done {
     pub(super) standing: Standing,
     pub(super) observed: SocketAddr,
     pub(super) lease: Duration,
+    /// Ways over UDP that were asked and may still answer, if the link is TCP.
+    pub(super) udp_ways: Vec<Way>,
 }
 
 #[derive(Debug)]
@@ -430,7 +432,11 @@ impl Attempt {
         let Some(chosen) = &mut self.chosen else { return Progress::Going };
         match &message.body {
             Body::Registered(registered) => {
-                let done = chosen.done(registered);
+                let udp_ways = match (chosen.way.link, &mut self.udp) {
+                    (Link::Tcp, UdpSide::Probing(probe)) => std::mem::take(&mut probe.ways),
+                    (Link::Tcp | Link::Udp, _) => Vec::new(),
+                };
+                let done = chosen.done(registered, udp_ways);
                 Progress::Done(Box::new(done))
             }
             Body::Refused(refused) => match (refused.code, &message.nonce) {
@@ -626,7 +632,7 @@ impl Chosen {
         Some(conflict.until + core.config.registration_timeout)
     }
 
-    fn done(&self, registered: &Registered) -> Done {
+    fn done(&self, registered: &Registered, udp_ways: Vec<Way>) -> Done {
         Done {
             standing: Standing {
                 way: self.way,
@@ -636,6 +642,7 @@ impl Chosen {
             },
             observed: registered.observed,
             lease: registered.lease,
+            udp_ways,
         }
     }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use ntcp_stun::TransactionId;
 
-use super::core::{Core, Standing, Way, earlier};
+use super::core::{Core, Profile, Standing, Way, earlier};
 use super::{DEFAULT_TCP_PORT, DEFAULT_UDP_PORT, Link, LinkError, RegistrationError};
 use crate::address::{Family, canonical};
 use crate::command::{Answer, CommandId, Ends, IoFailure};
@@ -48,6 +48,8 @@ pub(super) struct Done {
     pub(super) standing: Standing,
     pub(super) observed: SocketAddr,
     pub(super) lease: Duration,
+    /// What the broker was told to show, which may be older than what there is to show now.
+    pub(super) shown: Profile,
     /// Ways over UDP that were asked and may still answer, if the link is TCP.
     pub(super) udp_ways: Vec<Way>,
 }
@@ -109,6 +111,8 @@ struct Chosen {
     /// How many nonces the broker has called stale in a row.
     stale: u8,
     transaction: TransactionId,
+    /// What this transaction tells about us, however often it is repeated.
+    profile: Profile,
     ladder: Ladder,
     conflict: Option<Conflict>,
 }
@@ -391,6 +395,7 @@ impl Attempt {
             nonce,
             stale: 0,
             transaction: core.transaction(),
+            profile: core.profile.clone(),
             ladder: way.ladder(core.rtt),
             conflict: None,
         };
@@ -546,7 +551,8 @@ impl Probe {
 
     fn send(&mut self, core: &mut Core, now: Instant) {
         let transmit = self.ladder.sent(now);
-        let message = Message::new(self.transaction, Body::Register(core.register()));
+        let register = core.register(core.profile.clone());
+        let message = Message::new(self.transaction, Body::Register(register));
         let message = Message { transmit: Some(transmit), ..message };
         for way in &self.ways {
             self.sending.insert(core.send_unsigned(*way, &message));
@@ -600,7 +606,8 @@ impl Chosen {
 
     fn send(&mut self, core: &mut Core, now: Instant) {
         let transmit: TransmitCount = self.ladder.sent(now);
-        let message = Message::new(self.transaction, Body::Register(core.register()));
+        let register = core.register(self.profile.clone());
+        let message = Message::new(self.transaction, Body::Register(register));
         let message = Message { transmit: Some(transmit), nonce: self.nonce.clone(), ..message };
         core.send_unsigned(self.way, &message);
     }
@@ -608,6 +615,7 @@ impl Chosen {
     /// The same once more as a new transaction.
     fn restart(&mut self, core: &mut Core, now: Instant) {
         self.transaction = core.transaction();
+        self.profile = core.profile.clone();
         self.ladder = self.way.ladder(core.rtt);
         self.send(core, now);
     }
@@ -642,6 +650,7 @@ impl Chosen {
             },
             observed: registered.observed,
             lease: registered.lease,
+            shown: self.profile.clone(),
             udp_ways,
         }
     }

@@ -44,10 +44,12 @@
 mod access;
 mod capture;
 mod capture_handle;
+mod classify;
 mod control;
 mod entry;
 mod error;
 mod lab;
+pub mod ladder;
 mod layout;
 mod netfilter;
 mod plan;
@@ -61,9 +63,10 @@ mod wire;
 
 pub use access::Access;
 pub use capture_handle::Capture;
-pub use control::{Frame, Tap, User};
+pub use classify::classify;
+pub use control::{Frame, SocketKind, Tap, User};
 pub use error::{Error, Result};
 pub use lab::{Builder, Lab};
-pub use layout::{Box, Host, Layout, SERVER_ADDRESSES, SERVER_ADDRESSES_V6};
+pub use layout::{Box, Host, Layout, QUIET_ADDRESS, SERVER_ADDRESSES, SERVER_ADDRESSES_V6};
 pub use program::{Child, Command, Stream};
 pub use topology::{Carrier, Form, Home, Ipv6, Topology};

@@ -649,7 +649,7 @@ impl Nat {
 
     fn end_flow(&mut self, flow: Flow) {
         let Some(state) = self.flows.remove(&flow) else { return };
-        if self.mappings.get(state.mapping).is_some_and(|entry| entry.key.flow().is_some()) {
+        if self.mappings.get(state.mapping).is_some_and(|entry| entry.key.flow() == Some(flow)) {
             self.mappings.remove(state.mapping);
         }
     }

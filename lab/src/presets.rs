@@ -472,7 +472,8 @@ impl Site {
         let sight = self.sight(|behaviour| behaviour.udp.translation);
         UdpReport {
             reachable: true,
-            mapping: Some(sight.mapping),
+            // UDP knows no connections.
+            mapping: Some(sight.mapping.min(report::Mapping::AddressAndPortDependent)),
             filtering: Some(sight.filtering),
             port_allocation: Some(sight.allocation),
             hairpin: Some(self.hairpins()),

@@ -41,6 +41,13 @@ pub(super) enum Request {
     /// Send a copy of all frames of these interfaces. Answers: [`Reply::Done`], then
     /// [`Reply::Frame`]s until the socket is closed.
     Capture(Vec<Tap>),
+    /// Open a socket in a namespace; it comes along with the answer. Answer: [`Reply::Done`].
+    Socket {
+        /// The host or box.
+        space: String,
+        /// Which sort.
+        kind: SocketKind,
+    },
     /// How many frames the router had to drop for lack of time. Answer: [`Reply::Overruns`].
     Overruns,
 }
@@ -62,6 +69,21 @@ pub(super) struct Program {
     pub(super) user: User,
     /// With or without the terminal.
     pub(super) terminal: Terminal,
+}
+
+/// A sort of socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SocketKind {
+    /// UDP over IPv4.
+    Udp,
+    /// TCP over IPv4.
+    Tcp,
+    /// UDP over IPv6.
+    UdpV6,
+    /// TCP over IPv6.
+    TcpV6,
+    /// Whole IPv4 packets, for sending.
+    Packets,
 }
 
 /// As whom a program runs.
@@ -127,8 +149,33 @@ pub struct Frame {
     pub time_ns: u64,
     /// It left through the interface rather than arriving.
     pub outgoing: bool,
-    /// The IP packet, without the Ethernet header; long ones cut.
+    /// The IP packet, without the Ethernet header. Long TCP segments are cut after their headers.
+    #[serde(with = "hex")]
     pub packet: Vec<u8>,
+}
+
+/// Bytes as text: in JSON, an array of numbers takes twice the room.
+mod hex {
+    use std::fmt::Write as _;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        let mut text = String::with_capacity(bytes.len() * 2);
+        for byte in bytes {
+            let _ = write!(text, "{byte:02x}");
+        }
+        to.serialize_str(&text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(from)?;
+        let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+        let byte = |pair: &[u8]| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?);
+        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
+        bytes.ok_or_else(|| D::Error::custom("not hexadecimal"))
+    }
 }
 
 /// A message to a running program.

@@ -1,12 +1,15 @@
 //! A running laboratory, as its user holds it.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::process::Stdio;
 use std::time::Duration;
 
+use socket2::Socket;
+
 use super::access::Access;
 use super::capture_handle::Capture;
-use super::control::{Channel, Reply, Request, Tap};
+use super::control::{Channel, Reply, Request, SocketKind, Tap};
 use super::entry;
 use super::error::{Error, Result};
 use super::layout::{Host, Layout};
@@ -30,7 +33,7 @@ impl Builder {
         self.topology.homes.push(Home {
             name: name.into(),
             site: site.into(),
-            form: Form::Netfilter,
+            form: Form::Auto,
             neighbours: Vec::new(),
             lan: None,
             carrier: None,
@@ -45,7 +48,7 @@ impl Builder {
         self.topology.carriers.push(Carrier {
             name: name.into(),
             site: site.into(),
-            form: Form::Netfilter,
+            form: Form::Auto,
             access: self.all,
         });
         self
@@ -71,7 +74,7 @@ impl Builder {
         self.last(|home| home.ipv6 = Ipv6::On)
     }
 
-    /// Who does the translating in the last home.
+    /// Who does the translating in the last home; the default is [`Form::Auto`].
     pub fn form(self, form: Form) -> Self {
         self.last(|home| home.form = form)
     }
@@ -154,7 +157,7 @@ impl Lab {
     /// What is forbidden, missing or impossible, with the way out.
     pub fn start(topology: &Topology) -> Result<Self> {
         let (control, other) = Channel::pair()?;
-        let other: std::os::fd::OwnedFd = other.into();
+        let other: OwnedFd = other.into();
         let mut command = entry::command();
         let warden = command
             .stdin(Stdio::from(other))
@@ -230,6 +233,58 @@ impl Lab {
         }
     }
 
+    /// A socket in a host or box. It stays there wherever it is used, so this process can speak and
+    /// listen as if it were that host.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSpace`], or [`Error::System`].
+    pub fn socket(&self, space: &str, kind: SocketKind) -> Result<Socket> {
+        let request = Request::Socket { space: space.into(), kind };
+        match self.converse(&request, &[])? {
+            (_, Reply::Done, mut descriptors) if !descriptors.is_empty() => {
+                Ok(Socket::from(descriptors.remove(0)))
+            }
+            (_, other, _) => Err(unexpected(Some(other))),
+        }
+    }
+
+    /// A UDP socket of a host, bound to this address.
+    ///
+    /// # Errors
+    /// As [`Lab::socket`], and if the address is not the host's or not free.
+    pub fn udp_socket(&self, space: &str, address: impl Into<SocketAddr>) -> Result<UdpSocket> {
+        let address = address.into();
+        let kind = if address.is_ipv4() { SocketKind::Udp } else { SocketKind::UdpV6 };
+        let socket = self.socket(space, kind)?;
+        bind(&socket, address)?;
+        Ok(socket.into())
+    }
+
+    /// A TCP socket of a host, bound to this address, which others may be bound to as well.
+    ///
+    /// # Errors
+    /// As [`Lab::socket`], and if the address is not the host's or not free.
+    pub fn tcp_socket(&self, space: &str, address: impl Into<SocketAddr>) -> Result<Socket> {
+        let address = address.into();
+        let kind = if address.is_ipv4() { SocketKind::Tcp } else { SocketKind::TcpV6 };
+        let socket = self.socket(space, kind)?;
+        let shared = socket.set_reuse_address(true).and_then(|()| socket.set_reuse_port(true));
+        shared.map_err(|error| Error::system("setsockopt", error))?;
+        bind(&socket, address)?;
+        Ok(socket)
+    }
+
+    /// A listening TCP socket of a host.
+    ///
+    /// # Errors
+    /// As [`Lab::tcp_socket`].
+    pub fn tcp_listener(&self, space: &str, address: impl Into<SocketAddr>) -> Result<TcpListener> {
+        const BACKLOG: i32 = 128;
+        let socket = self.tcp_socket(space, address)?;
+        socket.listen(BACKLOG).map_err(|error| Error::system("listen", error))?;
+        Ok(socket.into())
+    }
+
     /// How many frames were lost because the lab itself did not get to run in time. Anything but
     /// zero means that a measurement says more about this machine than about the programs in it.
     ///
@@ -255,9 +310,17 @@ impl Lab {
     pub(super) fn request(
         &self,
         request: &Request,
-        with: &[std::os::fd::BorrowedFd<'_>],
+        with: &[BorrowedFd<'_>],
     ) -> Result<(Channel, Reply)> {
-        use std::os::fd::AsFd as _;
+        self.converse(request, with).map(|(channel, reply, _)| (channel, reply))
+    }
+
+    /// The same with the descriptors that came with the answer.
+    fn converse(
+        &self,
+        request: &Request,
+        with: &[BorrowedFd<'_>],
+    ) -> Result<(Channel, Reply, Vec<OwnedFd>)> {
         let (mine, theirs) = Channel::pair()?;
         let descriptors: Vec<_> =
             [theirs.as_fd()].into_iter().chain(with.iter().copied()).collect();
@@ -265,7 +328,7 @@ impl Lab {
         drop(theirs);
         match mine.receive::<Reply>()? {
             Some((Reply::Failed(error), _)) => Err(error),
-            Some((reply, _)) => Ok((mine, reply)),
+            Some((reply, descriptors)) => Ok((mine, reply, descriptors)),
             None => Err(unexpected(None)),
         }
     }
@@ -277,6 +340,10 @@ impl Drop for Lab {
         // It ends by itself, and everything with it; only then is the lab gone.
         let _ = self.warden.wait();
     }
+}
+
+fn bind(socket: &Socket, address: SocketAddr) -> Result<()> {
+    socket.bind(&address.into()).map_err(|error| Error::system(format!("binding {address}"), error))
 }
 
 /// An answer that does not answer the question.

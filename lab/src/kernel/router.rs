@@ -20,7 +20,7 @@ use super::error::{Error, Result};
 use super::netfilter::FIREWALL_V6;
 use super::plan::{BoxPlan, LAN, WAN};
 use super::space::{Space, Tool};
-use super::sys::{Frames, OFFLOAD_HEADER, PacketSocket};
+use super::sys::{self, Frames, OFFLOAD_HEADER, PacketSocket};
 use super::wire::LONGEST_FRAME;
 
 /// Keeps the kernel out of it: it neither answers nor forwards what the sockets have seen.
@@ -33,7 +33,7 @@ table ip ntcp {
 ";
 
 /// The protocol number of raw sockets that take whole packets (IANA 255, `IPPROTO_RAW`).
-const WHOLE_PACKETS: i32 = 255;
+pub(super) const WHOLE_PACKETS: i32 = 255;
 
 /// Turns a namespace into a box.
 pub(super) fn start(space: &Space, plan: &BoxPlan, seed: u64) -> Result<()> {
@@ -87,8 +87,7 @@ impl Port {
 
 impl Router {
     fn run(mut self) {
-        // As for the lines: better in time, if allowed.
-        let _ = rustix::process::setpriority_process(None, -15);
+        sys::be_punctual();
         let mut buffer = vec![0; LONGEST_FRAME];
         loop {
             let mut polled = [&self.inside, &self.outside]

@@ -3,7 +3,7 @@
 //! It is the first process of its process namespace; when it ends, everything else does.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt};
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -11,14 +11,16 @@ use std::thread;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
+use socket2::{Domain, Socket, Type};
 
 use super::access::Access;
 use super::capture;
-use super::control::{Channel, Program, Reply, Request, Terminal, User, Word};
+use super::control::{Channel, Program, Reply, Request, SocketKind, Terminal, User, Word};
 use super::entry::{Nested, PRIVATE_VARIABLES};
 use super::error::{Error, Result};
-use super::layout::Layout;
-use super::plan::{self, Plan, Role, SpacePlan, WIRES};
+use super::layout::{Layout, QUIET_ADDRESS};
+use super::plan::{self, Plan, Role, SERVER, SpacePlan, WIRES};
+use super::router::WHOLE_PACKETS;
 use super::space::{Space, Tool};
 use super::topology::{Form, Ipv6, Topology};
 use super::wire::Wires;
@@ -61,6 +63,13 @@ impl Supervisor {
                     Err(error) => Err(error),
                 }
             }
+            Request::Socket { space, kind } => match self.socket(&space, kind) {
+                Ok(socket) => {
+                    let _ = answers.send(&Reply::Done, &[socket.as_fd()]);
+                    return;
+                }
+                Err(error) => Err(error),
+            },
             Request::Overruns => {
                 Ok(Reply::Overruns(self.wires.as_ref().map_or(0, Wires::overruns)))
             }
@@ -92,7 +101,7 @@ impl Supervisor {
         for nat in &plan.boxes {
             let space = self.space(&nat.space)?;
             match nat.form {
-                Form::Netfilter => {
+                Form::Auto | Form::Netfilter => {
                     let rules = netfilter::rules(nat)?;
                     space.tool(Tool::Nft, &["-f", "-"], rules.ruleset)?;
                     let settings = rules.settings.into_iter();
@@ -101,6 +110,7 @@ impl Supervisor {
                 Form::User => router::start(space, nat, topology.seed)?,
             }
         }
+        self.space(SERVER)?.tool(Tool::Nft, &["-f", "-"], quiet())?;
         if !plan.wires.is_empty() {
             self.wires = Some(Wires::start(self.space(WIRES)?, &plan.wires, topology.seed)?);
         }
@@ -119,6 +129,19 @@ impl Supervisor {
             ));
         }
         self.space("core")?.tool(Tool::Ip, &["-batch", "-"], commands)
+    }
+
+    fn socket(&self, space: &str, kind: SocketKind) -> Result<Socket> {
+        let (domain, shape, protocol) = match kind {
+            SocketKind::Udp => (Domain::IPV4, Type::DGRAM, None),
+            SocketKind::Tcp => (Domain::IPV4, Type::STREAM, None),
+            SocketKind::UdpV6 => (Domain::IPV6, Type::DGRAM, None),
+            SocketKind::TcpV6 => (Domain::IPV6, Type::STREAM, None),
+            SocketKind::Packets => (Domain::IPV4, Type::RAW, Some(WHOLE_PACKETS.into())),
+        };
+        self.space(space)?.enter(move || {
+            Socket::new(domain, shape, protocol).map_err(|error| Error::system("socket", error))
+        })
     }
 
     fn set_access(&mut self, name: &str, access: Access) -> Result<()> {
@@ -142,6 +165,18 @@ impl Supervisor {
         };
         thread::spawn(move || attend(child, &answers));
     }
+}
+
+/// What is sent to the quiet address arrives, for traces to see, and the kernel never answers.
+fn quiet() -> String {
+    format!(
+        "table ip quiet {{
+  chain input {{ type filter hook input priority filter;
+    ip daddr {QUIET_ADDRESS} drop
+  }}
+}}
+"
+    )
 }
 
 fn no_wire(name: &str) -> String {

@@ -1,6 +1,6 @@
 //! The command line.
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{ArgAction, Parser};
 use ntcp_settings::{Config, STUN_PORT};
 use ntcp_stun_server::Options;
@@ -79,11 +79,6 @@ impl Arguments {
             config.stun.alternate = alternate.collect::<anyhow::Result<_>>()?;
         }
         config.check()?;
-        if let Some(listen) = config.metrics.listen {
-            bail!(
-                "[metrics] listen = \"{listen}\": the STUN server does not serve figures yet; remove the key"
-            );
-        }
         Ok(config)
     }
 }

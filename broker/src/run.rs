@@ -17,7 +17,7 @@ use crate::datagrams::Datagrams;
 use crate::streams::{Happening, Streams};
 use crate::{BindError, Options, Transport, bind};
 
-/// Datagrams read from one socket before the others are looked at.
+/// How many datagrams, connections or streams are served in one turn of the loop.
 const BATCH: usize = 64;
 /// Longest datagram read; a longer one is cut, and refused by the machine for its length.
 const MAX_DATAGRAM: usize = 2048;
@@ -31,13 +31,25 @@ pub struct Broker {
     buffer: [u8; MAX_DATAGRAM],
 }
 
-/// What woke the loop.
-enum Woken {
-    Stopped,
-    Datagrams(usize),
-    Connection(usize),
-    Stream(Happening),
-    Deadline,
+/// What woke the loop. Everything that is ready is served in each turn, so that no flood on one
+/// kind of socket keeps the others waiting.
+#[derive(Default)]
+struct Woken {
+    stopped: bool,
+    datagrams: bool,
+    connections: bool,
+    streams: Vec<Happening>,
+    deadline: bool,
+}
+
+impl Woken {
+    fn is_anything(&self) -> bool {
+        self.stopped
+            || self.datagrams
+            || self.connections
+            || !self.streams.is_empty()
+            || self.deadline
+    }
 }
 
 impl Broker {
@@ -92,15 +104,19 @@ impl Broker {
                 None => timer = Timer::never(),
             }
             let woken = poll_fn(|context| self.poll_woken(&mut stop, &mut timer, context)).await;
-            match woken {
-                Woken::Stopped => return self.machine.counters().clone(),
-                Woken::Datagrams(index) => self.receive(index),
-                Woken::Connection(index) => self.accept(index),
-                Woken::Stream(happening) => self.on_stream(happening),
-                Woken::Deadline => {
-                    self.machine.handle_timeout(Instant::now());
-                    self.carry_out();
-                }
+            if woken.stopped {
+                return self.machine.counters().clone();
+            }
+            if woken.datagrams {
+                (0..self.datagrams.len()).for_each(|index| self.receive(index));
+            }
+            if woken.connections {
+                (0..self.listeners.len()).for_each(|index| self.accept(index));
+            }
+            woken.streams.into_iter().for_each(|happening| self.on_stream(happening));
+            if woken.deadline {
+                self.machine.handle_timeout(Instant::now());
+                self.carry_out();
             }
         }
     }
@@ -111,21 +127,21 @@ impl Broker {
         timer: &mut Timer,
         context: &mut Context<'_>,
     ) -> Poll<Woken> {
-        if stop.poll_unpin(context).is_ready() {
-            return Poll::Ready(Woken::Stopped);
+        let mut woken = Woken { stopped: stop.poll_unpin(context).is_ready(), ..Woken::default() };
+        for socket in &self.datagrams {
+            woken.datagrams |= socket.poll_readable(context).is_ready();
         }
-        let datagrams = self.datagrams.iter().position(|it| it.poll_readable(context).is_ready());
-        if let Some(index) = datagrams {
-            return Poll::Ready(Woken::Datagrams(index));
+        for listener in &self.listeners {
+            woken.connections |= listener.poll_readable(context).is_ready();
         }
-        if let Poll::Ready(Some(happening)) = self.streams.waiting.poll_next_unpin(context) {
-            return Poll::Ready(Woken::Stream(happening));
+        while woken.streams.len() < BATCH {
+            match self.streams.waiting.poll_next_unpin(context) {
+                Poll::Ready(Some(happening)) => woken.streams.push(happening),
+                Poll::Ready(None) | Poll::Pending => break,
+            }
         }
-        let connection = self.listeners.iter().position(|it| it.poll_readable(context).is_ready());
-        if let Some(index) = connection {
-            return Poll::Ready(Woken::Connection(index));
-        }
-        timer.poll_unpin(context).map(|_| Woken::Deadline)
+        woken.deadline = timer.poll_unpin(context).is_ready();
+        if woken.is_anything() { Poll::Ready(woken) } else { Poll::Pending }
     }
 
     /// Reads what has arrived, and answers each datagram before it reads the next.

@@ -21,10 +21,26 @@ const EXIT_STATUS: &str = "Exit status: 0 done, 1 failed, 2 usage or configurati
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Find out what NAT this machine is behind, for UDP and for TCP, and what will work.
+    Doctor(Doctor),
     /// Accept peers: the first one gets standard input and output, or each one a command or a forward.
     Listen(Listen),
     /// Connect to a peer: standard input and output, or a local port that is forwarded.
     Connect(Connect),
+}
+
+/// Arguments of `ntcp doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Print the verdict as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Also write the verdict as a page to look at.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Flags that all commands share.
+    #[command(flatten)]
+    pub peer: Peer,
 }
 
 /// Arguments of `ntcp listen`.
@@ -164,7 +180,7 @@ mod tests {
         let words = ["ntcp", "connect"].into_iter().chain(words.split_whitespace());
         match Arguments::try_parse_from(words).map_err(|error| error.to_string())?.command {
             Command::Connect(connect) => Ok(connect),
-            Command::Listen(_) => unreachable!("the word was connect"),
+            Command::Doctor(_) | Command::Listen(_) => unreachable!("the word was connect"),
         }
     }
 

@@ -49,6 +49,7 @@ mod control;
 mod entry;
 mod error;
 mod lab;
+pub mod ladder;
 mod layout;
 mod netfilter;
 mod plan;

@@ -1,9 +1,26 @@
 //! A simulated internet in virtual time, and the same NATs under real kernels.
 //!
-//! A [`nat::Nat`] is a value that turns packets into packets; [`presets`] name the ones worth knowing.
+//! A [`world::World`] is wired from [`host`]s, [`nat`]s, routers and [`link`]s, carries the machines
+//! of `ntcp_proto` on its hosts ([`run`](world::World::run)) and keeps a [`trace`] of every packet.
+//! [`presets`] name the NATs worth knowing.
+//!
+//! Everything here is a value that is told the time; nothing opens a socket or reads a clock, and
+//! equal seeds give equal runs, byte for byte.
 #![deny(unsafe_code)]
 
+#[cfg(test)]
+mod findings;
+pub mod host;
 pub mod kernel;
+pub mod link;
+pub mod meeting;
 pub mod nat;
 pub mod packet;
 pub mod presets;
+#[cfg(test)]
+mod probe;
+mod runner;
+pub mod server;
+pub mod trace;
+pub mod trial;
+pub mod world;

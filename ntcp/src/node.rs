@@ -44,6 +44,8 @@ struct Inner {
     /// Nodes at other brokers, made for the URIs that name one.
     elsewhere: Mutex<HashMap<HostPort, Node>>,
     driver: Mutex<Option<Task<()>>>,
+    /// Called off with the last handle.
+    discovery: Mutex<Option<Task<()>>>,
 }
 
 /// What the driver's thread and the handles share.
@@ -156,11 +158,6 @@ impl Node {
         Incoming { receiver, _node: self.clone() }
     }
 
-    /// Tells peers and reports what was found out about this host's NATs.
-    pub fn set_nat_report(&self, report: crate::NatReport) {
-        self.0.handle.order(move |machine, _, now| machine.set_nat(report, now));
-    }
-
     /// Unregisters and ends every attempt; connections live on. Returns when the broker has been
     /// told, or could not be.
     pub async fn stop(&self) {
@@ -175,7 +172,7 @@ impl Node {
     /// Whether this is the broker the node is registered with.
     fn serves(&self, broker: &HostPort) -> bool {
         let config = &self.0.config;
-        let own = config.hole_punch.broker.iter().chain(&config.tcp.broker).map(builder::host_port);
+        let own = config.hole_punch.broker.iter().chain(&config.tcp.broker).map(host_port);
         let same = |own: HostPort| {
             own.host == broker.host && (broker.port.is_none() || broker.port == own.port)
         };

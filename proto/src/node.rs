@@ -175,7 +175,10 @@ impl Node {
     /// A node that starts at once.
     pub fn new(config: Config, seed: Seed, now: Instant) -> Self {
         let mut entropy = Entropy::new(seed);
-        let mut gatherer = Gatherer::new(&config.stun, Names::new(GATHERER), entropy.seed());
+        let client::Config { udp_broker, tcp_broker, .. } = &config.signal;
+        let (udp, tcp) = (udp_broker.as_ref(), tcp_broker.as_ref());
+        let mut gatherer =
+            Gatherer::new(&config.stun, udp, tcp, Names::new(GATHERER), entropy.seed());
         let listening = gatherer.open_port(config.udp_port, now);
         let reserve = gatherer.open_port(0, now);
         let client = Client::new(config.signal.clone(), Names::new(CLIENT), entropy.seed());
@@ -366,7 +369,8 @@ impl Node {
             self.calls.remove(&call);
         }
         match event {
-            session::Event::Established { path, report } => {
+            session::Event::Established { path, mut report } => {
+                report.nat.local.clone_from(&self.nat);
                 self.events.push_back(Event::Connected(Box::new(Connected {
                     call,
                     session: id,
@@ -378,7 +382,9 @@ impl Node {
                     report,
                 })));
             }
-            session::Event::Failed { report } => {
+            session::Event::Failed { mut report } => {
+                // It may have become known while the session was under way.
+                report.nat.local.clone_from(&self.nat);
                 if let Some(call) = call {
                     let (error, report) = (CallError::NoPath, Box::new(report));
                     self.events.push_back(Event::CallFailed { call, error, report });

@@ -29,12 +29,18 @@ mod config;
 mod connect;
 mod cookie;
 mod counters;
+#[cfg(test)]
+mod hostile;
 mod link;
 mod parked;
 mod register;
 mod registry;
 mod session;
+#[cfg(test)]
+mod tests;
 mod timers;
+#[cfg(test)]
+mod world;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -45,7 +51,7 @@ use crate::entropy::{Entropy, Seed};
 use crate::machine::{Deadline, Machine};
 use crate::signal::codec::{MAX_MESSAGE_BYTES, ParseError, Received};
 use crate::signal::message::{Body, Message, Refused};
-use crate::signal::{ErrorCode, RegistrationId, RegistrationKey, SessionId, SignalMethod};
+use crate::signal::{ErrorCode, RegistrationId, SessionId, SignalMethod};
 use crate::uri::PeerName;
 use cookie::Cookies;
 use parked::ParkingLot;
@@ -304,7 +310,7 @@ impl<R: Registry> Broker<R> {
         let message = &received.message;
         let registration = message.registration.and_then(|id| self.registry.get(id));
         let known = registration.filter(|it| received.is_signed_by(&it.key));
-        let Some(&Registration { id, key, link: known_link, .. }) = known else {
+        let Some(&Registration { id, link: known_link, .. }) = known else {
             self.counters.unknown_registration += 1;
             self.refuse_with_nonce(link, message, ErrorCode::UnknownRegistration, length, now);
             return None;
@@ -312,10 +318,7 @@ impl<R: Registry> Broker<R> {
         if link != known_link {
             if !self.has_proved(link, message, now) {
                 self.counters.stale_nonce += 1;
-                let nonce = self.cookies.bake(link.remote(), now);
-                let body = refused(message, ErrorCode::StaleNonce);
-                let answer = message.answer(body).with_nonce(nonce);
-                self.send_unproven(link, &answer, Some(&key), length);
+                self.refuse_with_nonce(link, message, ErrorCode::StaleNonce, length, now);
                 return None;
             }
             self.relink(id, link);
@@ -353,19 +356,10 @@ impl<R: Registry> Broker<R> {
         self.answer_unproven(link, &answer.with_nonce(nonce), length);
     }
 
-    /// Answers somebody who may have forged its address: never with more bytes than it sent.
+    /// Answers somebody who may have forged its address: never with more bytes than it sent, which
+    /// leaves no room for a signature.
     fn answer_unproven(&mut self, link: Link, message: &Message, length: usize) {
-        self.send_unproven(link, message, None, length);
-    }
-
-    fn send_unproven(
-        &mut self,
-        link: Link,
-        message: &Message,
-        key: Option<&RegistrationKey>,
-        length: usize,
-    ) {
-        let payload = message.emit(key);
+        let payload = message.emit(None);
         if payload.len() > length && matches!(link, Link::Udp { .. }) {
             self.counters.would_amplify += 1;
             return;

@@ -145,3 +145,105 @@ impl Deframer {
         self.start == self.end
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attribute::Padding;
+    use crate::{Class, Method, TransactionId, Writer};
+
+    /// A message of 20 + `body` bytes.
+    fn message(body: u16) -> Vec<u8> {
+        let mut buffer = vec![0; 20 + usize::from(body)];
+        let id = TransactionId::new([body as u8; 12]);
+        let mut writer =
+            Writer::new(&mut buffer, Class::Request, Method::BINDING, id).expect("a header fits");
+        if body > 0 {
+            writer.attribute(&Padding { length: body - 4 }).expect("the padding fits");
+        }
+        assert_eq!(writer.finish(), buffer.len());
+        buffer
+    }
+
+    /// All messages a deframer finds when the stream arrives in these pieces.
+    fn deframe(pieces: &[&[u8]], maximum: usize) -> Result<Vec<Vec<u8>>, FramingError> {
+        let mut deframer = Deframer::new(maximum);
+        let mut messages = Vec::new();
+        for mut piece in pieces.iter().copied() {
+            while !piece.is_empty() {
+                let spare = deframer.spare();
+                let length = spare.len().min(piece.len());
+                spare[..length].copy_from_slice(&piece[..length]);
+                deframer.filled(length);
+                piece = &piece[length..];
+                while let Some(message) = deframer.next_message()? {
+                    messages.push(message.to_vec());
+                }
+            }
+        }
+        Ok(messages)
+    }
+
+    #[test]
+    fn a_stream_split_at_any_two_points_yields_the_same_messages() {
+        let expected = vec![message(0), message(8), message(0), message(32)];
+        let stream = expected.concat();
+        for first in 0..=stream.len() {
+            for second in first..=stream.len() {
+                let pieces = [&stream[..first], &stream[first..second], &stream[second..]];
+                assert_eq!(deframe(&pieces, 52), Ok(expected.clone()), "{first}, {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_one_byte_short_is_not_a_message() {
+        for body in [0, 4, 8, 100] {
+            let message = message(body);
+            for length in 0..message.len() {
+                let bytes = if length < 20 { 20 - length } else { message.len() - length };
+                assert_eq!(frame(&message[..length], 200), Ok(Frame::Incomplete { bytes }));
+            }
+            assert_eq!(frame(&message, 200), Ok(Frame::Complete { length: message.len() }));
+        }
+    }
+
+    #[test]
+    fn the_limit_itself_is_allowed_and_one_word_more_is_not() {
+        let stream = message(32);
+        assert_eq!(frame(&stream, 52), Ok(Frame::Complete { length: 52 }));
+        let too_long = FramingError::TooLong { length: 52, maximum: 51 };
+        assert_eq!(frame(&stream[..4], 51), Err(too_long), "told before the body comes");
+        assert_eq!(deframe(&[&stream], 51), Err(too_long));
+    }
+
+    #[test]
+    fn what_is_not_stun_is_refused_at_the_first_byte_that_shows_it() {
+        assert_eq!(frame(b"GET / HTTP/1.1", 200), Err(FramingError::NotStun));
+        assert_eq!(frame(&[0x16, 3], 200), Ok(Frame::Incomplete { bytes: 18 }), "not yet");
+        assert_eq!(frame(&[0x16, 3, 1, 2], 200), Err(FramingError::NotStun), "odd length");
+        let mut wrong_cookie = message(0);
+        wrong_cookie[7] ^= 1;
+        assert_eq!(frame(&wrong_cookie[..7], 200), Ok(Frame::Incomplete { bytes: 13 }));
+        assert_eq!(frame(&wrong_cookie[..8], 200), Err(FramingError::NotStun));
+    }
+
+    #[test]
+    fn a_refused_stream_stays_refused() {
+        let mut deframer = Deframer::new(64);
+        deframer.spare()[0] = 0xFF;
+        deframer.filled(1);
+        assert_eq!(deframer.next_message(), Err(FramingError::NotStun));
+        assert_eq!(deframer.next_message(), Err(FramingError::NotStun));
+        assert!(!deframer.is_at_boundary());
+    }
+
+    #[test]
+    fn there_is_always_room_to_read_into_once_messages_are_taken() {
+        let stream = message(32).repeat(10);
+        for size in 1..=stream.len() {
+            let pieces: Vec<_> = stream.chunks(size).collect();
+            assert_eq!(deframe(&pieces, 60).map(|it| it.len()), Ok(10), "pieces of {size}");
+        }
+    }
+}

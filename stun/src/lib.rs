@@ -12,6 +12,9 @@
 //! | [`message`] | [`Message`], a checked view of received bytes, and [`Writer`], which builds one in the caller's buffer |
 //! | [`attribute`] | the [`Attribute`] trait and one file for each attribute of RFC 8489, 5780, 3489 and 8445 |
 //! | [`integrity`] | [`Key`] for MESSAGE-INTEGRITY and MESSAGE-INTEGRITY-SHA256 |
+//! | [`nonce_cookie`] | the security features that a server announces in its NONCE |
+//! | [`transaction`] | the client's side of a request: when to send it again, what ends it |
+//! | [`server`] | [`Server`]: a request in, the reply out, and from which of up to four addresses to send it |
 //! | [`behavior`] | the client of RFC 5780: what a NAT does, as one machine for each test |
 //! | [`framing`] | where one message ends and the next begins on a byte stream |
 //!
@@ -49,6 +52,9 @@ pub mod behavior;
 pub mod framing;
 pub mod integrity;
 pub mod message;
+pub mod nonce_cookie;
+pub mod server;
+pub mod transaction;
 
 pub use attribute::{Attribute, AttributeError, AttributeType};
 pub use integrity::Key;
@@ -56,3 +62,5 @@ pub use message::{
     Check, Class, MAGIC_COOKIE, Message, Method, ParseError, RawAttribute, TransactionId,
     WriteError, Writer,
 };
+pub use server::Server;
+pub use transaction::{Schedule, Transaction};

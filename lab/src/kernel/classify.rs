@@ -402,7 +402,7 @@ struct Watch(Capture);
 
 impl Watch {
     fn stop(self) -> Vec<Sight> {
-        self.0.stop().into_iter().filter_map(Sight::new).collect()
+        self.0.stop().iter().filter_map(Sight::new).collect()
     }
 }
 
@@ -414,7 +414,7 @@ struct Sight {
 }
 
 impl Sight {
-    fn new(frame: Frame) -> Option<Self> {
+    fn new(frame: &Frame) -> Option<Self> {
         let packet = Packet::parse(&frame.packet).ok()?;
         Some(Self { tap: frame.tap, outgoing: frame.outgoing, packet })
     }

@@ -76,7 +76,8 @@ table ip6 ntcp {
 }
 ";
 
-fn out_of_reach(nat: &Behaviour) -> Option<String> {
+/// The first axis that netfilter cannot do, in words.
+pub(super) fn out_of_reach(nat: &Behaviour) -> Option<String> {
     let (udp, tcp) = (&nat.udp, &nat.tcp);
     let wrong = [udp.translation, tcp.translation].into_iter().find_map(|translation| {
         match (translation.mapping, translation.allocation) {

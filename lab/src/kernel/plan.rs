@@ -17,6 +17,7 @@ use crate::presets::{NatBox, Site};
 use super::access::Access;
 use super::error::{Error, Result};
 use super::layout::{Box, Host, Layout, QUIET_ADDRESS, SERVER_ADDRESSES, SERVER_ADDRESSES_V6};
+use super::netfilter;
 use super::topology::{Carrier, Form, Home, Ipv6, Topology};
 
 /// Everything to be made, in this order.
@@ -76,7 +77,7 @@ pub(super) struct BoxPlan {
     pub(super) preset: String,
     /// What it does.
     pub(super) behaviour: Behaviour,
-    /// Who does it.
+    /// Who does it; never [`Form::Auto`].
     pub(super) form: Form,
     /// Its own address on the inner side.
     pub(super) inside: Ipv4Addr,
@@ -402,6 +403,11 @@ impl Planner {
         let router = plus(network, 1);
         let has_v6 = outer.v6.is_some();
         self.space(name, Role::Router, if has_v6 { Ipv6::On } else { Ipv6::Off });
+        let form = match form {
+            Form::Auto if netfilter::out_of_reach(&nat.behaviour).is_some() => Form::User,
+            Form::Auto => Form::Netfilter,
+            chosen => chosen,
+        };
         let outside = self.attach(outer, name, WAN);
         let spare = self.pool(nat, outer, name);
         self.plan.boxes.push(BoxPlan {
@@ -417,6 +423,7 @@ impl Planner {
         self.plan.layout.boxes.push(Box {
             name: name.into(),
             preset: nat.name.clone(),
+            form,
             inside: router,
             outside,
         });

@@ -20,7 +20,7 @@ use super::error::{Error, Result};
 use super::netfilter::FIREWALL_V6;
 use super::plan::{BoxPlan, LAN, WAN};
 use super::space::{Space, Tool};
-use super::sys::{Frames, OFFLOAD_HEADER, PacketSocket};
+use super::sys::{self, Frames, OFFLOAD_HEADER, PacketSocket};
 use super::wire::LONGEST_FRAME;
 
 /// Keeps the kernel out of it: it neither answers nor forwards what the sockets have seen.
@@ -87,8 +87,7 @@ impl Port {
 
 impl Router {
     fn run(mut self) {
-        // As for the lines: better in time, if allowed.
-        let _ = rustix::process::setpriority_process(None, -15);
+        sys::be_punctual();
         let mut buffer = vec![0; LONGEST_FRAME];
         loop {
             let mut polled = [&self.inside, &self.outside]

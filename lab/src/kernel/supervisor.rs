@@ -101,7 +101,7 @@ impl Supervisor {
         for nat in &plan.boxes {
             let space = self.space(&nat.space)?;
             match nat.form {
-                Form::Netfilter => {
+                Form::Auto | Form::Netfilter => {
                     let rules = netfilter::rules(nat)?;
                     space.tool(Tool::Nft, &["-f", "-"], rules.ruleset)?;
                     let settings = rules.settings.into_iter();

@@ -291,11 +291,14 @@ impl Tracker {
                 return true;
             }
         }
-        if !fields.has(flag::ACK) || (fields.has(flag::RST) && sight.acknowledgment == 0) {
+        if !fields.has(flag::ACK) {
             sight.acknowledgment = peer.end;
         }
-        if fields.has(flag::RST) && sight.sequence == 0 && self.state == State::SynSent {
-            // A RST to a SYN has no sequence number of its own.
+        let reset = fields.has(flag::RST);
+        let unnumbered = sight.sequence == 0 && self.state == State::SynSent;
+        if sight.sequence == sight.end && (!reset || unnumbered) {
+            // Without data only the acknowledgment is judged; a RST by its sequence number, unless it
+            // answers a SYN and so has none.
             (sight.sequence, sight.end) = (own.end, own.end);
         }
         let inside = own.admits(peer, &sight);

@@ -365,6 +365,12 @@ impl Sockets {
     }
 
     fn resolve(&mut self, id: CommandId, host: String, port: u16) {
+        if let Ok(ip) = host.parse() {
+            // A literal address needs no resolver, nor the thread it would block.
+            let address = SocketAddr::new(ip, port);
+            self.answers.push_back((id, Answer::Resolved(Ok(vec![address]))));
+            return;
+        }
         self.pending.push(Box::pin(async move {
             let resolved = blocking::unblock(move || {
                 std::net::ToSocketAddrs::to_socket_addrs(&(host.as_str(), port))

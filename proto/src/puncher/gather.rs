@@ -20,7 +20,7 @@ mod probe;
 mod tcp;
 mod udp;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -32,6 +32,7 @@ use crate::candidate::{Candidate, CandidateKind, MAX_CANDIDATES, Transport};
 use crate::command::Names;
 use crate::entropy::{Entropy, Seed};
 use crate::machine::{Deadline, Machine};
+use crate::signal::client::{DEFAULT_TCP_PORT, DEFAULT_UDP_PORT};
 use crate::uri::HostPort;
 use crate::{Answer, Command, CommandId, Input, IoFailure, SocketId};
 
@@ -60,14 +61,29 @@ pub enum Event {
     },
 }
 
+/// Over what a server is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Both,
+    Udp,
+    Tcp,
+}
+
+/// The servers' addresses, best first.
+#[derive(Debug, Default)]
+struct Servers {
+    udp: Vec<SocketAddr>,
+    tcp: Vec<SocketAddr>,
+}
+
 /// Owns the sockets and learns their addresses.
 #[derive(Debug)]
 pub struct Gatherer {
     names: Names,
     entropy: Entropy,
     interfaces: Option<Vec<IpAddr>>,
-    resolving: BTreeSet<CommandId>,
-    servers: Vec<SocketAddr>,
+    resolving: BTreeMap<CommandId, Asked>,
+    servers: Servers,
     ports: BTreeMap<PortId, Port>,
     opened: u32,
     commands: VecDeque<Command>,
@@ -75,14 +91,26 @@ pub struct Gatherer {
 }
 
 impl Gatherer {
-    /// A gatherer that asks `servers`, best first, on port 3478 unless they say otherwise.
-    pub fn new(servers: &[HostPort], mut names: Names, seed: Seed) -> Self {
+    /// A gatherer that asks `servers`, best first, on port 3478 unless they say otherwise, and the
+    /// brokers, which answer Binding requests as well: a call must not depend on a STUN server that
+    /// is down, and a broker does not end idle TCP connections, which public STUN servers do after
+    /// seconds.
+    pub fn new(
+        servers: &[HostPort],
+        udp_broker: Option<&HostPort>,
+        tcp_broker: Option<&HostPort>,
+        mut names: Names,
+        seed: Seed,
+    ) -> Self {
         let id = names.command();
         let mut commands = VecDeque::from([Command::ListInterfaces { id }]);
-        let mut resolving = BTreeSet::new();
-        for server in servers {
-            let (id, port) = (names.command(), server.port.unwrap_or(STUN_PORT));
-            resolving.insert(id);
+        let mut resolving = BTreeMap::new();
+        let both = servers.iter().map(|server| (server, STUN_PORT, Asked::Both));
+        let udp = udp_broker.map(|broker| (broker, DEFAULT_UDP_PORT, Asked::Udp));
+        let tcp = tcp_broker.map(|broker| (broker, DEFAULT_TCP_PORT, Asked::Tcp));
+        for (server, default_port, asked) in both.chain(udp).chain(tcp) {
+            let (id, port) = (names.command(), server.port.unwrap_or(default_port));
+            resolving.insert(id, asked);
             commands.push_back(Command::Resolve { id, host: server.host.clone(), port });
         }
         Self {
@@ -90,7 +118,7 @@ impl Gatherer {
             entropy: Entropy::new(seed),
             interfaces: None,
             resolving,
-            servers: Vec::new(),
+            servers: Servers::default(),
             ports: BTreeMap::new(),
             opened: 0,
             commands,
@@ -154,6 +182,9 @@ impl Gatherer {
         for address in port.tcp.iter().filter_map(|end| end.mapped) {
             add_mapped(Transport::Tcp, address, &candidates, &mut mapped);
         }
+        for address in port.likely_tcp() {
+            add_mapped(Transport::Tcp, address, &candidates, &mut mapped);
+        }
         // A host with very many addresses announces fewer of them rather than no mapped one.
         candidates.truncate(MAX_CANDIDATES.saturating_sub(mapped.len()));
         candidates.extend(mapped);
@@ -213,10 +244,17 @@ impl Gatherer {
         }
     }
 
-    fn on_resolved(&mut self, addresses: &[SocketAddr], now: Instant) {
-        for server in addresses.iter().map(|it| address::canonical(*it)) {
-            if !self.servers.contains(&server) && self.servers.len() < MAX_SERVERS {
-                self.servers.push(server);
+    fn on_resolved(&mut self, asked: Asked, addresses: &[SocketAddr], now: Instant) {
+        let lists = match asked {
+            Asked::Both => [Some(&mut self.servers.udp), Some(&mut self.servers.tcp)],
+            Asked::Udp => [Some(&mut self.servers.udp), None],
+            Asked::Tcp => [None, Some(&mut self.servers.tcp)],
+        };
+        for list in lists.into_iter().flatten() {
+            for server in addresses.iter().map(|it| address::canonical(*it)) {
+                if !list.contains(&server) && list.len() < MAX_SERVERS {
+                    list.push(server);
+                }
             }
         }
         self.drive(now);
@@ -258,8 +296,8 @@ impl Gatherer {
                 }
             }
             Answer::Resolved(resolved) => {
-                if self.resolving.remove(&id) {
-                    self.on_resolved(&resolved.unwrap_or_default(), now);
+                if let Some(asked) = self.resolving.remove(&id) {
+                    self.on_resolved(asked, &resolved.unwrap_or_default(), now);
                 }
             }
             Answer::Connected(connected) => {

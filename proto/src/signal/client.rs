@@ -367,13 +367,13 @@ impl Client {
         let Phase::Registered(registration) = &mut self.phase else { return };
         let message = &received.message;
         if !received.is_signed_by(&registration.standing.key) {
-            match unknown_registration(message) {
-                Some(nonce)
-                    if registration.asked_in(message.transaction)
-                        || self.calls.asked_in(message.transaction) =>
-                {
-                    self.lose(LossReason::Unknown, nonce, now);
+            let asked = registration.asked_in(message.transaction)
+                || self.calls.asked_in(message.transaction);
+            match unsigned_refusal(message) {
+                Some(ErrorCode::UnknownRegistration) if asked => {
+                    self.lose(LossReason::Unknown, message.nonce.clone(), now);
                 }
+                Some(ErrorCode::StaleNonce) if asked => self.handle_response(message, now),
                 Some(_) | None => self.ignored.unsigned += 1,
             }
             return;
@@ -570,12 +570,12 @@ fn is_signalling(payload: &[u8]) -> bool {
         && SignalMethod::ALL.iter().any(|it| it.number() == method)
 }
 
-/// The nonce, if any, of an answer that says the broker has forgotten us.
-fn unknown_registration(message: &Message) -> Option<Option<Nonce>> {
-    match &message.body {
-        Body::Refused(refused) if refused.code == ErrorCode::UnknownRegistration => {
-            Some(message.nonce.clone())
-        }
+/// The code of a refusal that the broker cannot sign: it does not know the sender, or must not
+/// answer it at length before it has proved its address. That it repeats a transaction id which
+/// nobody can guess has to be enough.
+fn unsigned_refusal(message: &Message) -> Option<ErrorCode> {
+    match (&message.body, &message.nonce) {
+        (Body::Refused(refused), Some(_)) => Some(refused.code),
         _ => None,
     }
 }

@@ -31,8 +31,9 @@ const IPV6_LENGTH: usize = 20;
 /// # Errors
 ///
 /// [`Problem::Family`] or [`Problem::Length`].
+#[inline]
 pub fn decode(value: &[u8]) -> Result<SocketAddr, Problem> {
-    decode_masked(value, &[0; 16])
+    decode_masked(value, 0)
 }
 
 /// Reads an address in the XOR form.
@@ -40,8 +41,9 @@ pub fn decode(value: &[u8]) -> Result<SocketAddr, Problem> {
 /// # Errors
 ///
 /// [`Problem::Family`] or [`Problem::Length`].
+#[inline]
 pub fn decode_xor(value: &[u8], transaction_id: TransactionId) -> Result<SocketAddr, Problem> {
-    decode_masked(value, &mask(transaction_id))
+    decode_masked(value, mask(transaction_id))
 }
 
 /// Length of the value with this address: 8 or 20 bytes.
@@ -58,7 +60,7 @@ pub fn encoded_len(address: SocketAddr) -> usize {
 ///
 /// If `value` has another length.
 pub fn encode(address: SocketAddr, value: &mut [u8]) {
-    encode_masked(address, value, &[0; 16]);
+    encode_masked(address, value, 0);
 }
 
 /// Writes an address in the XOR form into a `value` of [`encoded_len`] bytes.
@@ -67,50 +69,51 @@ pub fn encode(address: SocketAddr, value: &mut [u8]) {
 ///
 /// If `value` has another length.
 pub fn encode_xor(address: SocketAddr, value: &mut [u8], transaction_id: TransactionId) {
-    encode_masked(address, value, &mask(transaction_id));
+    encode_masked(address, value, mask(transaction_id));
 }
 
-/// The cookie and the transaction id.
-fn mask(transaction_id: TransactionId) -> [u8; 16] {
+/// The cookie and the transaction id, what an IPv6 address is combined with; an IPv4 address takes the upper
+/// 32 bits of it, a port the upper 16.
+#[inline]
+fn mask(transaction_id: TransactionId) -> u128 {
     let mut mask = [0; 16];
     mask[..4].copy_from_slice(&MAGIC_COOKIE);
     mask[4..].copy_from_slice(transaction_id.as_bytes());
-    mask
+    u128::from_be_bytes(mask)
 }
 
-fn decode_masked(value: &[u8], mask: &[u8; 16]) -> Result<SocketAddr, Problem> {
+#[inline]
+fn decode_masked(value: &[u8], mask: u128) -> Result<SocketAddr, Problem> {
     let Some((&[_, family, high, low], address)) = value.split_first_chunk() else {
         return Err(Problem::Length(value.len()));
     };
-    let port = u16::from_be_bytes([high ^ mask[0], low ^ mask[1]]);
-    let address: IpAddr = match family {
-        FAMILY_IPV4 => Ipv4Addr::from(unmask::<4>(address, mask)?).into(),
-        FAMILY_IPV6 => Ipv6Addr::from(unmask::<16>(address, mask)?).into(),
-        _ => return Err(Problem::Family(family)),
-    };
-    Ok(SocketAddr::new(address, port))
+    let port = u16::from_be_bytes([high, low]) ^ (mask >> 112) as u16;
+    match (family, <[u8; 4]>::try_from(address), <[u8; 16]>::try_from(address)) {
+        (FAMILY_IPV4, Ok(bytes), _) => {
+            let bits = u32::from_be_bytes(bytes) ^ (mask >> 96) as u32;
+            Ok((Ipv4Addr::from_bits(bits), port).into())
+        }
+        (FAMILY_IPV6, _, Ok(bytes)) => {
+            let bits = u128::from_be_bytes(bytes) ^ mask;
+            Ok((Ipv6Addr::from_bits(bits), port).into())
+        }
+        (FAMILY_IPV4 | FAMILY_IPV6, _, _) => Err(Problem::Length(value.len())),
+        _ => Err(Problem::Family(family)),
+    }
 }
 
-fn unmask<const N: usize>(address: &[u8], mask: &[u8; 16]) -> Result<[u8; N], Problem> {
-    let mut address: [u8; N] =
-        address.try_into().map_err(|_| Problem::Length(address.len() + 4))?;
-    address.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
-    Ok(address)
-}
-
-fn encode_masked(address: SocketAddr, value: &mut [u8], mask: &[u8; 16]) {
-    let port = (address.port() ^ u16::from_be_bytes([mask[0], mask[1]])).to_be_bytes();
+fn encode_masked(address: SocketAddr, value: &mut [u8], mask: u128) {
+    let port = (address.port() ^ (mask >> 112) as u16).to_be_bytes();
     match address.ip() {
         IpAddr::V4(ip) => {
             value[..4].copy_from_slice(&[0, FAMILY_IPV4, port[0], port[1]]);
-            value[4..].copy_from_slice(&ip.octets());
+            value[4..].copy_from_slice(&(ip.to_bits() ^ (mask >> 96) as u32).to_be_bytes());
         }
         IpAddr::V6(ip) => {
             value[..4].copy_from_slice(&[0, FAMILY_IPV6, port[0], port[1]]);
-            value[4..].copy_from_slice(&ip.octets());
+            value[4..].copy_from_slice(&(ip.to_bits() ^ mask).to_be_bytes());
         }
     }
-    value[4..].iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
 }
 
 /// Defines an attribute that is one address.
@@ -134,6 +137,7 @@ macro_rules! address_attribute {
         impl crate::Attribute<'_> for $name {
             const TYPE: crate::AttributeType = crate::AttributeType::$constant;
 
+            #[inline]
             fn decode(
                 $dv: &[u8],
                 $di: crate::TransactionId,

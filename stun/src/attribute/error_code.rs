@@ -58,6 +58,11 @@ impl<'a> ErrorCode<'a> {
         Ok(Self { code, reason })
     }
 
+    /// The same error without words, which makes a short response.
+    pub const fn without_reason(self) -> ErrorCode<'static> {
+        ErrorCode { code: self.code, reason: "" }
+    }
+
     /// The code, 300 to 699.
     pub const fn code(&self) -> u16 {
         self.code

@@ -34,8 +34,6 @@ pub struct Writer<'b> {
     length: usize,
     transaction_id: TransactionId,
     stage: Stage,
-    #[cfg(test)]
-    padding: u8,
 }
 
 /// What has been written; a later stage bars the attributes of the earlier ones.
@@ -111,14 +109,7 @@ impl<'b> Writer<'b> {
         header[2..4].fill(0);
         header[4..8].copy_from_slice(&cookie);
         header[8..20].copy_from_slice(transaction_id.as_bytes());
-        Ok(Self {
-            buffer,
-            length: HEADER_LENGTH,
-            transaction_id,
-            stage: Stage::Attributes,
-            #[cfg(test)]
-            padding: 0,
-        })
+        Ok(Self { buffer, length: HEADER_LENGTH, transaction_id, stage: Stage::Attributes })
     }
 
     /// Starts the response of this class to `request`: same method, same transaction id, same dialect.
@@ -242,10 +233,7 @@ impl<'b> Writer<'b> {
         };
         place[0..2].copy_from_slice(&attribute_type.number().to_be_bytes());
         place[2..4].copy_from_slice(&stated.to_be_bytes());
-        #[cfg(not(test))]
         place[4 + value_length..].fill(0);
-        #[cfg(test)]
-        place[4 + value_length..].fill(self.padding);
         self.buffer[2..4].copy_from_slice(&body.to_be_bytes());
         self.length = end;
         self.stage = stage;

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
+use super::Servers;
 use super::tcp::TcpEnd;
 use super::udp::UdpEnd;
 use crate::address::Family;
@@ -51,31 +52,43 @@ impl Port {
         udp && !self.udp.is_empty() && self.tcp.iter().all(|end| end.local.is_some())
     }
 
-    pub(super) fn is_settled(&self, servers: &[SocketAddr]) -> bool {
+    /// Where the TCP half probably is while no server has told: behind the address that UDP has, on
+    /// the host's own port number, which most NATs keep. A wrong guess costs a few SYNs.
+    pub(super) fn likely_tcp(&self) -> Vec<SocketAddr> {
+        let untold = self.tcp.iter().filter(|end| end.mapped.is_none());
+        let guess = |end: &TcpEnd| {
+            let Some(Ok(local)) = end.local else { return None };
+            let udp = self.udp.iter().find(|udp| udp.family == end.family)?;
+            Some(SocketAddr::new(udp.mapped().next()?.ip(), local.port()))
+        };
+        untold.filter_map(guess).collect()
+    }
+
+    pub(super) fn is_settled(&self, servers: &Servers) -> bool {
         let udp = self.udp.iter().all(UdpEnd::is_settled);
-        self.is_bound() && udp && self.tcp.iter().all(|end| end.is_settled(servers))
+        self.is_bound() && udp && self.tcp.iter().all(|end| end.is_settled(&servers.tcp))
     }
 
     pub(super) fn drive(
         &mut self,
-        servers: &[SocketAddr],
+        servers: &Servers,
         names: &mut Names,
         entropy: &mut Entropy,
         now: Instant,
     ) -> Vec<Command> {
         let mut commands = Vec::new();
         for end in &mut self.udp {
-            commands.extend(end.drive(servers, names, entropy, now));
+            commands.extend(end.drive(&servers.udp, names, entropy, now));
         }
         for end in &mut self.tcp {
-            commands.extend(end.drive(servers, names, entropy, now));
+            commands.extend(end.drive(&servers.tcp, names, entropy, now));
         }
         commands
     }
 
-    pub(super) fn next(&self, servers: &[SocketAddr]) -> Option<Instant> {
+    pub(super) fn next(&self, servers: &Servers) -> Option<Instant> {
         let udp = self.udp.iter().filter_map(UdpEnd::next);
-        udp.chain(self.tcp.iter().filter_map(|end| end.next(servers))).min()
+        udp.chain(self.tcp.iter().filter_map(|end| end.next(&servers.tcp))).min()
     }
 }
 

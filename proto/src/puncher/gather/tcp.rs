@@ -28,7 +28,9 @@ pub(super) struct TcpEnd {
     listening: CommandId,
     pub(super) local: Option<Result<SocketAddr, IoFailure>>,
     pub(super) mapped: Option<SocketAddr>,
-    /// Servers tried since one answered.
+    /// Servers that were tried and did not hold; decides whose turn it is.
+    turn: usize,
+    /// Failures since one answered; decides the pause.
     failures: u32,
     probe: Probe,
 }
@@ -51,6 +53,7 @@ impl TcpEnd {
             listening: id,
             local: None,
             mapped: None,
+            turn: 0,
             failures: 0,
             probe: Probe::Idle { from: None },
         };
@@ -118,6 +121,8 @@ impl TcpEnd {
     }
 
     fn fail(&mut self, now: Instant) {
+        // A server that ends idle connections soon is no place to hold a mapping either.
+        self.turn = self.turn.wrapping_add(1);
         let rounds = self.failures.min(16);
         let pause = FIRST_PAUSE.saturating_mul(1 << rounds).min(LONGEST_PAUSE);
         self.failures += 1;
@@ -128,8 +133,7 @@ impl TcpEnd {
     fn server(&self, servers: &[SocketAddr]) -> Option<SocketAddr> {
         let of_family: Vec<_> =
             servers.iter().filter(|server| Family::of(server.ip()) == self.family).collect();
-        let turn = usize::try_from(self.failures).unwrap_or(0);
-        of_family.get(turn % of_family.len().max(1)).map(|server| **server)
+        of_family.get(self.turn % of_family.len().max(1)).map(|server| **server)
     }
 
     pub(super) fn next(&self, servers: &[SocketAddr]) -> Option<Instant> {

@@ -44,7 +44,8 @@ impl Bench {
     fn new(interfaces: &[&str]) -> Self {
         let start = any_instant();
         let servers = ["stun.example.org".parse().unwrap()];
-        let mut gatherer = Gatherer::new(&servers, Names::new(Owner(1)), Seed::from_number(1));
+        let mut gatherer =
+            Gatherer::new(&servers, None, None, Names::new(Owner(1)), Seed::from_number(1));
         let port = gatherer.open_port(0, start);
         let mut bench = Self {
             gatherer,
@@ -219,4 +220,30 @@ fn very_many_interfaces_do_not_crowd_out_the_mapped_addresses() {
     assert_eq!(candidates.len(), MAX_CANDIDATES);
     assert!(candidates.iter().any(|it| it.address == at("198.51.100.7:40000")));
     assert!(candidates.iter().any(|it| it.address == at("198.51.100.7:50000")));
+}
+
+#[test]
+fn a_server_that_ends_idle_connections_gives_way_to_the_next_one() {
+    let mut bench = Bench::new(&[HOST]);
+    bench.answer_tcp("198.51.100.7:50000");
+    let (_, _, socket, ..) = bench.connects[0];
+    let closed = Input::TcpClosed { socket, reason: IoFailure::Reset };
+    bench.gatherer.handle_input(closed, bench.now);
+    bench.pass_until(Duration::from_secs(2));
+    let servers: Vec<_> = bench.connects.iter().map(|(.., remote)| *remote).collect();
+    assert_eq!(servers, [at(SERVER), at(SECOND)]);
+    let candidates = bench.gatherer.candidates(bench.port);
+    assert!(candidates.iter().any(|it| it.address == at("198.51.100.7:50000")), "still known");
+}
+
+#[test]
+fn while_no_server_has_told_the_tcp_mapping_is_guessed_from_that_of_udp() {
+    let mut bench = Bench::new(&[HOST]);
+    bench.answer_udp(SERVER, "198.51.100.7:40000");
+    let guess = at("198.51.100.7:5000");
+    let guessed =
+        |bench: &Bench| bench.gatherer.candidates(bench.port).iter().any(|it| it.address == guess);
+    assert!(guessed(&bench));
+    bench.answer_tcp("198.51.100.7:50000");
+    assert!(!guessed(&bench));
 }

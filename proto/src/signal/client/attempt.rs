@@ -29,7 +29,7 @@ const MAX_ADDRESSES: usize = 4;
 /// First wait before a taken name is asked for again; grows by half each time.
 const FIRST_CONFLICT_WAIT: Duration = Duration::from_millis(100);
 /// Most nonces that a broker may call stale in a row; more, and it does not know its own.
-const MAX_STALE_NONCES: u8 = 4;
+pub(super) const MAX_STALE_NONCES: u8 = 4;
 
 /// How an attempt stands after something happened.
 #[derive(Debug)]

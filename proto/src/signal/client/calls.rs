@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use ntcp_stun::TransactionId;
 
+use super::attempt::MAX_STALE_NONCES;
 use super::core::{Core, Standing, earlier};
 use super::{Call, ConnectError, Event, MAX_CALLS, RegistrationError, RequestId};
 use crate::signal::message::{Body, CalleeAnswer, Connect, Message};
@@ -29,6 +30,8 @@ struct Entry {
     started: Instant,
     /// When the call fails, or is forgotten once answered.
     deadline: Instant,
+    /// Nonces that the broker has called stale.
+    stale: u8,
     state: State,
 }
 
@@ -62,7 +65,7 @@ impl Calls {
         self.forget_oldest();
         let deadline = now + core.config.connect_timeout;
         let callee = callee.clone();
-        let entry = Entry { callee, call, started: now, deadline, state: State::Waiting };
+        let entry = Entry { callee, call, started: now, deadline, stale: 0, state: State::Waiting };
         self.calls.insert(request, entry);
         request
     }
@@ -288,7 +291,8 @@ impl Entry {
                 self.pause(core, now);
                 None
             }
-            ErrorCode::StaleNonce => {
+            ErrorCode::StaleNonce if self.stale < MAX_STALE_NONCES => {
+                self.stale += 1;
                 self.ask(core, standing, now);
                 None
             }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ntcp_stun::TransactionId;
 
-use super::attempt::Done;
+use super::attempt::{Done, MAX_STALE_NONCES};
 use super::core::{Core, Profile, Standing, earlier};
 use super::{Event, LossReason};
 use crate::signal::message::{Body, Message, Refresh, Refreshed};
@@ -19,6 +19,8 @@ pub(super) struct Registration {
     lease: Duration,
     refresh_at: Instant,
     refresh: Option<Refreshing>,
+    /// Nonces that the broker has called stale since the last success.
+    stale: u8,
     /// What the broker shows to others.
     shown: Profile,
 }
@@ -50,7 +52,8 @@ impl Registration {
             lease,
         });
         let refresh_at = now + interval(core, lease);
-        let mut registration = Self { standing, observed, lease, refresh_at, refresh: None, shown };
+        let mut registration =
+            Self { standing, observed, lease, refresh_at, refresh: None, stale: 0, shown };
         registration.show(core, now);
         registration
     }
@@ -130,8 +133,10 @@ impl Registration {
         core.note_round_trip(refresh.ladder.round_trip(message.transmit, now));
         match (&message.body, &message.nonce) {
             (Body::Refreshed(refreshed), _) => self.on_refreshed(core, refresh, refreshed, now),
-            (Body::Refused(refused), Some(nonce)) if refused.code == ErrorCode::StaleNonce => {
-                self.standing.nonce = Some(nonce.clone());
+            (Body::Refused(refused), Some(_))
+                if refused.code == ErrorCode::StaleNonce && self.stale < MAX_STALE_NONCES =>
+            {
+                self.on_stale_nonce(message);
                 self.start_refresh(core, refresh.profile, now);
             }
             // Too busy, or not to its liking: what it has still holds until the next refresh.
@@ -150,6 +155,7 @@ impl Registration {
         self.lease = refreshed.lease;
         self.refresh_at = now + interval(core, refreshed.lease);
         self.standing.nonce = None;
+        self.stale = 0;
         self.shown = refresh.profile.unwrap_or_else(|| self.shown.clone());
         if self.observed != refreshed.observed {
             let (before, after) = (self.observed, refreshed.observed);
@@ -166,7 +172,8 @@ impl Registration {
 
     /// Takes a nonce that the broker wants to see.
     pub(super) fn on_stale_nonce(&mut self, message: &Message) {
-        self.standing.nonce = message.nonce.clone();
+        self.stale = self.stale.saturating_add(1);
+        self.standing.nonce.clone_from(&message.nonce);
     }
 
     /// Ends what is open; nothing is said to the broker.

@@ -1,0 +1,75 @@
+//! The program: its flags, its messages, its exit status.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
+
+fn broker(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ntcp-broker"));
+    // Neither a file nor a variable of whoever runs the tests.
+    command.args(arguments).env_clear().current_dir(env!("CARGO_TARGET_TMPDIR"));
+    command
+}
+
+fn run(arguments: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } = broker(arguments).output().unwrap();
+    let text = [stdout, stderr].concat();
+    (status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn a_good_configuration_is_checked_and_described() {
+    let (status, text) = run(&["--check", "--udp", "127.0.0.1:1"]);
+    assert_eq!(status, Some(0));
+    assert!(text.contains("UDP on 127.0.0.1:1, TCP on 0.0.0.0:9999 and [::]:9999"), "{text}");
+    let (status, text) = run(&["udp", "--check"]);
+    assert_eq!(status, Some(0));
+    assert!(text.contains("no TCP"), "{text}");
+}
+
+#[test]
+fn wrong_usage_and_wrong_configuration_end_with_2() {
+    let absent = ["--config", "does-not-exist.toml", "--check"];
+    let cases: [(&[&str], &str); 5] = [
+        (&["--udp", "nonsense"], "nonsense"),
+        (&["sideways"], "sideways"),
+        (&["udp", "--tcp", "127.0.0.1:1"], "--tcp makes no sense"),
+        (&["tcp", "--udp", "127.0.0.1:1"], "--udp makes no sense"),
+        (&absent, "does-not-exist.toml"),
+    ];
+    for (arguments, culprit) in cases {
+        let (status, text) = run(arguments);
+        assert_eq!(status, Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(culprit), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn a_port_in_use_ends_with_1() {
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (status, text) = run(&["udp", "--udp", &address]);
+    assert_eq!(status, Some(1));
+    assert!(text.contains(&address) && text.contains("in use"), "{text}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_ends_it_gracefully_with_0() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let arguments = ["--udp", "127.0.0.1:0", "--tcp", "127.0.0.1:0"];
+        let mut child = broker(&arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut listening = 0;
+        while listening < 2 {
+            let line = lines.next().expect("it says where it listens").unwrap();
+            listening += usize::from(line.contains("listening"));
+        }
+        kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+        let rest: Vec<String> = lines.map_while(Result::ok).collect();
+        assert!(rest.iter().any(|line| line.contains("stopped")), "{rest:?}");
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
+    }
+}

@@ -1,0 +1,5 @@
+//! What must hold for any bytes, as functions: the fuzz targets call them, and so do the tests that replay the corpus.
+
+pub mod message;
+pub mod server;
+pub mod signal;

@@ -1,0 +1,524 @@
+//! A host's kernel: UDP sockets, and TCP by smoltcp made to behave like Linux.
+//!
+//! The host is a value like every other in the lab. It is handed packets and system calls and the
+//! time; packets to send and things to tell are taken from it. Which connection a segment belongs to
+//! is decided here, as Linux decides it: an existing connection first (so that a connecting socket
+//! wins over a listener on the same port), then a listener, and a RST if there is neither.
+//!
+//! It is not a router, never fragments, and knows one route: everything leaves through its one link.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use ntcp_proto::IoFailure;
+use ntcp_proto::command::Ends;
+use ntcp_proto::entropy::{Entropy, Seed};
+
+use crate::packet::{self, IcmpError, Packet, Protocol};
+
+mod connection;
+#[cfg(test)]
+mod tests;
+
+pub use connection::SYN_SCHEDULE;
+use connection::{Connection, Happening, MTU, Origin};
+
+/// TTL of packets that ask for no other; Linux' default.
+pub const DEFAULT_TTL: u8 = 64;
+
+/// Ports given to sockets that ask for none: `ip_local_port_range` of Linux.
+const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+
+/// Most connections in the hands of the system, so that a flood is bounded.
+const MAX_CONNECTIONS: usize = 4096;
+
+/// Names a socket of a host; never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Socket(u64);
+
+/// Something happened to a socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A datagram arrived.
+    Datagram {
+        /// Where.
+        socket: Socket,
+        /// The address of the host it was sent to.
+        local: SocketAddr,
+        /// From whom.
+        source: SocketAddr,
+        /// Its bytes.
+        payload: Vec<u8>,
+    },
+    /// Connecting ended.
+    Connected {
+        /// Which socket; gone if it failed.
+        socket: Socket,
+        /// How.
+        result: Result<Ends, IoFailure>,
+    },
+    /// A listener accepted a stream.
+    Accepted {
+        /// The listener.
+        listener: Socket,
+        /// The new stream.
+        socket: Socket,
+        /// Its ends.
+        ends: Ends,
+    },
+    /// Bytes arrived on a stream.
+    Data {
+        /// Which.
+        socket: Socket,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// A stream ended; the socket is gone.
+    Ended {
+        /// Which.
+        socket: Socket,
+        /// Why.
+        reason: IoFailure,
+    },
+}
+
+/// Who is told about a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum User {
+    /// The one who connects.
+    Dialer(Socket),
+    /// The one who listens, once the handshake is over.
+    Acceptor { listener: Socket, socket: Socket },
+    /// The one who has the open stream.
+    Owner(Socket),
+    /// Nobody any more: it is being closed.
+    Nobody,
+}
+
+/// The kernel of one host.
+pub struct Host {
+    addresses: Vec<IpAddr>,
+    datagram_sockets: BTreeMap<Socket, SocketAddr>,
+    listeners: BTreeMap<Socket, SocketAddr>,
+    connections: BTreeMap<PairKey, (Connection, User)>,
+    streams: BTreeMap<Socket, PairKey>,
+    names: u64,
+    entropy: Entropy,
+    /// When the 64 ns clock of initial sequence numbers read 0.
+    epoch: Instant,
+    sequence_secret: u64,
+    outgoing: VecDeque<Vec<u8>>,
+    notices: VecDeque<Notice>,
+}
+
+/// A pair of ends, ordered.
+type PairKey = (SocketAddr, SocketAddr);
+
+fn pair(ends: Ends) -> PairKey {
+    (ends.local, ends.remote)
+}
+
+impl Host {
+    /// A host with these addresses; the first of a family is the source of what is sent from the
+    /// unspecified address.
+    pub fn new(addresses: Vec<IpAddr>, seed: Seed, epoch: Instant) -> Self {
+        let mut entropy = Entropy::new(seed);
+        let sequence_secret = entropy.number();
+        Self {
+            addresses,
+            datagram_sockets: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            names: 0,
+            entropy,
+            epoch,
+            sequence_secret,
+            outgoing: VecDeque::new(),
+            notices: VecDeque::new(),
+        }
+    }
+
+    /// Its own addresses.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// The next packet to send.
+    pub fn next_packet(&mut self) -> Option<Vec<u8>> {
+        self.outgoing.pop_front()
+    }
+
+    /// The next thing to tell.
+    pub fn next_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    // --- system calls ------------------------------------------------------------------------
+
+    /// Binds a UDP socket; port 0 takes any free one.
+    ///
+    /// # Errors
+    ///
+    /// An address that is not the host's, or a port in use.
+    pub fn bind_udp(&mut self, local: SocketAddr) -> Result<(Socket, SocketAddr), IoFailure> {
+        self.check_local(local.ip())?;
+        let used: Vec<SocketAddr> = self.datagram_sockets.values().copied().collect();
+        let local = self.with_port(local, &used)?;
+        let socket = self.name();
+        self.datagram_sockets.insert(socket, local);
+        Ok((socket, local))
+    }
+
+    /// Sends one datagram.
+    ///
+    /// # Errors
+    ///
+    /// An unknown socket, no address of that family, or more than the link carries: there are no
+    /// fragments here.
+    pub fn send_udp(
+        &mut self,
+        socket: Socket,
+        remote: SocketAddr,
+        ttl: Option<u8>,
+        payload: &[u8],
+    ) -> Result<(), IoFailure> {
+        let local = *self.datagram_sockets.get(&socket).ok_or(IoFailure::Closed)?;
+        let source = self.source_for(local, remote)?;
+        let headers = if remote.is_ipv4() { 28 } else { 48 };
+        if payload.len() + headers > MTU {
+            return Err(IoFailure::MessageTooLong);
+        }
+        let ttl = ttl.unwrap_or(DEFAULT_TTL).max(1);
+        self.outgoing.push_back(packet::udp(source, remote, ttl, payload));
+        Ok(())
+    }
+
+    /// Listens for TCP connections, sharing the port with whoever else has it.
+    ///
+    /// # Errors
+    ///
+    /// An address that is not the host's.
+    pub fn listen_tcp(&mut self, local: SocketAddr) -> Result<(Socket, SocketAddr), IoFailure> {
+        self.check_local(local.ip())?;
+        let local = self.with_stream_port(local)?;
+        let socket = self.name();
+        self.listeners.insert(socket, local);
+        Ok((socket, local))
+    }
+
+    /// Connects over TCP from `local`, sharing its port.
+    ///
+    /// # Errors
+    ///
+    /// An address that is not the host's, no address of that family, or a pair of ends in use.
+    pub fn connect_tcp(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        ttl: Option<u8>,
+        now: Instant,
+    ) -> Result<Socket, IoFailure> {
+        self.check_local(local.ip())?;
+        if remote.ip().is_unspecified() || remote.port() == 0 {
+            return Err(IoFailure::AddressNotAvailable);
+        }
+        let bound = self.with_stream_port(local)?;
+        let ends = Ends { local: self.source_for(bound, remote)?, remote };
+        if self.connections.len() >= MAX_CONNECTIONS {
+            return Err(IoFailure::OutOfResources);
+        }
+        if self.connections.contains_key(&pair(ends)) {
+            return Err(IoFailure::AddressNotAvailable);
+        }
+        let initial = self.initial_sequence(ends, now);
+        let connection = Connection::new(Origin::Connect, ends, initial, ttl, now);
+        if connection.is_dead() {
+            return Err(IoFailure::AddressNotAvailable);
+        }
+        let socket = self.name();
+        self.connections.insert(pair(ends), (connection, User::Dialer(socket)));
+        self.streams.insert(socket, pair(ends));
+        self.advance_connection(pair(ends), now);
+        Ok(socket)
+    }
+
+    /// Sends bytes on a stream.
+    ///
+    /// # Errors
+    ///
+    /// An unknown socket, or one that is not connected yet.
+    pub fn send_tcp(
+        &mut self,
+        socket: Socket,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<(), IoFailure> {
+        /// `ENOTCONN` of Linux.
+        const NOT_CONNECTED: i32 = 107;
+        let key = *self.streams.get(&socket).ok_or(IoFailure::Closed)?;
+        let (connection, _) = self.connections.get_mut(&key).ok_or(IoFailure::Closed)?;
+        if connection.is_opening() {
+            return Err(IoFailure::Other(NOT_CONNECTED));
+        }
+        connection.send(bytes);
+        self.advance_connection(key, now);
+        Ok(())
+    }
+
+    /// Sets the TTL of a stream's segments from now on.
+    pub fn set_ttl(&mut self, socket: Socket, ttl: u8) {
+        let connection = self.streams.get(&socket).and_then(|key| self.connections.get_mut(key));
+        if let Some((connection, _)) = connection {
+            connection.set_ttl(ttl);
+        }
+    }
+
+    /// Closes a socket of any kind. A pending connection vanishes without a word.
+    pub fn close(&mut self, socket: Socket, now: Instant) {
+        self.datagram_sockets.remove(&socket);
+        self.listeners.remove(&socket);
+        if let Some(key) = self.streams.remove(&socket) {
+            if let Some((connection, user)) = self.connections.get_mut(&key) {
+                connection.close();
+                *user = User::Nobody;
+            }
+            self.advance_connection(key, now);
+        }
+    }
+
+    fn name(&mut self) -> Socket {
+        self.names += 1;
+        Socket(self.names)
+    }
+
+    fn check_local(&self, ip: IpAddr) -> Result<(), IoFailure> {
+        if ip.is_unspecified() || self.addresses.contains(&ip) {
+            return Ok(());
+        }
+        Err(IoFailure::AddressNotAvailable)
+    }
+
+    /// `bound` with the address a packet to `remote` leaves from.
+    fn source_for(&self, bound: SocketAddr, remote: SocketAddr) -> Result<SocketAddr, IoFailure> {
+        if !bound.ip().is_unspecified() {
+            let fits = bound.is_ipv4() == remote.is_ipv4();
+            return if fits { Ok(bound) } else { Err(IoFailure::NetworkUnreachable) };
+        }
+        let ip = self.addresses.iter().find(|ip| ip.is_ipv4() == remote.is_ipv4());
+        ip.map(|ip| SocketAddr::new(*ip, bound.port())).ok_or(IoFailure::NetworkUnreachable)
+    }
+
+    /// `local` with a port, none of `used`.
+    fn with_port(
+        &mut self,
+        local: SocketAddr,
+        used: &[SocketAddr],
+    ) -> Result<SocketAddr, IoFailure> {
+        let clashes = |candidate: SocketAddr| {
+            used.iter().any(|other| {
+                let same_ip = other.ip() == candidate.ip()
+                    || other.ip().is_unspecified()
+                    || candidate.ip().is_unspecified();
+                other.port() == candidate.port()
+                    && other.is_ipv4() == candidate.is_ipv4()
+                    && same_ip
+            })
+        };
+        if local.port() != 0 {
+            return if clashes(local) { Err(IoFailure::AddressInUse) } else { Ok(local) };
+        }
+        let span = u64::from(EPHEMERAL.end() - EPHEMERAL.start()) + 1;
+        let first = u16::try_from(self.entropy.below(span)).unwrap_or_default();
+        let (low, high) = (*EPHEMERAL.start(), *EPHEMERAL.end());
+        (low + first..=high)
+            .chain(low..low + first)
+            .map(|port| SocketAddr::new(local.ip(), port))
+            .find(|candidate| !clashes(*candidate))
+            .ok_or(IoFailure::AddressInUse)
+    }
+
+    /// TCP ports are shared by those who name them; an unnamed one is fresh.
+    fn with_stream_port(&mut self, local: SocketAddr) -> Result<SocketAddr, IoFailure> {
+        if local.port() != 0 {
+            return Ok(local);
+        }
+        let connected = self.connections.keys().map(|(local, _)| *local);
+        let used: Vec<SocketAddr> = self.listeners.values().copied().chain(connected).collect();
+        self.with_port(local, &used)
+    }
+
+    /// RFC 6528 with the 64 ns clock of Linux: later connections of a pair have later numbers.
+    fn initial_sequence(&self, ends: Ends, now: Instant) -> u32 {
+        let clock = now.saturating_duration_since(self.epoch).as_nanos() / 64;
+        let hash = fingerprint(self.sequence_secret, &format!("{} {}", ends.local, ends.remote));
+        (hash as u32).wrapping_add(clock as u32)
+    }
+
+    // --- packets -----------------------------------------------------------------------------
+
+    /// A packet arrived; those for others are ignored.
+    pub fn handle_packet(&mut self, bytes: &[u8], now: Instant) {
+        let Ok(packet) = Packet::parse(bytes) else { return };
+        if !self.addresses.contains(&packet.destination_ip()) {
+            return;
+        }
+        match packet.protocol() {
+            Protocol::Udp => self.handle_datagram(&packet),
+            Protocol::Tcp => self.handle_segment(packet, now),
+            Protocol::Icmp => self.handle_icmp(&packet, now),
+            Protocol::Other(_) => {}
+        }
+    }
+
+    fn handle_datagram(&mut self, packet: &Packet) {
+        let Some((source, local)) = packet.source().zip(packet.destination()) else { return };
+        let socket = self
+            .datagram_sockets
+            .iter()
+            .filter(|(_, bound)| is_bound(**bound, local))
+            .max_by_key(|(_, bound)| !bound.ip().is_unspecified())
+            .map(|(socket, _)| *socket);
+        match socket {
+            Some(socket) => {
+                let payload = packet.payload().to_vec();
+                self.notices.push_back(Notice::Datagram { socket, local, source, payload });
+            }
+            None => self.outgoing.extend(packet::icmp_error(
+                local.ip(),
+                packet,
+                IcmpError::PortUnreachable,
+            )),
+        }
+    }
+
+    fn handle_segment(&mut self, packet: Packet, now: Instant) {
+        let Some(ends) = connection::ends_of(&packet) else { return };
+        let key = pair(ends);
+        let syn = packet.tcp().is_some_and(|fields| fields.is_syn());
+        if let Some((connection, _)) = self.connections.get_mut(&key) {
+            if !(syn && connection.is_waiting()) {
+                connection.handle_segment(packet, now);
+                return self.advance_connection(key, now);
+            }
+            self.connections.remove(&key);
+        }
+        let listener = self
+            .listeners
+            .iter()
+            .filter(|(_, bound)| is_bound(**bound, ends.local))
+            .max_by_key(|(_, bound)| !bound.ip().is_unspecified())
+            .map(|(socket, _)| *socket);
+        match listener {
+            Some(listener) if syn && self.connections.len() < MAX_CONNECTIONS => {
+                let socket = self.name();
+                let initial = self.initial_sequence(ends, now);
+                let mut connection = Connection::new(Origin::Accept, ends, initial, None, now);
+                connection.handle_segment(packet, now);
+                self.connections.insert(key, (connection, User::Acceptor { listener, socket }));
+                self.streams.insert(socket, key);
+                self.advance_connection(key, now);
+            }
+            Some(_) | None => self.outgoing.extend(packet::refuse(&packet)),
+        }
+    }
+
+    fn handle_icmp(&mut self, packet: &Packet, now: Instant) {
+        // A UDP socket that is not connected does not hear of ICMP errors in Linux.
+        let Some((error, quoted)) = packet.icmp() else { return };
+        let (Protocol::Tcp, Some(sequence)) = (quoted.protocol, quoted.sequence) else { return };
+        let key = (quoted.source, quoted.destination);
+        if let Some((connection, _)) = self.connections.get_mut(&key) {
+            connection.handle_icmp(error, sequence);
+            self.advance_connection(key, now);
+        }
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let due: Vec<PairKey> = self
+            .connections
+            .iter_mut()
+            .filter_map(|(key, (connection, _))| {
+                connection.deadline(now).is_some_and(|at| at <= now).then_some(*key)
+            })
+            .collect();
+        for key in due {
+            self.advance_connection(key, now);
+        }
+    }
+
+    /// When [`Host::handle_timeout`] is to be called.
+    pub fn deadline(&mut self, now: Instant) -> Option<Instant> {
+        /// smoltcp's clock has no finer step, so that an earlier call would change nothing.
+        const TICK: Duration = Duration::from_micros(1);
+        let deadlines =
+            self.connections.values_mut().filter_map(|(connection, _)| connection.deadline(now));
+        deadlines.min().map(|at| at.max(now + TICK))
+    }
+
+    fn advance_connection(&mut self, key: PairKey, now: Instant) {
+        let Some((connection, user)) = self.connections.get_mut(&key) else { return };
+        self.outgoing.extend(connection.advance(now));
+        let ends = connection.ends();
+        let mut gone = None;
+        while let Some(happening) = connection.next_happening() {
+            let notice = match (*user, happening) {
+                (User::Dialer(socket), Happening::Established) => {
+                    *user = User::Owner(socket);
+                    Some(Notice::Connected { socket, result: Ok(ends) })
+                }
+                (User::Acceptor { listener, socket }, Happening::Established) => {
+                    *user = User::Owner(socket);
+                    Some(Notice::Accepted { listener, socket, ends })
+                }
+                (User::Dialer(socket), Happening::Failed(reason)) => {
+                    gone = Some(socket);
+                    Some(Notice::Connected { socket, result: Err(reason) })
+                }
+                (User::Owner(socket), Happening::Data(bytes)) => {
+                    Some(Notice::Data { socket, bytes })
+                }
+                (User::Owner(socket), Happening::Ended(reason)) => {
+                    gone = Some(socket);
+                    Some(Notice::Ended { socket, reason })
+                }
+                (User::Acceptor { socket, .. }, Happening::Failed(_)) => {
+                    gone = Some(socket);
+                    None
+                }
+                (User::Nobody, _)
+                | (User::Owner(_), Happening::Established | Happening::Failed(_))
+                | (
+                    User::Dialer(_) | User::Acceptor { .. },
+                    Happening::Data(_) | Happening::Ended(_),
+                ) => None,
+            };
+            self.notices.extend(notice);
+        }
+        if let Some(socket) = gone {
+            self.streams.remove(&socket);
+            *user = User::Nobody;
+            self.outgoing.extend(connection.advance(now));
+        }
+        if connection.is_dead() {
+            self.connections.remove(&key);
+            self.streams.retain(|_, other| *other != key);
+        }
+    }
+}
+
+/// Whether a socket bound to `bound` gets what is sent to `local`.
+fn is_bound(bound: SocketAddr, local: SocketAddr) -> bool {
+    bound.port() == local.port()
+        && bound.is_ipv4() == local.is_ipv4()
+        && (bound.ip().is_unspecified() || bound.ip() == local.ip())
+}
+
+/// FNV-1a over `text`, keyed; spreads sequence numbers, protects nothing.
+fn fingerprint(key: u64, text: &str) -> u64 {
+    text.bytes().fold(key ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}

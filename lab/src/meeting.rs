@@ -1,0 +1,203 @@
+//! Two nodes, a broker and STUN servers: the call whose success and time everything is about.
+//!
+//! ```text
+//!   a ─ site a ═══ internet ═══ site b ─ b
+//!                     ║
+//!              broker, two STUN servers
+//! ```
+//!
+//! All access lines have one delay, so that every one-way delay *d* between two hosts is twice that,
+//! and the limit for a verified path is 4 *d* after the call: max(2a, a + b) until both know of each
+//! other, and 2 *d* for a round trip between them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ntcp_proto::entropy::Seed;
+use ntcp_proto::node::{Config, Connected, Event, Node};
+use ntcp_proto::puncher::Report;
+use ntcp_proto::rendezvous::{self, Broker};
+use ntcp_proto::signal::client;
+use ntcp_proto::uri::{HostPort, PeerName, TransportChoice};
+
+use crate::link::Quality;
+use crate::presets::Site;
+use crate::server::broker::BrokerServer;
+use crate::world::{HostId, ProcessId, SiteId, World};
+
+/// The broker's host.
+const BROKER: &str = "203.0.113.1";
+/// The STUN servers' hosts.
+const STUN: [&str; 2] = ["203.0.113.2", "203.0.113.3"];
+/// How long registration and gathering may take before the call.
+const PREPARATION: Duration = Duration::from_secs(8);
+/// How long a call may take: the default of the commands.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is to be tried.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The caller's site.
+    pub a: Site,
+    /// The callee's site.
+    pub b: Site,
+    /// Quality of every access line, each way.
+    pub access: Quality,
+    /// Which transports may be used.
+    pub transport: TransportChoice,
+    /// Decides all randomness.
+    pub seed: u64,
+    /// Keep a trace.
+    pub record: bool,
+}
+
+impl Setup {
+    /// Clean lines of 10 ms, both transports.
+    pub fn new(a: &Site, b: &Site) -> Self {
+        Self {
+            a: a.clone(),
+            b: b.clone(),
+            access: Quality::delay(Duration::from_millis(10)),
+            transport: TransportChoice::Any,
+            seed: 1,
+            record: false,
+        }
+    }
+
+    /// The earliest moment after the call at which a path can be known to stand at both ends.
+    pub fn limit(&self) -> Duration {
+        8 * self.access.delay
+    }
+}
+
+/// Two nodes in a world.
+pub struct Meeting {
+    /// The world.
+    pub world: World,
+    /// The caller.
+    pub a: ProcessId<Node>,
+    /// The callee.
+    pub b: ProcessId<Node>,
+    /// Their hosts.
+    pub hosts: [HostId; 2],
+    /// Their sites.
+    pub sites: [SiteId; 2],
+}
+
+/// How a call ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Until both sides had a path, after the call; `None` if one of them got none.
+    pub elapsed: Option<Duration>,
+    /// What the caller got.
+    pub caller: Option<Connected>,
+    /// What the callee got.
+    pub callee: Option<Connected>,
+    /// The caller's report.
+    pub report: Option<Report>,
+}
+
+impl Meeting {
+    /// The world of `setup`, its nodes registered and ready to call, or as far as they came.
+    pub fn new(setup: &Setup) -> Self {
+        let mut world = World::new(setup.seed);
+        serve(&mut world, setup.access);
+        let sites = [("a", &setup.a), ("b", &setup.b)]
+            .map(|(name, site)| world.site(name, site, setup.access));
+        let hosts = [(sites[0], "a"), (sites[1], "b")].map(|(site, name)| world.host(site, name));
+        let [a, b] = [(hosts[0], "a"), (hosts[1], "b")]
+            .map(|(host, name)| start_node(&mut world, host, name));
+        if setup.record {
+            world.record();
+        }
+        let mut meeting = Self { world, a, b, hosts, sites };
+        meeting.world.advance_until(PREPARATION, |world| {
+            [a, b].into_iter().all(|node| is_ready(world, node))
+        });
+        meeting
+    }
+
+    /// `a` calls `b`; ends when both have a path, or the caller's patience is over.
+    pub fn call(&mut self, transport: TransportChoice) -> Outcome {
+        let start = self.world.clock();
+        let peer: PeerName = "b".parse().expect("a name");
+        self.world.command(self.a, |node, now| node.call(peer, transport, PATIENCE, now));
+        let (a, b) = (self.a, self.b);
+        self.world.advance_until(PATIENCE + Duration::from_secs(1), |world| {
+            failed(world, a).is_some() || (path(world, a).is_some() && path(world, b).is_some())
+        });
+        let (caller, callee) = (path(&mut self.world, a), path(&mut self.world, b));
+        let elapsed = caller.as_ref().zip(callee.as_ref()).map(|(a, b)| a.0.max(b.0) - start);
+        let (caller, callee) = (caller.map(|it| it.1), callee.map(|it| it.1));
+        let report = caller.as_ref().map(|it| it.report.clone());
+        let report = report.or_else(|| failed(&mut self.world, a));
+        Outcome { elapsed, caller, callee, report }
+    }
+}
+
+/// Starts the broker and the STUN servers.
+pub fn serve(world: &mut World, access: Quality) {
+    let broker = world.public_host("broker", &[BROKER], access);
+    start_broker(world, broker, BROKER, 6060, 9999);
+    for (name, ip) in ["stun1", "stun2"].into_iter().zip(STUN) {
+        let host = world.public_host(name, &[ip], access);
+        start_broker(world, host, ip, 3478, 3478);
+    }
+}
+
+fn start_broker(world: &mut World, host: HostId, ip: &str, udp: u16, tcp: u16) {
+    let ip = ip.parse().expect("an address");
+    let (udp, tcp) = (SocketAddr::new(ip, udp), SocketAddr::new(ip, tcp));
+    let broker = Broker::new(rendezvous::Config::default(), world.draw_seed(), world.now());
+    world.serve(host, Box::new(BrokerServer::new(broker, udp)), &[udp], &[tcp]);
+}
+
+/// Starts a node that registers as `name`.
+pub fn start_node(world: &mut World, host: HostId, name: &str) -> ProcessId<Node> {
+    let server = |host: &str| HostPort { host: host.into(), port: None };
+    let mut signal = client::Config::new(fingerprint(world.draw_seed()));
+    signal.name = Some(name.parse().expect("a name"));
+    signal.udp_broker = Some(server("broker"));
+    signal.tcp_broker = Some(server("broker"));
+    let stun = vec![server("stun1"), server("stun2")];
+    let seed = world.draw_seed();
+    let node = Node::new(Config { signal, stun, udp_port: 0 }, seed, world.now());
+    world.run(host, node)
+}
+
+fn fingerprint(seed: Seed) -> ntcp_proto::signal::Fingerprint {
+    ntcp_proto::signal::Fingerprint(seed.0)
+}
+
+fn is_ready(world: &mut World, node: ProcessId<Node>) -> bool {
+    world.events(node).iter().any(|(_, event)| matches!(event, Event::Ready { .. }))
+}
+
+fn path(world: &mut World, node: ProcessId<Node>) -> Option<(Duration, Connected)> {
+    world.events(node).iter().find_map(|(at, event)| match event {
+        Event::Connected(connected) => Some((*at, connected.as_ref().clone())),
+        _ => None,
+    })
+}
+
+fn failed(world: &mut World, node: ProcessId<Node>) -> Option<Report> {
+    world.events(node).iter().find_map(|(_, event)| match event {
+        Event::CallFailed { report, .. } => Some(report.as_ref().clone()),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zz() {
+        let site = "masq".parse().unwrap();
+        let setup = Setup { record: true, ..Setup::new(&site, &site) };
+        let mut meeting = Meeting::new(&setup);
+        let outcome = meeting.call(TransportChoice::Any);
+        println!("{}", meeting.world.trace().ladder());
+        println!("{:?} {:#?}", outcome.elapsed, outcome.report);
+    }
+}

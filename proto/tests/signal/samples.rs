@@ -1,0 +1,215 @@
+//! One message of every kind, with fixed contents.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ntcp_proto::candidate::{Candidate, CandidateKind, Transport};
+use ntcp_proto::nat::{Filtering, Mapping, PortAllocation};
+use ntcp_proto::signal::message::{
+    Answer, Body, CalleeAnswer, Connect, Found, Gather, Message, Nonce, Refresh, Refreshed,
+    Refused, Register, Registered, TransmitCount,
+};
+use ntcp_proto::signal::{
+    ErrorCode, Fingerprint, NatSummary, Punch, RegistrationId, RegistrationKey, Role, Round,
+    SessionId, SessionSecret, SignalMethod, UdpSummary,
+};
+use ntcp_proto::uri::{PeerName, TransportChoice};
+use ntcp_stun::{AttributeType, TransactionId};
+
+/// The key of the peer in the samples: the bytes 0x40 to 0x5f.
+pub(crate) fn key() -> RegistrationKey {
+    RegistrationKey(counting(0x40))
+}
+
+/// A message, its name in the document, and whether it is signed with [`key`].
+pub(crate) struct Sample {
+    pub(crate) name: &'static str,
+    pub(crate) message: Message,
+    pub(crate) is_signed: bool,
+}
+
+impl Sample {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.message.emit(self.is_signed.then(key).as_ref())
+    }
+}
+
+/// Every sample, in the order of the document.
+pub(crate) fn all() -> Vec<Sample> {
+    let nonce = || Nonce::new(b"0000002a9f86d081884c7d659a2feaa0c55ad015").unwrap();
+    let unsigned = |name, message| Sample { name, message, is_signed: false };
+    let signed = |name, message| Sample { name, message, is_signed: true };
+    let challenge = Refused::new(SignalMethod::Register, ErrorCode::Unauthenticated);
+    let unknown = Refused {
+        unknown: vec![AttributeType::new(0x4EFF)],
+        ..Refused::new(SignalMethod::Lookup, ErrorCode::UnknownAttribute)
+    };
+    let version = Refused {
+        version: Some(1),
+        ..Refused::new(SignalMethod::Register, ErrorCode::UnsupportedVersion)
+    };
+    let declined = Refused::new(SignalMethod::Invite, ErrorCode::Declined);
+    let failure = Err(ErrorCode::NoAnswer);
+    vec![
+        unsigned("register-1", first(Body::Register(register(None)))),
+        unsigned("register-401", answer(Body::Refused(challenge)).with_nonce(nonce())),
+        unsigned("register-2", first(Body::Register(register(Some(40)))).with_nonce(nonce())),
+        unsigned("registered", answer(Body::Registered(registered()))),
+        signed("refresh", by_peer(Body::Refresh(refresh()))),
+        signed("refreshed", answer(Body::Refreshed(refreshed()))),
+        signed("unregister", by_peer(Body::Unregister)),
+        signed("unregistered", answer(Body::Unregistered)),
+        signed("lookup", by_peer(Body::Lookup(name("bob")))),
+        signed("found", answer(Body::Found(found()))),
+        signed("connect", by_peer(Body::Connect(connect()))),
+        signed("connected", answer(Body::Connected(punch(Role::Controlling, Round::FIRST)))),
+        signed("invite", first(Body::Invite(punch(Role::Controlled, Round::FIRST)))),
+        signed("answer", answer(Body::Answer(Answer { session: session(), candidates: vec![] }))),
+        signed("declined", answer(Body::Refused(declined))),
+        signed("callee-answered", plain(Body::CalleeAnswer(callee_answer(Ok(Vec::new()))))),
+        signed("callee-silent", plain(Body::CalleeAnswer(callee_answer(failure)))),
+        signed("gather", first(Body::Gather(gather()))),
+        signed("punch", first(Body::Punch(punch(Role::Controlled, Round(2))))),
+        signed("punching", answer(Body::Punching)),
+        signed("ping", first(Body::Ping)),
+        signed("pong", answer(Body::Pong)),
+        unsigned("refused-420", answer(Body::Refused(unknown))),
+        unsigned("refused-505", answer(Body::Refused(version))),
+    ]
+}
+
+fn counting<const N: usize>(start: u8) -> [u8; N] {
+    std::array::from_fn(|place| start.wrapping_add(place as u8))
+}
+
+fn plain(body: Body) -> Message {
+    Message::new(TransactionId::new(counting(0xA0)), body)
+}
+
+/// A request, sent for the first time.
+fn first(body: Body) -> Message {
+    Message { transmit: Some(TransmitCount { request: 1, response: 0 }), ..plain(body) }
+}
+
+/// A request of a registered peer.
+fn by_peer(body: Body) -> Message {
+    Message { registration: Some(RegistrationId(counting(0x30))), ..first(body) }
+}
+
+fn answer(body: Body) -> Message {
+    Message { transmit: Some(TransmitCount { request: 1, response: 1 }), ..plain(body) }
+}
+
+fn name(text: &str) -> PeerName {
+    text.parse().unwrap()
+}
+
+fn session() -> SessionId {
+    SessionId(counting(0x10))
+}
+
+fn candidates() -> Vec<Candidate> {
+    let mapped = SocketAddr::from((Ipv4Addr::new(203, 0, 113, 7), 40_000));
+    let host = SocketAddr::from((Ipv6Addr::new(0x2001, 0xDB8, 0, 0, 0, 0, 0, 7), 50_000));
+    vec![
+        Candidate { kind: CandidateKind::Host, transport: Transport::Tcp, address: host },
+        Candidate {
+            kind: CandidateKind::ServerReflexive,
+            transport: Transport::Udp,
+            address: mapped,
+        },
+    ]
+}
+
+fn nat() -> NatSummary {
+    let udp = UdpSummary {
+        reachable: Some(true),
+        mapping: Some(Mapping::EndpointIndependent),
+        filtering: Some(Filtering::AddressAndPortDependent),
+        port_allocation: Some(PortAllocation::Preserved),
+        hairpin: None,
+    };
+    NatSummary { nat: Some(true), udp, ..NatSummary::default() }
+}
+
+fn register(rtt_ms: Option<u64>) -> Register {
+    Register {
+        name: Some(name("alice")),
+        candidates: candidates(),
+        nat: nat(),
+        fingerprint: Fingerprint(counting(0x80)),
+        lease: Duration::from_secs(60),
+        rtt: rtt_ms.map(Duration::from_millis),
+    }
+}
+
+fn registered() -> Registered {
+    Registered {
+        registration: RegistrationId(counting(0x30)),
+        key: key(),
+        observed: SocketAddr::from((Ipv4Addr::new(203, 0, 113, 7), 40_000)),
+        lease: Duration::from_secs(60),
+    }
+}
+
+fn refresh() -> Refresh {
+    Refresh {
+        lease: Duration::from_secs(60),
+        candidates: Some(candidates()),
+        nat: Some(nat()),
+        rtt: Some(Duration::from_millis(40)),
+    }
+}
+
+fn refreshed() -> Refreshed {
+    Refreshed {
+        observed: SocketAddr::from((Ipv4Addr::new(203, 0, 113, 7), 40_000)),
+        lease: Duration::from_secs(60),
+    }
+}
+
+fn found() -> Found {
+    Found { fingerprint: Fingerprint(counting(0x80)), nat: nat() }
+}
+
+fn connect() -> Connect {
+    Connect {
+        callee: name("bob"),
+        transport: TransportChoice::Any,
+        round: Round::FIRST,
+        candidates: candidates(),
+        nat: nat(),
+        fingerprint: Fingerprint(counting(0x80)),
+        rtt: Some(Duration::from_millis(40)),
+        wait: Duration::from_secs(2),
+    }
+}
+
+fn punch(role: Role, round: Round) -> Punch {
+    Punch {
+        session: session(),
+        secret: SessionSecret(counting(0x60)),
+        role,
+        round,
+        transport: TransportChoice::Any,
+        peer: Some(name(if role == Role::Controlling { "bob" } else { "alice" })),
+        candidates: candidates(),
+        nat: nat(),
+        fingerprint: Fingerprint(counting(0x80)),
+        start_after: Duration::from_millis(15),
+        peer_rtt: Some(Duration::from_millis(40)),
+    }
+}
+
+fn gather() -> Gather {
+    Gather {
+        session: session(),
+        round: Round(2),
+        transport: TransportChoice::Any,
+        caller: Some(name("alice")),
+    }
+}
+
+fn callee_answer(result: Result<Vec<Candidate>, ErrorCode>) -> CalleeAnswer {
+    CalleeAnswer { session: session(), result }
+}

@@ -1,0 +1,81 @@
+//! What a server has done, in numbers.
+
+use super::{Answer, Kind, Request, Silence, Transport};
+use std::ops::AddAssign;
+
+/// Counts since a server was made. Several servers' counts are added up with `+=`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Messages that came over UDP.
+    pub udp: u64,
+    /// Messages that came over TCP.
+    pub tcp: u64,
+    /// Binding success responses, all kinds.
+    pub successes: u64,
+    /// Responses, success or error, to clients of RFC 3489.
+    pub classic: u64,
+    /// Successes that another address than the one asked had to send.
+    pub changed: u64,
+    /// Errors 400.
+    pub bad_requests: u64,
+    /// Errors 420.
+    pub unknown_attributes: u64,
+    /// Dropped: not STUN.
+    pub malformed: u64,
+    /// Dropped: FINGERPRINT wrong.
+    pub wrong_fingerprints: u64,
+    /// Dropped: indications and responses.
+    pub not_requests: u64,
+    /// Dropped: requests of methods other than Binding.
+    pub unknown_methods: u64,
+    /// Dropped: no source port, or no room for the reply.
+    pub unanswerable: u64,
+}
+
+impl Counters {
+    pub(super) fn note(&mut self, request: &Request<'_>, outcome: &Result<Answer, Silence>) {
+        match request.transport {
+            Transport::Udp => self.udp += 1,
+            Transport::Tcp => self.tcp += 1,
+        }
+        match outcome {
+            Ok(answer) => self.note_answer(answer),
+            Err(Silence::Malformed(_)) => self.malformed += 1,
+            Err(Silence::WrongFingerprint) => self.wrong_fingerprints += 1,
+            Err(Silence::NotARequest(_)) => self.not_requests += 1,
+            Err(Silence::UnknownMethod(_)) => self.unknown_methods += 1,
+            Err(Silence::Unanswerable | Silence::NoRoom(_)) => self.unanswerable += 1,
+        }
+    }
+
+    fn note_answer(&mut self, answer: &Answer) {
+        self.classic += u64::from(answer.is_classic);
+        match answer.kind {
+            Kind::Success => self.successes += 1,
+            Kind::Changed => {
+                self.successes += 1;
+                self.changed += 1;
+            }
+            Kind::BadRequest => self.bad_requests += 1,
+            Kind::UnknownAttributes => self.unknown_attributes += 1,
+        }
+    }
+}
+
+impl AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        self.udp += other.udp;
+        self.tcp += other.tcp;
+        self.successes += other.successes;
+        self.classic += other.classic;
+        self.changed += other.changed;
+        self.bad_requests += other.bad_requests;
+        self.unknown_attributes += other.unknown_attributes;
+        self.malformed += other.malformed;
+        self.wrong_fingerprints += other.wrong_fingerprints;
+        self.not_requests += other.not_requests;
+        self.unknown_methods += other.unknown_methods;
+        self.unanswerable += other.unanswerable;
+    }
+}

@@ -1,1 +1,42 @@
-//! ntcp stun-server.
+//! A STUN server: sockets around [`ntcp_stun::server`].
+//!
+//! A [`Server`] is bound to its addresses, then run until it is told to stop. It answers over UDP and TCP, IPv4 and
+//! IPv6; with an alternate address of a family it answers from four addresses of that family, as behaviour discovery
+//! needs (RFC 5780). What is answered how is all in [`ntcp_stun::server`]; this crate decides nothing about the
+//! protocol. What it does bound are sockets: how many streams, how long one may say nothing, how long its peer may not
+//! read.
+//!
+//! ```no_run
+//! use ntcp_stun_server::{Options, Server};
+//!
+//! let server = Server::bind(&Options::default())?;
+//! println!("listening on {:?}", server.addresses());
+//! let counters = async_io::block_on(server.run(std::future::pending::<()>()));
+//! println!("{counters:?}");
+//! # Ok::<(), ntcp_stun_server::BindError>(())
+//! ```
+//!
+//! # Addresses
+//!
+//! ```text
+//!  --listen 192.0.2.1:3478 --alternate 192.0.2.2:3479       --listen [::]:3478
+//!
+//!               3478     3479                               one socket each for UDP and TCP; a reply leaves
+//!  192.0.2.1     ●        ●                                 from the address that its request was sent to
+//!  192.0.2.2     ●        ●    one socket each for UDP and TCP
+//! ```
+//!
+//! Everything runs in one task: a future for each UDP socket, one for each TCP listener with its streams, none for
+//! a datagram.
+#![forbid(unsafe_code)]
+
+mod bind;
+mod datagrams;
+mod options;
+mod run;
+mod streams;
+
+pub use bind::{BindError, Transport};
+pub use ntcp_stun::server::Counters;
+pub use options::Options;
+pub use run::Server;

@@ -1,0 +1,116 @@
+//! The command line.
+
+use anyhow::{Context, bail};
+use clap::{ArgAction, Parser};
+use ntcp_settings::{Config, STUN_PORT};
+use ntcp_stun_server::Options;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// A STUN server (RFC 8489) over UDP and TCP, with behaviour discovery (RFC 5780) if it has a second address; it answers
+/// classic clients (RFC 3489) too.
+///
+/// Exit status: 0 stopped as told, 1 failed, 2 wrong usage or configuration.
+#[derive(Debug, Parser)]
+#[command(name = "ntcp-stun-server", version)]
+pub(crate) struct Arguments {
+    /// Where to listen over UDP and TCP; repeatable, one address of each family [default: 0.0.0.0:3478 and [::]:3478].
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Vec<SocketAddr>,
+    /// The alternate address for behaviour discovery, another IP and another port than the one to listen on; repeatable,
+    /// one address of each family. Without a port: the port after the one to listen on.
+    #[arg(long, value_name = "IP[:PORT]")]
+    alternate: Vec<Alternate>,
+    /// Configuration file [default: $NTCP_CONFIG, ./p2pNetwork.toml, or ntcp/p2pNetwork.toml in the user's
+    /// configuration folder].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the configuration and exit.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Log more; twice for every message.
+    #[arg(short, long, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// An address whose port may be missing.
+#[derive(Clone, Copy, Debug)]
+struct Alternate {
+    ip: IpAddr,
+    port: Option<u16>,
+}
+
+impl FromStr for Alternate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(Self { ip: address.ip(), port: Some(address.port()) });
+        }
+        let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(text);
+        let ip = bare.parse().map_err(|_| {
+            "expected IP or IP:PORT, for example 192.0.2.2:3479 or [2001:db8::2]:3479".to_owned()
+        })?;
+        Ok(Self { ip, port: None })
+    }
+}
+
+impl Arguments {
+    /// The configuration with all its layers, the flags on top.
+    pub(crate) fn config(&self) -> anyhow::Result<Config> {
+        let mut config = match &self.config {
+            Some(path) => Config::load(path)?,
+            None => Config::find()?,
+        };
+        if !self.listen.is_empty() {
+            config.stun.listen.clone_from(&self.listen);
+            if self.alternate.is_empty() {
+                // A configured alternate belongs to a configured listener of its family.
+                let families = self.listen.clone();
+                let has_family =
+                    |it: &SocketAddr| families.iter().any(|own| own.is_ipv4() == it.is_ipv4());
+                config.stun.alternate.retain(has_family);
+            }
+        }
+        if !self.alternate.is_empty() {
+            let listen = &config.stun.listen;
+            let alternate = self.alternate.iter().map(|it| it.beside(listen));
+            config.stun.alternate = alternate.collect::<anyhow::Result<_>>()?;
+        }
+        config.check()?;
+        if let Some(listen) = config.metrics.listen {
+            bail!(
+                "[metrics] listen = \"{listen}\": the STUN server does not serve figures yet; remove the key"
+            );
+        }
+        Ok(config)
+    }
+}
+
+impl Alternate {
+    /// With the port after that of the listener of its family.
+    fn beside(self, listen: &[SocketAddr]) -> anyhow::Result<SocketAddr> {
+        let port = match (self.port, listen.iter().find(|it| it.is_ipv4() == self.ip.is_ipv4())) {
+            (Some(port), _) => Some(port),
+            (None, Some(primary)) => primary.port().checked_add(1),
+            (None, None) => Some(STUN_PORT + 1),
+        };
+        let port = port.with_context(|| {
+            format!("--alternate {}: there is no port after 65535, write one", self.ip)
+        })?;
+        Ok(SocketAddr::new(self.ip, port))
+    }
+}
+
+/// Where it would listen, for `--check`.
+pub(crate) fn describe(options: &Options) -> String {
+    let list = |addresses: &[SocketAddr]| {
+        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        addresses.join(" and ")
+    };
+    match &options.alternate[..] {
+        [] => format!("UDP and TCP on {}, no alternate address", list(&options.listen)),
+        some => format!("UDP and TCP on {}, alternate {}", list(&options.listen), list(some)),
+    }
+}

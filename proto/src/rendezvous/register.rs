@@ -19,8 +19,8 @@ use crate::uri::PeerName;
 /// a living one misses all of these once in 200 times.
 const PINGS: usize = 8;
 /// Bounds of the time between two pings, which follows the holder's round-trip time: a dead
-/// holder's name is free after 0.4 to 2 s.
-const SHORTEST_PING_INTERVAL: Duration = Duration::from_millis(50);
+/// holder's name is free after 0.8 to 2 s, and a living one survives a path that is gone for less.
+const SHORTEST_PING_INTERVAL: Duration = Duration::from_millis(100);
 const LONGEST_PING_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a holder that has just answered is not pinged again.
 const PROOF_OF_LIFE: Duration = Duration::from_secs(2);

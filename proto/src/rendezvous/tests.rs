@@ -371,7 +371,7 @@ fn the_name_of_a_living_peer_cannot_be_taken() {
 }
 
 #[test]
-fn the_name_of_a_dead_peer_is_free_within_a_second() {
+fn the_name_of_a_dead_peer_is_free_within_two_seconds() {
     let mut world = World::new(16);
     world.registered(Some("alice"), ms(20));
     world.peers[0].alive = false;
@@ -379,7 +379,7 @@ fn the_name_of_a_dead_peer_is_free_within_a_second() {
     let started = world.elapsed();
     world.start(heir);
     let at = world.run_until_event(heir, is_registered);
-    assert!(at - started < Duration::from_secs(1), "{:?}", at - started);
+    assert!(at - started < Duration::from_secs(2), "{:?}", at - started);
 }
 
 #[test]

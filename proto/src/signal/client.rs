@@ -264,8 +264,7 @@ impl Client {
             Progress::Going => {}
             Progress::Done(done) => {
                 self.failures = 0;
-                let shown = self.core.profile.clone();
-                let registration = Registration::new(&mut self.core, *done, shown, now);
+                let registration = Registration::new(&mut self.core, *done, now);
                 self.calls.ask_waiting(&mut self.core, &registration.standing, now);
                 self.phase = Phase::Registered(Box::new(registration));
             }

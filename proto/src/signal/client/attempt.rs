@@ -16,7 +16,7 @@ mod udp;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::core::{Core, Standing, Way, earlier};
+use super::core::{Core, Profile, Standing, Way, earlier};
 use super::{DEFAULT_TCP_PORT, DEFAULT_UDP_PORT, Link, LinkError, RegistrationError};
 use crate::command::{Answer, CommandId, IoFailure};
 use crate::signal::ErrorCode;
@@ -49,6 +49,8 @@ pub(super) struct Done {
     pub(super) standing: Standing,
     pub(super) observed: SocketAddr,
     pub(super) lease: Duration,
+    /// What the broker shows to others.
+    pub(super) shown: Profile,
     /// Ways over UDP that were asked and may still answer, if the link is TCP.
     pub(super) udp_ways: Vec<Way>,
 }

@@ -46,8 +46,8 @@ pub(super) enum Health {
 }
 
 impl Registration {
-    pub(super) fn new(core: &mut Core, done: Done, shown: Profile, now: Instant) -> Self {
-        let Done { standing, observed, lease, udp_ways } = done;
+    pub(super) fn new(core: &mut Core, done: Done, now: Instant) -> Self {
+        let Done { standing, observed, lease, shown, udp_ways } = done;
         let refresh_at = now + interval(core, lease);
         let upgrade = Upgrade::over(udp_ways);
         let mut registration =

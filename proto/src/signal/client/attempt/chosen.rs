@@ -6,7 +6,7 @@ use ntcp_stun::TransactionId;
 
 use super::{Done, MAX_STALE_NONCES};
 use crate::signal::Ladder;
-use crate::signal::client::core::{Core, Standing, Way};
+use crate::signal::client::core::{Core, Profile, Standing, Way};
 use crate::signal::client::{Link, LinkError, RegistrationError};
 use crate::signal::message::{Body, Message, Nonce, Registered};
 use crate::uri::HostPort;
@@ -19,6 +19,8 @@ const FIRST_CONFLICT_WAIT: Duration = Duration::from_millis(100);
 pub(super) struct Chosen {
     pub(super) way: Way,
     nonce: Option<Nonce>,
+    /// What peers will see; the same in every sending, of which the broker keeps one.
+    profile: Profile,
     /// How many nonces the broker has called stale in a row.
     stale: u8,
     pub(super) transaction: TransactionId,
@@ -41,6 +43,7 @@ impl Chosen {
         let mut chosen = Self {
             way,
             nonce,
+            profile: core.profile.clone(),
             stale: 0,
             transaction: core.transaction(),
             ladder: way.ladder(core.rtt),
@@ -86,7 +89,7 @@ impl Chosen {
 
     fn send(&mut self, core: &mut Core, now: Instant) {
         let transmit = self.ladder.sent(now);
-        let message = Message::new(self.transaction, Body::Register(core.register()));
+        let message = Message::new(self.transaction, Body::Register(core.register(&self.profile)));
         let message = Message { transmit: Some(transmit), nonce: self.nonce.clone(), ..message };
         core.send_unsigned(self.way, &message);
     }
@@ -94,6 +97,7 @@ impl Chosen {
     /// The same once more as a new transaction.
     fn restart(&mut self, core: &mut Core, now: Instant) {
         self.transaction = core.transaction();
+        self.profile.clone_from(&core.profile);
         self.ladder = self.way.ladder(core.rtt);
         self.send(core, now);
     }
@@ -128,6 +132,7 @@ impl Chosen {
             },
             observed: registered.observed,
             lease: registered.lease,
+            shown: self.profile.clone(),
             udp_ways,
         }
     }

@@ -482,6 +482,29 @@ fn new_candidates_are_shown_to_the_next_caller() {
     assert_eq!(world.punches(0)[0].1.candidates, candidates);
 }
 
+#[test]
+fn the_last_of_many_changes_is_shown_under_any_weather() {
+    for seed in 0..100 {
+        let mut world = World::new(seed);
+        world.weather = Weather { lost: 300, doubled: 300, jitter: ms(100) };
+        let alice = world.peer(Some("alice"), ms(20));
+        world.start(alice);
+        let mut candidates = world.candidates(alice);
+        for port in 1..=8 {
+            world.run_for(ms(60));
+            candidates[0].address.set_port(port);
+            let told = candidates.clone();
+            world.with(alice, |client, now| {
+                client.update_candidates(told, Default::default(), now);
+            });
+        }
+        world.run_for(Duration::from_secs(15));
+        let broker = world.broker.as_ref().unwrap();
+        let id = broker.registry().find(&"alice".parse().unwrap()).unwrap();
+        assert_eq!(broker.registry().get(id).unwrap().candidates, candidates, "seed {seed}");
+    }
+}
+
 /// The callee gathers for `gathers`; returns the orders of both.
 fn fresh_round(world: &mut World, gathers: Duration) -> ((Duration, Punch), (Duration, Punch)) {
     world.call_round(0, "bob", crate::signal::Round(2));

@@ -411,7 +411,7 @@ impl World {
         let outer = self.settling.replace(node);
         let mut notices = VecDeque::new();
         while let Node::Host(host) = &mut self.slots[node].node {
-            let packet = host.next_packet();
+            let packet = host.next_packet(self.now);
             notices.extend(std::iter::from_fn(|| host.next_notice()));
             if let Some(packet) = packet {
                 self.originate(node, 0, &packet);

@@ -1,0 +1,3 @@
+//! The real machines in the simulated internet, in virtual time.
+
+mod doctor;

@@ -24,7 +24,7 @@ use crate::link::Quality;
 use crate::presets::Site;
 use crate::server::broker::BrokerServer;
 use crate::server::stun::StunServer;
-use crate::world::{HostId, ProcessId, SiteId, World};
+use crate::world::{HostId, ProcessId, World};
 
 /// The broker's host.
 const BROKER: &str = "203.0.113.1";
@@ -32,6 +32,8 @@ const BROKER: &str = "203.0.113.1";
 const STUN: [[&str; 2]; 2] = [["203.0.113.2", "203.0.113.3"], ["203.0.113.4", "203.0.113.5"]];
 /// How long registration and gathering may take before the call.
 const PREPARATION: Duration = Duration::from_secs(8);
+/// How long a call may take: the default of the commands.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// What the nodes have learned is known to the broker by then.
 const SETTLING: Duration = Duration::from_secs(1);
 
@@ -46,7 +48,7 @@ pub struct Setup {
     pub access: Quality,
     /// Which transports may be used.
     pub transport: TransportChoice,
-    /// How long the caller tries. The commands' default is 10 s.
+    /// How long the caller tries; [`PATIENCE`] by default.
     pub patience: Duration,
     /// Decides all randomness.
     pub seed: u64,
@@ -62,7 +64,7 @@ impl Setup {
             b: b.clone(),
             access: Quality::delay(Duration::from_millis(10)),
             transport: TransportChoice::Any,
-            patience: Duration::from_secs(10),
+            patience: PATIENCE,
             seed: 1,
             record: false,
         }
@@ -82,12 +84,10 @@ pub struct Meeting {
     pub a: ProcessId<Node>,
     /// The callee.
     pub b: ProcessId<Node>,
-    /// Their hosts.
-    pub hosts: [HostId; 2],
-    /// Their sites.
-    pub sites: [SiteId; 2],
-    transport: TransportChoice,
-    patience: Duration,
+    /// Which transports a call may use.
+    pub transport: TransportChoice,
+    /// How long the caller tries.
+    pub patience: Duration,
 }
 
 /// How a call ended.
@@ -107,22 +107,27 @@ impl Meeting {
     /// The world of `setup`, its nodes registered and ready to call, or as far as they came.
     pub fn new(setup: &Setup) -> Self {
         let mut world = World::new(setup.seed);
-        serve(&mut world, setup.access);
-        let sites = [("a", &setup.a), ("b", &setup.b)]
-            .map(|(name, site)| world.site(name, site, setup.access));
-        let hosts = [(sites[0], "a"), (sites[1], "b")].map(|(site, name)| world.host(site, name));
-        let [a, b] = [(hosts[0], "a"), (hosts[1], "b")]
-            .map(|(host, name)| start_node(&mut world, host, name));
         if setup.record {
             world.record();
         }
-        let (transport, patience) = (setup.transport, setup.patience);
-        let mut meeting = Self { world, a, b, hosts, sites, transport, patience };
-        meeting.world.advance_until(PREPARATION, |world| {
+        serve(&mut world, setup.access);
+        let hosts = [("a", &setup.a), ("b", &setup.b)].map(|(name, site)| {
+            let site = world.site(name, site, setup.access);
+            world.host(site, name)
+        });
+        let meeting = Self::between(world, hosts);
+        Self { transport: setup.transport, patience: setup.patience, ..meeting }
+    }
+
+    /// A meeting of these two hosts of a world that is [served](serve).
+    pub fn between(mut world: World, hosts: [HostId; 2]) -> Self {
+        let [a, b] = [(hosts[0], "a"), (hosts[1], "b")]
+            .map(|(host, name)| start_node(&mut world, host, name));
+        world.advance_until(PREPARATION, |world| {
             [a, b].into_iter().all(|node| is_ready(world, node))
         });
-        meeting.world.advance(SETTLING);
-        meeting
+        world.advance(SETTLING);
+        Self { world, a, b, transport: TransportChoice::Any, patience: PATIENCE }
     }
 
     /// `a` calls `b`; ends when both have a path, or the caller's patience is over.
@@ -143,22 +148,24 @@ impl Meeting {
     }
 }
 
-/// Starts the broker and the STUN servers.
-pub fn serve(world: &mut World, access: Quality) {
-    start_broker(world, access);
+/// Starts the broker and the STUN servers; returns the broker's host.
+pub fn serve(world: &mut World, access: Quality) -> HostId {
+    let broker = start_broker(world, access);
     for (name, [primary, alternate]) in ["stun1", "stun2"].into_iter().zip(STUN) {
         let host = world.public_host(name, &[primary, alternate], access);
         let (server, addresses) = StunServer::new(end(primary, 3478), end(alternate, 3479))
             .expect("two addresses with two ports");
         world.serve(host, Box::new(server), &addresses, &addresses);
     }
+    broker
 }
 
-fn start_broker(world: &mut World, access: Quality) {
+fn start_broker(world: &mut World, access: Quality) -> HostId {
     let host = world.public_host("broker", &[BROKER], access);
     let (udp, tcp) = (end(BROKER, client::DEFAULT_UDP_PORT), end(BROKER, client::DEFAULT_TCP_PORT));
     let broker = Broker::new(rendezvous::Config::default(), world.draw_seed(), world.now());
     world.serve(host, Box::new(BrokerServer::new(broker, udp)), &[udp], &[tcp]);
+    host
 }
 
 fn end(ip: &str, port: u16) -> SocketAddr {

@@ -51,8 +51,10 @@ impl Server for StunServer {
             Arrival::Datagram { local, source, payload } => {
                 let transport = Transport::Udp;
                 let reply = self.answer(Request { bytes: payload, source, local, transport });
-                self.departures.extend(reply.map(|(local, remote, payload)| {
-                    Departure::Datagram { local, remote, payload }
+                self.departures.extend(reply.map(|(local, remote, payload)| Departure::Datagram {
+                    local,
+                    remote,
+                    payload,
                 }));
             }
             Arrival::Opened { stream, local, source } => {

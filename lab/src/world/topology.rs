@@ -183,6 +183,15 @@ impl World {
         }
     }
 
+    /// Changes the quality of the wire a host hangs on, both ways, from now on: the access line of a
+    /// public host, the cable of one at home.
+    pub fn set_cable(&mut self, host: HostId, quality: Quality) {
+        let Some(port) = self.slots[host.0].ports.first() else { return };
+        for link in &mut self.wires[port.wire].links {
+            link.set_quality(quality);
+        }
+    }
+
     /// Replaces a site's boxes by fresh ones of the same behaviour, as a reboot does: all mappings
     /// are gone.
     pub fn reboot(&mut self, site: SiteId) {

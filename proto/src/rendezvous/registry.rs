@@ -37,6 +37,8 @@ pub struct Registration {
     pub rtt: Option<Duration>,
     /// How long it is remembered after each refresh.
     pub lease: Duration,
+    /// The UDP link that it left for the stream it is on: if the stream ends, it is back there.
+    pub(super) udp_before: Option<Link>,
     /// The transaction that registered it: repeated, it gets the same answer.
     pub(super) registered_in: TransactionId,
     /// When it last answered a ping.

@@ -7,6 +7,7 @@ use super::*;
 use crate::candidate::Transport;
 use crate::signal::client::{self, ConnectError, LossReason, RegistrationError};
 use crate::signal::{Punch, Role};
+use crate::uri::PeerName;
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -214,6 +215,44 @@ fn a_peer_on_tcp_and_a_peer_on_udp_call_each_other() {
         let earliest = called + (a * 2).max(a + b);
         assert_eq!(world.punches(caller).last().unwrap().0, earliest);
         assert_eq!(world.punches(callee)[before].0, earliest);
+    }
+}
+
+#[test]
+fn a_peer_on_tcp_moves_to_udp_as_soon_as_that_passes() {
+    let mut world = World::new(30);
+    let alice = world.peer(Some("alice"), ms(20));
+    world.peers[alice].udp = false;
+    world.start(alice);
+    world.run_until_event(alice, is_registered);
+    world.registered(Some("bob"), ms(20));
+    world.run_for(Duration::from_secs(5));
+    world.peers[alice].udp = true;
+    let at = world.run_until_event(alice, is_registered);
+    assert!(at < Duration::from_secs(22), "with the next refresh, not at {at:?}");
+    assert_eq!(world.peers[alice].client.broker().unwrap().1, client::Link::Udp);
+    world.sent.clear();
+    world.call(1, "alice");
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.punches(alice).len(), 1);
+    assert!(world.sent.iter().all(|it| it.over == Transport::Udp));
+    assert_eq!(world.broker.as_ref().unwrap().registered(), 2);
+    let lost = |it: &client::Event| matches!(it, client::Event::RegistrationLost { .. });
+    assert_eq!(world.has_told(alice, lost), 0);
+}
+
+#[test]
+fn a_move_to_udp_survives_loss() {
+    for seed in 0..50 {
+        let mut world = World::new(seed);
+        let alice = world.peer(Some("alice"), ms(20));
+        world.peers[alice].udp = false;
+        world.start(alice);
+        world.run_until_event(alice, is_registered);
+        world.peers[alice].udp = true;
+        world.weather = Weather { lost: 300, doubled: 100, jitter: ms(30) };
+        world.run_for(Duration::from_secs(300));
+        assert_eq!(world.peers[alice].client.broker().unwrap().1, client::Link::Udp, "{seed}");
     }
 }
 
@@ -448,10 +487,11 @@ fn fresh_round(world: &mut World, gathers: Duration) -> ((Duration, Punch), (Dur
     world.call_round(0, "bob", crate::signal::Round(2));
     world.run_until_event(1, |it| matches!(it, client::Event::Gather { .. }));
     world.run_for(gathers);
-    let session = match &world.peers[1].events.last().unwrap().1 {
-        client::Event::Gather { session, .. } => *session,
-        other => panic!("{other:?}"),
+    let asked = |(_, event): &(Duration, client::Event)| match event {
+        client::Event::Gather { session, .. } => Some(*session),
+        _ => None,
     };
+    let session = world.peers[1].events.iter().find_map(asked).unwrap();
     let mut fresh = world.candidates(1);
     fresh[0].address.set_port(8);
     world.with(1, |client, now| client.answer(session, fresh, now));

@@ -28,7 +28,7 @@ impl Way {
     pub(super) fn ladder(&self, rtt: Option<Duration>) -> Ladder {
         match self.link {
             Link::Udp => Ladder::repeating(Pace::of(rtt)),
-            Link::Tcp => Ladder::once(),
+            Link::Tcp => Ladder::repeating(Pace::STREAM),
         }
     }
 }

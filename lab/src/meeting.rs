@@ -24,7 +24,7 @@ use crate::link::Quality;
 use crate::presets::Site;
 use crate::server::broker::BrokerServer;
 use crate::server::stun::StunServer;
-use crate::world::{HostId, ProcessId, World};
+use crate::world::{HostId, ProcessId, ServerId, World};
 
 /// The broker's host.
 const BROKER: &str = "203.0.113.1";
@@ -137,35 +137,45 @@ impl Meeting {
         self.world.command(self.a, |node, now| node.call(peer, transport, patience, now));
         let (a, b) = (self.a, self.b);
         self.world.advance_until(patience + Duration::from_secs(1), |world| {
-            failed(world, a).is_some() || (path(world, a).is_some() && path(world, b).is_some())
+            let both = path(world, a, start).is_some() && path(world, b, start).is_some();
+            both || failed(world, a, start).is_some()
         });
-        let (caller, callee) = (path(&mut self.world, a), path(&mut self.world, b));
+        let (caller, callee) = (path(&mut self.world, a, start), path(&mut self.world, b, start));
         let elapsed = caller.as_ref().zip(callee.as_ref()).map(|(a, b)| a.0.max(b.0) - start);
         let (caller, callee) = (caller.map(|it| it.1), callee.map(|it| it.1));
         let report = caller.as_ref().map(|it| it.report.clone());
-        let report = report.or_else(|| failed(&mut self.world, a));
+        let report = report.or_else(|| failed(&mut self.world, a, start));
         Outcome { elapsed, caller, callee, report }
     }
 }
 
-/// Starts the broker and the STUN servers; returns the broker's host.
-pub fn serve(world: &mut World, access: Quality) -> HostId {
-    let broker = start_broker(world, access);
+/// The broker of a world, so that something can happen to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Services {
+    /// The broker's host.
+    pub broker_host: HostId,
+    /// The broker itself.
+    pub broker: ServerId,
+}
+
+/// Starts the broker and two STUN servers.
+pub fn serve(world: &mut World, access: Quality) -> Services {
+    let broker_host = world.public_host("broker", &[BROKER], access);
+    let broker = start_broker(world, broker_host);
     for (name, [primary, alternate]) in ["stun1", "stun2"].into_iter().zip(STUN) {
         let host = world.public_host(name, &[primary, alternate], access);
         let (server, addresses) = StunServer::new(end(primary, 3478), end(alternate, 3479))
             .expect("two addresses with two ports");
         world.serve(host, Box::new(server), &addresses, &addresses);
     }
-    broker
+    Services { broker_host, broker }
 }
 
-fn start_broker(world: &mut World, access: Quality) -> HostId {
-    let host = world.public_host("broker", &[BROKER], access);
+/// Starts a broker with an empty memory on its host.
+pub fn start_broker(world: &mut World, host: HostId) -> ServerId {
     let (udp, tcp) = (end(BROKER, client::DEFAULT_UDP_PORT), end(BROKER, client::DEFAULT_TCP_PORT));
     let broker = Broker::new(rendezvous::Config::default(), world.draw_seed(), world.now());
-    world.serve(host, Box::new(BrokerServer::new(broker, udp)), &[udp], &[tcp]);
-    host
+    world.serve(host, Box::new(BrokerServer::new(broker, udp)), &[udp], &[tcp])
 }
 
 fn end(ip: &str, port: u16) -> SocketAddr {
@@ -193,15 +203,21 @@ fn is_ready(world: &mut World, node: ProcessId<Node>) -> bool {
     world.events(node).iter().any(|(_, event)| matches!(event, Event::Ready { .. }))
 }
 
-fn path(world: &mut World, node: ProcessId<Node>) -> Option<(Duration, Connected)> {
-    world.events(node).iter().find_map(|(at, event)| match event {
+fn path(
+    world: &mut World,
+    node: ProcessId<Node>,
+    since: Duration,
+) -> Option<(Duration, Connected)> {
+    let mut later = world.events(node).iter().filter(|(at, _)| *at > since);
+    later.find_map(|(at, event)| match event {
         Event::Connected(connected) => Some((*at, connected.as_ref().clone())),
         _ => None,
     })
 }
 
-fn failed(world: &mut World, node: ProcessId<Node>) -> Option<Report> {
-    world.events(node).iter().find_map(|(_, event)| match event {
+fn failed(world: &mut World, node: ProcessId<Node>, since: Duration) -> Option<Report> {
+    let mut later = world.events(node).iter().filter(|(at, _)| *at > since);
+    later.find_map(|(_, event)| match event {
         Event::CallFailed { report, .. } => Some(report.as_ref().clone()),
         _ => None,
     })

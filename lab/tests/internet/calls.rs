@@ -7,7 +7,7 @@ use ntcp_lab::meeting::{self, Meeting, Outcome, Setup};
 use ntcp_lab::presets::Site;
 use ntcp_lab::world::{HostId, World};
 use ntcp_proto::candidate::Transport;
-use ntcp_proto::node::Event;
+use ntcp_proto::node::{Event, Node};
 use ntcp_proto::puncher::report::Strategy;
 use ntcp_proto::puncher::session::Path;
 use ntcp_proto::uri::TransportChoice;
@@ -94,8 +94,8 @@ fn five_percent_loss_on_every_line_slows_but_never_prevents() {
 fn thirty_percent_loss_towards_the_broker_slows_but_never_prevents() {
     for seed in 0..20 {
         let mut world = World::new(seed);
-        let broker = meeting::serve(&mut world, access());
-        world.set_cable(broker, access().with_loss(0.3));
+        let services = meeting::serve(&mut world, access());
+        world.set_cable(services.broker_host, access().with_loss(0.3));
         let hosts = ["a", "b"].map(|name| {
             let site = world.site(name, &site("masq"), access());
             world.host(site, name)
@@ -228,7 +228,7 @@ fn a_node_that_stops_leaves_nothing_behind() {
     assert!(meeting.call().elapsed.is_some());
     meeting.world.advance(Duration::from_secs(5));
     for node in [meeting.a, meeting.b] {
-        meeting.world.command(node, |node, now| node.stop(now));
+        meeting.world.command(node, Node::stop);
         meeting.world.advance(Duration::from_secs(5));
         let events = meeting.world.events(node);
         assert!(matches!(events.last(), Some((_, Event::Stopped))), "{events:?}");
@@ -241,7 +241,7 @@ fn a_name_nobody_has_and_a_silent_broker_end_within_the_callers_patience() {
     let setup = Setup { patience: ms(4000), ..Setup::new(&site("masq"), &site("masq")) };
     let mut meeting = Meeting::new(&setup);
     let (a, b) = (meeting.a, meeting.b);
-    meeting.world.command(b, |node, now| node.stop(now));
+    meeting.world.command(b, Node::stop);
     meeting.world.advance(Duration::from_secs(1));
     let start = meeting.world.clock();
     let outcome = meeting.call();
@@ -252,6 +252,84 @@ fn a_name_nobody_has_and_a_silent_broker_end_within_the_callers_patience() {
         .iter()
         .find_map(|(at, event)| matches!(event, Event::CallFailed { .. }).then_some(*at));
     assert!(failed.expect("the call fails") - start <= ms(4000));
+}
+
+#[test]
+fn a_broker_that_restarts_is_found_again_and_established_paths_do_not_notice() {
+    let mut world = World::new(1);
+    let services = meeting::serve(&mut world, access());
+    let hosts = ["a", "b"].map(|name| {
+        let site = world.site(name, &site("port-restricted"), access());
+        world.host(site, name)
+    });
+    let mut meeting = Meeting::between(world, hosts);
+    meeting.transport = TransportChoice::Tcp;
+    let first = meeting.call();
+    let Path::Tcp { socket, .. } = first.caller.unwrap().path else { panic!("no stream") };
+    let near = meeting.world.take_stream(meeting.a, socket).unwrap();
+    let Path::Tcp { socket, .. } = first.callee.unwrap().path else { panic!("no stream") };
+    let far = meeting.world.take_stream(meeting.b, socket).unwrap();
+
+    meeting.world.kill_server(services.broker);
+    meeting.world.advance(Duration::from_secs(5));
+    meeting.world.send(near, b"still there?");
+    meeting.world.advance(ms(100));
+    assert_eq!(meeting.world.receive(far), b"still there?");
+    meeting::start_broker(&mut meeting.world, services.broker_host);
+    // A refresh finds out within 20 s that nobody knows us any more.
+    meeting.world.advance(Duration::from_secs(30));
+    let before = meeting.world.events(meeting.b).len();
+    let peer = "b".parse().unwrap();
+    let choice = TransportChoice::Any;
+    meeting.world.command(meeting.a, |node, now| node.call(peer, choice, ms(5000), now));
+    meeting.world.advance(Duration::from_secs(5));
+    let news = &meeting.world.events(meeting.b)[before..];
+    assert!(news.iter().any(|(_, event)| matches!(event, Event::Connected(_))), "{news:?}");
+}
+
+#[test]
+fn a_nat_that_reboots_costs_the_registration_only_for_a_while() {
+    let mut world = World::new(1);
+    meeting::serve(&mut world, access());
+    let sites = ["a", "b"].map(|name| world.site(name, &site("port-restricted"), access()));
+    let hosts = [(sites[0], "a"), (sites[1], "b")].map(|(site, name)| world.host(site, name));
+    let mut meeting = Meeting::between(world, hosts);
+    for site in sites {
+        meeting.world.reboot(site);
+    }
+    meeting.world.advance(Duration::from_secs(30));
+    for transport in [TransportChoice::Udp, TransportChoice::Any] {
+        meeting.transport = transport;
+        let outcome = meeting.call();
+        assert!(outcome.elapsed.is_some(), "{transport}: {:?}", outcome.report);
+    }
+}
+
+#[test]
+fn a_peer_that_was_killed_is_a_failed_call_and_no_hang() {
+    let mut meeting = Meeting::new(&Setup::new(&site("masq"), &site("masq")));
+    meeting.world.kill(meeting.b);
+    let start = meeting.world.clock();
+    assert!(meeting.call().caller.is_none());
+    assert!(meeting.world.clock() - start <= meeting::PATIENCE);
+}
+
+#[test]
+fn nodes_that_are_told_everything_twice_connect_once() {
+    for transport in [TransportChoice::Udp, TransportChoice::Tcp, TransportChoice::Any] {
+        let setup = Setup { transport, ..Setup::new(&site("port-restricted"), &site("masq")) };
+        let mut meeting = Meeting::new(&setup);
+        for node in [meeting.a, meeting.b] {
+            meeting.world.tell_twice(node);
+        }
+        assert!(reported(&meeting.call()) <= setup.limit(), "{transport}");
+        meeting.world.advance(Duration::from_secs(5));
+        for node in [meeting.a, meeting.b] {
+            let events = meeting.world.events(node);
+            let connected = |(_, event): &&(Duration, Event)| matches!(event, Event::Connected(_));
+            assert_eq!(events.iter().filter(connected).count(), 1, "{transport}: {events:?}");
+        }
+    }
 }
 
 #[test]

@@ -23,6 +23,7 @@
 //! Sends need no answers here, unlike the commands of peers: a datagram that the system refuses is
 //! one that the network lost.
 
+mod authenticate;
 mod binding;
 mod bucket;
 mod config;
@@ -39,6 +40,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod vocabulary;
 #[cfg(test)]
 mod world;
 
@@ -52,7 +54,6 @@ use crate::machine::{Deadline, Machine};
 use crate::signal::codec::{MAX_MESSAGE_BYTES, ParseError, Received};
 use crate::signal::message::{Body, Message, Refused};
 use crate::signal::{ErrorCode, RegistrationId, SessionId, SignalMethod};
-use crate::uri::PeerName;
 use cookie::Cookies;
 use parked::ParkingLot;
 use session::Session;
@@ -62,97 +63,7 @@ pub use config::Config;
 pub use counters::Counters;
 pub use link::{Link, StreamId};
 pub use registry::{Registration, Registry, Table};
-
-/// Something happened at the broker's sockets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input<'a> {
-    /// A message arrived, whole.
-    Received {
-        /// On this link; its addresses are canonical, never IPv4 mapped into IPv6.
-        link: Link,
-        /// The message.
-        payload: &'a [u8],
-    },
-    /// A stream ended.
-    Closed {
-        /// Which.
-        stream: StreamId,
-    },
-}
-
-/// What the broker wants done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    /// Send a message.
-    Send {
-        /// On this link.
-        link: Link,
-        /// The message.
-        payload: Vec<u8>,
-    },
-    /// Close a stream: its peer has left.
-    Close {
-        /// Which.
-        stream: StreamId,
-    },
-}
-
-/// Why a peer is not registered any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Departure {
-    /// It said so.
-    Unregistered,
-    /// Its lease ended.
-    Expired,
-    /// Somebody asked for its name, and it did not answer.
-    Dead,
-    /// Its stream ended.
-    LinkClosed,
-    /// Its address registered anew.
-    Replaced,
-}
-
-/// What happened, for the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A peer became known.
-    Registered {
-        /// Its name, if it has one.
-        name: Option<PeerName>,
-        /// Its link.
-        link: Link,
-    },
-    /// A peer moved to another address or link.
-    Moved {
-        /// Its name, if it has one.
-        name: Option<PeerName>,
-        /// Its new link.
-        link: Link,
-    },
-    /// A peer is not known any more.
-    Left {
-        /// Its name, if it has one.
-        name: Option<PeerName>,
-        /// Why.
-        why: Departure,
-    },
-    /// Two peers were told of each other, or the callee was asked for fresh candidates.
-    Called {
-        /// The meeting.
-        session: SessionId,
-        /// The caller's name, if it has one.
-        caller: Option<PeerName>,
-        /// The callee.
-        callee: PeerName,
-    },
-    /// The callee answered, declined, or stayed silent.
-    Settled {
-        /// The meeting.
-        session: SessionId,
-        /// What it said; silence is [`ErrorCode::NoAnswer`].
-        result: Result<(), ErrorCode>,
-    },
-}
+pub use vocabulary::{Command, Departure, Event, Input};
 
 /// What a request of the broker's own is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -306,78 +217,6 @@ impl<R: Registry> Broker<R> {
         }
     }
 
-    /// Tells who sent a request, and takes a new address over if the sender proves it.
-    fn authenticate(
-        &mut self,
-        link: Link,
-        received: &Received<'_>,
-        length: usize,
-        now: Instant,
-    ) -> Option<Asker> {
-        let message = &received.message;
-        let registration = message.registration.and_then(|id| self.registry.get(id));
-        let known = registration.filter(|it| received.is_signed_by(&it.key));
-        let Some(&Registration { id, link: known_link, .. }) = known else {
-            self.counters.unknown_registration += 1;
-            self.refuse_with_nonce(link, message, ErrorCode::UnknownRegistration, length, now);
-            return None;
-        };
-        if link != known_link {
-            if !self.has_proved(link, message, now) {
-                self.counters.stale_nonce += 1;
-                self.refuse_with_nonce(link, message, ErrorCode::StaleNonce, length, now);
-                return None;
-            }
-            if moves(link, &message.body) {
-                self.relink(id, link);
-            }
-        }
-        let asker = Asker { id, link };
-        if !self.take_token(id, now) {
-            self.counters.rate_limited += 1;
-            self.answer(asker, message, refused(message, ErrorCode::TooManyRequests));
-            return None;
-        }
-        Some(asker)
-    }
-
-    /// Whether the sender receives what is sent to it: a stream's handshake has shown it, a
-    /// datagram's nonce does.
-    fn has_proved(&self, link: Link, message: &Message, now: Instant) -> bool {
-        match link {
-            Link::Tcp { .. } => true,
-            Link::Udp { remote, .. } => {
-                message.nonce.as_ref().is_some_and(|nonce| self.cookies.is_ours(nonce, remote, now))
-            }
-        }
-    }
-
-    /// Refuses a request of somebody unknown and tells the nonce that would help.
-    fn refuse_with_nonce(
-        &mut self,
-        link: Link,
-        message: &Message,
-        code: ErrorCode,
-        length: usize,
-        now: Instant,
-    ) {
-        let answer = message.answer(refused(message, code));
-        let nonce = self.cookies.bake(link.remote(), now);
-        self.answer_unproven(link, &answer.with_nonce(nonce), length);
-    }
-
-    /// Answers somebody who may have forged its address: never with more bytes than it sent, which
-    /// leaves no room for a signature.
-    fn answer_unproven(&mut self, link: Link, message: &Message, length: usize) {
-        let payload = message.emit(None);
-        if payload.len() > length && matches!(link, Link::Udp { .. }) {
-            self.counters.would_amplify += 1;
-            return;
-        }
-        self.counters.refused += 1;
-        self.commands.push_back(Command::Send { link, payload });
-    }
-
     /// Answers a request of a registered peer, on the link that it came on.
     fn answer(&mut self, asker: Asker, request: &Message, body: Body) {
         if matches!(body, Body::Refused(_)) {
@@ -416,13 +255,6 @@ impl<R: Registry> Broker<R> {
         }
         self.send(id, message);
     }
-}
-
-/// Whether a request from another link than the registration's moves it there. Over UDP it does:
-/// its nonce is younger than the move. What comes in on a stream may have been sent before the peer
-/// moved away from it, so there only a Refresh does.
-fn moves(link: Link, body: &Body) -> bool {
-    matches!((link, body), (Link::Udp { .. }, _) | (Link::Tcp { .. }, Body::Refresh(_)))
 }
 
 /// The refusal of `message` with `code`.

@@ -9,7 +9,7 @@ use crate::candidate::Transport;
 use crate::signal::client;
 use crate::signal::message::{Connect, Refresh, Register, TransmitCount};
 use crate::signal::{Fingerprint, NatSummary, RegistrationKey, Round};
-use crate::uri::TransportChoice;
+use crate::uri::{PeerName, TransportChoice};
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)

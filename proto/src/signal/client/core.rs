@@ -107,11 +107,11 @@ impl Core {
     }
 
     /// What a Register says about us.
-    pub(super) fn register(&self, profile: Profile) -> Register {
+    pub(super) fn register(&self) -> Register {
         Register {
             name: self.config.name.clone(),
-            candidates: profile.candidates,
-            nat: profile.nat,
+            candidates: self.profile.candidates.clone(),
+            nat: self.profile.nat,
             fingerprint: self.config.fingerprint,
             lease: self.config.lease,
             rtt: self.rtt,

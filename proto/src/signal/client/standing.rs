@@ -47,7 +47,7 @@ pub(super) enum Health {
 
 impl Registration {
     pub(super) fn new(core: &mut Core, done: Done, now: Instant) -> Self {
-        let Done { standing, observed, lease, shown, udp_ways } = done;
+        let Done { standing, observed, lease, udp_ways, shown } = done;
         let refresh_at = now + interval(core, lease);
         let upgrade = Upgrade::over(udp_ways);
         let mut registration =

@@ -13,8 +13,10 @@ mod findings;
 pub mod host;
 pub mod kernel;
 pub mod link;
+pub mod matrix;
 pub mod meeting;
 pub mod nat;
+pub mod oracle;
 pub mod packet;
 pub mod presets;
 #[cfg(test)]

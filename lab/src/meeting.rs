@@ -23,16 +23,17 @@ use ntcp_proto::uri::{HostPort, PeerName, TransportChoice};
 use crate::link::Quality;
 use crate::presets::Site;
 use crate::server::broker::BrokerServer;
+use crate::server::stun::StunServer;
 use crate::world::{HostId, ProcessId, SiteId, World};
 
 /// The broker's host.
 const BROKER: &str = "203.0.113.1";
-/// The STUN servers' hosts.
-const STUN: [&str; 2] = ["203.0.113.2", "203.0.113.3"];
+/// The STUN servers' hosts, with two addresses each.
+const STUN: [[&str; 2]; 2] = [["203.0.113.2", "203.0.113.3"], ["203.0.113.4", "203.0.113.5"]];
 /// How long registration and gathering may take before the call.
 const PREPARATION: Duration = Duration::from_secs(8);
-/// How long a call may take: the default of the commands.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// What the nodes have learned is known to the broker by then.
+const SETTLING: Duration = Duration::from_secs(1);
 
 /// What is to be tried.
 #[derive(Debug, Clone)]
@@ -45,6 +46,8 @@ pub struct Setup {
     pub access: Quality,
     /// Which transports may be used.
     pub transport: TransportChoice,
+    /// How long the caller tries. The commands' default is 10 s.
+    pub patience: Duration,
     /// Decides all randomness.
     pub seed: u64,
     /// Keep a trace.
@@ -59,6 +62,7 @@ impl Setup {
             b: b.clone(),
             access: Quality::delay(Duration::from_millis(10)),
             transport: TransportChoice::Any,
+            patience: Duration::from_secs(10),
             seed: 1,
             record: false,
         }
@@ -82,6 +86,8 @@ pub struct Meeting {
     pub hosts: [HostId; 2],
     /// Their sites.
     pub sites: [SiteId; 2],
+    transport: TransportChoice,
+    patience: Duration,
 }
 
 /// How a call ended.
@@ -110,20 +116,22 @@ impl Meeting {
         if setup.record {
             world.record();
         }
-        let mut meeting = Self { world, a, b, hosts, sites };
+        let (transport, patience) = (setup.transport, setup.patience);
+        let mut meeting = Self { world, a, b, hosts, sites, transport, patience };
         meeting.world.advance_until(PREPARATION, |world| {
             [a, b].into_iter().all(|node| is_ready(world, node))
         });
+        meeting.world.advance(SETTLING);
         meeting
     }
 
     /// `a` calls `b`; ends when both have a path, or the caller's patience is over.
-    pub fn call(&mut self, transport: TransportChoice) -> Outcome {
-        let start = self.world.clock();
+    pub fn call(&mut self) -> Outcome {
+        let (start, transport, patience) = (self.world.clock(), self.transport, self.patience);
         let peer: PeerName = "b".parse().expect("a name");
-        self.world.command(self.a, |node, now| node.call(peer, transport, PATIENCE, now));
+        self.world.command(self.a, |node, now| node.call(peer, transport, patience, now));
         let (a, b) = (self.a, self.b);
-        self.world.advance_until(PATIENCE + Duration::from_secs(1), |world| {
+        self.world.advance_until(patience + Duration::from_secs(1), |world| {
             failed(world, a).is_some() || (path(world, a).is_some() && path(world, b).is_some())
         });
         let (caller, callee) = (path(&mut self.world, a), path(&mut self.world, b));
@@ -137,19 +145,24 @@ impl Meeting {
 
 /// Starts the broker and the STUN servers.
 pub fn serve(world: &mut World, access: Quality) {
-    let broker = world.public_host("broker", &[BROKER], access);
-    start_broker(world, broker, BROKER, 6060, 9999);
-    for (name, ip) in ["stun1", "stun2"].into_iter().zip(STUN) {
-        let host = world.public_host(name, &[ip], access);
-        start_broker(world, host, ip, 3478, 3478);
+    start_broker(world, access);
+    for (name, [primary, alternate]) in ["stun1", "stun2"].into_iter().zip(STUN) {
+        let host = world.public_host(name, &[primary, alternate], access);
+        let (server, addresses) = StunServer::new(end(primary, 3478), end(alternate, 3479))
+            .expect("two addresses with two ports");
+        world.serve(host, Box::new(server), &addresses, &addresses);
     }
 }
 
-fn start_broker(world: &mut World, host: HostId, ip: &str, udp: u16, tcp: u16) {
-    let ip = ip.parse().expect("an address");
-    let (udp, tcp) = (SocketAddr::new(ip, udp), SocketAddr::new(ip, tcp));
+fn start_broker(world: &mut World, access: Quality) {
+    let host = world.public_host("broker", &[BROKER], access);
+    let (udp, tcp) = (end(BROKER, client::DEFAULT_UDP_PORT), end(BROKER, client::DEFAULT_TCP_PORT));
     let broker = Broker::new(rendezvous::Config::default(), world.draw_seed(), world.now());
     world.serve(host, Box::new(BrokerServer::new(broker, udp)), &[udp], &[tcp]);
+}
+
+fn end(ip: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(ip.parse().expect("an address"), port)
 }
 
 /// Starts a node that registers as `name`.
@@ -185,19 +198,4 @@ fn failed(world: &mut World, node: ProcessId<Node>) -> Option<Report> {
         Event::CallFailed { report, .. } => Some(report.as_ref().clone()),
         _ => None,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn zz() {
-        let site = "masq".parse().unwrap();
-        let setup = Setup { record: true, ..Setup::new(&site, &site) };
-        let mut meeting = Meeting::new(&setup);
-        let outcome = meeting.call(TransportChoice::Any);
-        println!("{}", meeting.world.trace().ladder());
-        println!("{:?} {:#?}", outcome.elapsed, outcome.report);
-    }
 }

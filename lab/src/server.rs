@@ -9,6 +9,7 @@ use std::time::Instant;
 use ntcp_proto::Deadline;
 
 pub mod broker;
+pub mod stun;
 
 /// Names a stream of one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -505,6 +505,25 @@ fn the_last_of_many_changes_is_shown_under_any_weather() {
     }
 }
 
+#[test]
+fn candidates_found_while_the_registration_travels_are_shown_too() {
+    let mut world = World::new(24);
+    world.registered(Some("alice"), ms(20));
+    let bob = world.peer(Some("bob"), ms(20));
+    world.start(bob);
+    // The Register that will be answered has left, its answer has not come yet.
+    world.run_for(ms(70));
+    assert_eq!(world.has_told(bob, is_registered), 0);
+    let mut candidates = world.candidates(bob);
+    candidates[0].address.set_port(7);
+    let told = candidates.clone();
+    world.with(bob, |client, now| client.update_candidates(told, Default::default(), now));
+    world.run_for(ms(100));
+    world.call(0, "bob");
+    world.run_until_event(0, is_punch);
+    assert_eq!(world.punches(0)[0].1.candidates, candidates);
+}
+
 /// The callee gathers for `gathers`; returns the orders of both.
 fn fresh_round(world: &mut World, gathers: Duration) -> ((Duration, Punch), (Duration, Punch)) {
     world.call_round(0, "bob", crate::signal::Round(2));

@@ -75,6 +75,11 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Nobody reads what is printed any more.
+    pub(crate) fn is_closed_output(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+
     /// The exit status.
     pub(crate) fn code(&self) -> ExitCode {
         match self {

@@ -1,6 +1,6 @@
 //! `ntcp-lab run`: commands in the hosts of a laboratory.
 
-use std::io::{BufReader, Write as _};
+use std::io::{BufReader, IsTerminal as _, Write as _};
 use std::process::{ExitCode, ExitStatus};
 use std::thread;
 use std::time::Duration;
@@ -125,20 +125,23 @@ impl Run {
         command: &[&str],
         role: Role,
     ) -> Result<Running, Failure> {
-        let (program, arguments) = command.split_first().unwrap_or((&"true", &[]));
+        let (name, arguments) = command.split_first().unwrap_or((&"true", &[]));
         let user =
             if self.unprivileged.iter().any(|it| it == host) { User::Nobody } else { User::Root };
         let prefixed = role == Role::Side && !self.json;
         let stream = || if prefixed || self.json { Stream::Piped } else { Stream::Inherit };
         let input = if role == Role::Main { Stream::Inherit } else { Stream::Null };
-        let mut child = lab
-            .command(host, *program)
+        let mut program = lab
+            .command(host, *name)
             .args(arguments)
             .user(user)
             .stdin(input)
             .stdout(stream())
-            .stderr(stream())
-            .spawn()?;
+            .stderr(stream());
+        if role == Role::Main && std::io::stdin().is_terminal() {
+            program = program.foreground();
+        }
+        let mut child = program.spawn()?;
         let prefix = prefixed.then(|| format!("{host:>8} | "));
         let output = [child.stdout.take(), child.stderr.take()].map(|pipe| {
             let prefix = prefix.clone();

@@ -126,6 +126,11 @@ impl Builder {
         self
     }
 
+    /// What has been said so far.
+    pub fn topology(&self) -> Topology {
+        self.topology.clone()
+    }
+
     /// Makes it.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! fingerprint, and a frame continues the journey of the earlier frame that has the same one.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::packet::{Packet, Protocol, flag};
@@ -112,7 +113,7 @@ struct Joiner {
     places: Vec<Place>,
     hosts: Vec<bool>,
     open: BTreeMap<Fingerprint, Vec<Open>>,
-    flows: BTreeMap<(String, String), usize>,
+    flows: BTreeMap<(SocketAddr, SocketAddr), usize>,
     left_out: usize,
     longest: u64,
     /// When the first packet was seen.
@@ -135,29 +136,37 @@ impl Joiner {
         let start = *self.start.get_or_insert(frame.time_ns);
         self.end = frame.time_ns;
         let at = Duration::from_nanos(frame.time_ns.saturating_sub(start));
-        let from_host = self.hosts[frame.tap] && frame.outgoing;
-        let known = self.open.entry(fingerprint).or_default();
-        let place = self.places[frame.tap];
+        if !self.go_on(&fingerprint, frame, at) {
+            self.begin(fingerprint, &packet, frame, at);
+        }
+    }
+
+    /// Whether the frame continues a journey.
+    fn go_on(&mut self, fingerprint: &Fingerprint, frame: &Frame, at: Duration) -> bool {
+        if self.hosts[frame.tap] && frame.outgoing {
+            return false;
+        }
+        let Some(known) = self.open.get_mut(fingerprint) else { return false };
         let continued = known.iter_mut().find(|open| {
-            !from_host
-                && !open.seen_at.contains(&frame.tap)
+            !open.seen_at.contains(&frame.tap)
                 && frame.time_ns.saturating_sub(open.last_ns) <= self.longest
         });
-        if let Some(open) = continued {
-            open.seen_at.push(frame.tap);
-            (open.last_ns, open.outgoing) = (frame.time_ns, frame.outgoing);
-            self.trace.pass(open.journey, at, place, &frame.packet);
-            if self.hosts[frame.tap] {
-                self.trace.end(open.journey, Fate::Arrived);
-            }
-            return;
+        let Some(open) = continued else { return false };
+        open.seen_at.push(frame.tap);
+        (open.last_ns, open.outgoing) = (frame.time_ns, frame.outgoing);
+        self.trace.pass(open.journey, at, self.places[frame.tap], &frame.packet);
+        if self.hosts[frame.tap] {
+            self.trace.end(open.journey, Fate::Arrived);
         }
-        let ends = |end: Option<std::net::SocketAddr>, ip: std::net::IpAddr| {
-            end.map_or(ip.to_string(), |end| end.to_string())
-        };
+        true
+    }
+
+    fn begin(&mut self, fingerprint: Fingerprint, packet: &Packet, frame: &Frame, at: Duration) {
+        let end =
+            |end: Option<SocketAddr>, ip: IpAddr| end.map_or(SocketAddr::new(ip, 0), |end| end);
         let flow = (
-            ends(packet.source(), packet.source_ip()),
-            ends(packet.destination(), packet.destination_ip()),
+            end(packet.source(), packet.source_ip()),
+            end(packet.destination(), packet.destination_ip()),
         );
         let count = self.flows.entry(flow).or_default();
         *count += 1;
@@ -165,15 +174,16 @@ impl Joiner {
             self.left_out += 1;
             return;
         }
-        let journey = self.trace.depart(at, place, &frame.packet);
+        let journey = self.trace.depart(at, self.places[frame.tap], &frame.packet);
         if self.hosts[frame.tap] && !frame.outgoing {
             self.trace.end(journey, Fate::Arrived);
         }
-        known.push(Open {
+        let (seen_at, last_ns, outgoing) = (vec![frame.tap], frame.time_ns, frame.outgoing);
+        self.open.entry(fingerprint).or_default().push(Open {
             journey,
-            seen_at: vec![frame.tap],
-            last_ns: frame.time_ns,
-            outgoing: frame.outgoing,
+            seen_at,
+            last_ns,
+            outgoing,
         });
     }
 
@@ -194,8 +204,6 @@ impl Joiner {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use super::*;
     use crate::packet::{self, Segment};
 

@@ -17,7 +17,7 @@ use crate::nat::behaviour::Addresses;
 use crate::nat::{Nat, Verdict};
 
 use super::error::{Error, Result};
-use super::netfilter::FIREWALL_V6;
+use super::netfilter::firewall_v6;
 use super::plan::{BoxPlan, LAN, WAN};
 use super::space::{Space, Tool};
 use super::sys::{self, Frames, OFFLOAD_HEADER, PacketSocket};
@@ -37,7 +37,7 @@ pub(super) const WHOLE_PACKETS: i32 = 255;
 
 /// Turns a namespace into a box.
 pub(super) fn start(space: &Space, plan: &BoxPlan, seed: u64) -> Result<()> {
-    space.tool(Tool::Nft, &["-f", "-"], format!("{SILENCE}{FIREWALL_V6}"))?;
+    space.tool(Tool::Nft, &["-f", "-"], format!("{SILENCE}{}", firewall_v6(plan)))?;
     let outside = [plan.outside].into_iter().chain(plan.spare.iter().copied());
     let addresses =
         Addresses { inside: vec![plan.inside.into()], outside: outside.map(IpAddr::V4).collect() };

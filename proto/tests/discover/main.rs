@@ -318,7 +318,6 @@ fn a_server_with_a_view_of_its_own_is_outvoted_by_two() {
     let mut world = behind(eim, apdf, PortAllocation::Preserved, Conduct::Single)
         .with(Server::new(S2, S2_OTHER, Conduct::Single))
         .with(Server::new(S3, S3_OTHER, Conduct::WrongView));
-    world.servers[2].conduct = Conduct::WrongView;
     let outcome = discover(&mut world, &[S1, S2, S3], 2);
     let report = &outcome.findings.report;
     assert_eq!(report.udp.public_address.unwrap().ip().to_string(), PUBLIC, "{outcome:?}");

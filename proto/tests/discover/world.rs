@@ -337,7 +337,7 @@ impl World {
         match happening {
             Happening::ToServer { from, to, payload } => {
                 let Some(server) = self.servers.iter_mut().find(|it| it.owns(to)) else { return };
-                if let Some((source, payload)) = server.answer(to, from, &payload)
+                if let Some((source, payload)) = server.answer(Transport::Udp, to, from, &payload)
                     && !self.dice.hits(self.loss)
                 {
                     let delay = self.travel();
@@ -382,7 +382,8 @@ impl World {
                 let Some(stream) = self.streams.get(&socket) else { return };
                 let (from, remote) = (stream.external, stream.remote);
                 let server = self.servers.iter_mut().find(|it| it.owns(remote));
-                if let Some((_, payload)) = server.and_then(|it| it.answer(remote, from, &payload))
+                if let Some((_, payload)) =
+                    server.and_then(|it| it.answer(Transport::Tcp, remote, from, &payload))
                 {
                     self.later(self.delay, Happening::StreamToHost { socket, payload });
                 }

@@ -1,4 +1,8 @@
-//! What can be written after `ntcp`.
+//! What can be written after `ntcp`. The comments of the fields are the help that `--help` prints.
+#![expect(
+    rustdoc::broken_intra_doc_links,
+    reason = "help is read in a terminal, where brackets mean what may be left out"
+)]
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use ntcp::{PeerUri, TransportChoice};

@@ -2,8 +2,8 @@
 
 use ntcp::report::{Attempt, AttemptResult};
 use ntcp::{Connection, Report, Strategy, Transport};
-use std::fmt::Write;
-use std::io::{self, IsTerminal};
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write as _};
 
 /// Writes to standard error, in colour if that is a terminal and `NO_COLOR` is not set.
 #[derive(Debug, Clone, Copy)]
@@ -30,18 +30,18 @@ impl Terminal {
     /// Something is going on; nothing is written if there is nothing to say.
     pub fn progress(self, text: &str) {
         for line in text.lines() {
-            eprintln!("{}", self.paint(Tone::Quiet, line));
+            say(&self.paint(Tone::Quiet, line));
         }
     }
 
     /// Something worked.
     pub fn success(self, line: &str) {
-        eprintln!("{}", self.paint(Tone::Good, line));
+        say(&self.paint(Tone::Good, line));
     }
 
     /// Something failed.
     pub fn failure(self, line: &str) {
-        eprintln!("{} {line}", self.paint(Tone::Bad, "error:"));
+        say(&format!("{} {line}", self.paint(Tone::Bad, "error:")));
     }
 
     fn paint(self, tone: Tone, text: &str) -> String {
@@ -55,6 +55,11 @@ impl Terminal {
         };
         format!("\x1b[{code}m{text}\x1b[0m")
     }
+}
+
+fn say(line: &str) {
+    // Nobody listens to standard error any more: then there is nobody to tell that either.
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Who was reached, how, and how fast.

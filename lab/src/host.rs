@@ -145,9 +145,17 @@ impl Host {
         &self.addresses
     }
 
-    /// The next packet to send.
-    pub fn next_packet(&mut self) -> Option<Vec<u8>> {
-        self.outgoing.pop_front()
+    /// The next packet to send; those to the host itself have arrived.
+    pub fn next_packet(&mut self, now: Instant) -> Option<Vec<u8>> {
+        loop {
+            let bytes = self.outgoing.pop_front()?;
+            let own = Packet::parse(&bytes)
+                .is_ok_and(|packet| self.addresses.contains(&packet.destination_ip()));
+            if !own {
+                return Some(bytes);
+            }
+            self.handle_packet(&bytes, now);
+        }
     }
 
     /// The next thing to tell.

@@ -6,7 +6,7 @@
 //! A packet from inside belongs to a [`Flow`]. Its [`Key`] blanks out what the mapping ignores and
 //! decides the external end; the flow itself is remembered with its TCP state. A packet from outside
 //! is let in if it belongs to a flow, or if some flow of the mapping looks the same to the filter
-//! ([`filtering::Permit`]). What is not let in is answered as [`Unsolicited`] says.
+//! ([`filtering::Permit`]). What is not let in is answered as [`Unsolicited`](behaviour::Unsolicited) says.
 //!
 //! It is not a router: it forwards between two sides and knows no routes. It keeps no queue, and it
 //! drops fragments.

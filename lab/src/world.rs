@@ -17,7 +17,7 @@ use crate::host::{Host, Notice, Socket};
 use crate::link::Link;
 use crate::nat::{Nat, Verdict};
 use crate::packet::{Packet, flag};
-use crate::runner::{Process, Runner, System};
+use crate::runner::{Process, Repetition, Runner, System};
 use crate::trace::{Fate, JourneyId, Place, Trace};
 
 pub mod router;
@@ -25,6 +25,7 @@ mod serving;
 mod topology;
 
 use router::{Forwarder, Forwarding};
+pub use serving::ServerId;
 pub use topology::{HostId, MAX_SITES, SiteId};
 
 /// One end of a wire.
@@ -72,6 +73,8 @@ struct ProcessSlot {
     /// Taken out while it runs.
     process: Option<Box<dyn Process>>,
     alarm: Option<Instant>,
+    /// It neither hears nor does anything any more.
+    killed: bool,
 }
 
 /// Names a machine of type `M` on a host of a world.
@@ -168,7 +171,7 @@ impl World {
 
     fn add_process(&mut self, host: HostId, process: Box<dyn Process>) -> usize {
         let process = Some(process);
-        self.processes.push(ProcessSlot { host: host.0, process, alarm: None });
+        self.processes.push(ProcessSlot { host: host.0, process, alarm: None, killed: false });
         self.processes.len() - 1
     }
 
@@ -185,6 +188,14 @@ impl World {
             runner.drain(system);
         });
         result.expect("a process is at home between two events")
+    }
+
+    /// From now on tells a machine everything twice, which the contract allows a shell to do.
+    pub fn tell_twice<M>(&mut self, id: ProcessId<M>)
+    where
+        M: for<'a> Machine<Input<'a> = Input<'a>, Command = Command> + 'static,
+    {
+        self.runner(id).repetition = Repetition::Twice;
     }
 
     /// Looks at a machine.
@@ -213,6 +224,19 @@ impl World {
         M: for<'a> Machine<Input<'a> = Input<'a>, Command = Command> + 'static,
     {
         self.runner(id).assert_finished();
+    }
+
+    /// Kills a machine's program: its sockets close, and nothing is ever heard of it again. What it
+    /// has told can still be [read](World::events).
+    pub fn kill<M>(&mut self, id: ProcessId<M>) {
+        self.kill_process(id.index);
+    }
+
+    fn kill_process(&mut self, index: usize) {
+        self.with_process(index, |process, system| process.close_all(system));
+        let slot = &mut self.processes[index];
+        slot.alarm = None;
+        slot.killed = true;
     }
 
     fn runner<M>(&mut self, id: ProcessId<M>) -> &mut Runner<M>
@@ -411,7 +435,7 @@ impl World {
         let outer = self.settling.replace(node);
         let mut notices = VecDeque::new();
         while let Node::Host(host) = &mut self.slots[node].node {
-            let packet = host.next_packet();
+            let packet = host.next_packet(self.now);
             notices.extend(std::iter::from_fn(|| host.next_notice()));
             if let Some(packet) = packet {
                 self.originate(node, 0, &packet);
@@ -440,7 +464,9 @@ impl World {
 
     fn tell(&mut self, node: usize, notice: Notice) {
         let owner = self.processes.iter().position(|slot| {
-            slot.host == node && slot.process.as_ref().is_some_and(|it| it.owns(&notice))
+            slot.host == node
+                && !slot.killed
+                && slot.process.as_ref().is_some_and(|it| it.owns(&notice))
         });
         match (owner, notice) {
             (Some(process), notice) => {

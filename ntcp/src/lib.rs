@@ -1,7 +1,7 @@
 //! Direct connections between any two programs, TCP or UDP, through any NAT.
 //!
 //! ```no_run
-//! # async fn run() -> Result<(), ntcp::Error> {
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! use futures::AsyncWriteExt;
 //!
 //! let mut connection = ntcp::connect_by_uri("ntcp://bob@broker.example.org").await?;

@@ -1,7 +1,7 @@
 //! A peer as a whole: its ports, its registration, its calls.
 //!
 //! A [`Node`] is composed of a [`Gatherer`], a signalling [`Client`] and one
-//! [`Session`](crate::puncher::Session) for each peer that is being reached. It opens a listening
+//! [`Session`] for each peer that is being reached. It opens a listening
 //! port, registers what the outside calls it, and keeps one more port in reserve so that a call can
 //! leave the moment it is made. The parts share one vocabulary; the node hands each its inputs by
 //! the owner in the names of commands and sockets, and looks into datagrams only to tell whose they

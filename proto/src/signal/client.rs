@@ -27,6 +27,8 @@ mod farewell;
 mod invitations;
 mod receive;
 mod standing;
+#[cfg(test)]
+mod tests;
 mod upgrade;
 
 use std::net::SocketAddr;

@@ -15,6 +15,7 @@ use clap::Parser;
 use conversation::Conversation;
 use ntcp_lab::presets::{PRESETS, Site};
 use stage::Stage;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -44,13 +45,8 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if arguments.list {
-        for preset in PRESETS {
-            println!("{:<22}{}", preset.name, preset.about);
-        }
-        return ExitCode::SUCCESS;
-    }
-    match show(&arguments) {
+    let shown = if arguments.list { list() } else { show(&arguments) };
+    match shown {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -60,21 +56,33 @@ fn main() -> ExitCode {
     }
 }
 
+fn list() -> anyhow::Result<bool> {
+    for preset in PRESETS {
+        writeln!(io::stdout(), "{:<22}{}", preset.name, preset.about)?;
+    }
+    Ok(true)
+}
+
 /// Whether the two connected, over any transport.
 fn show(arguments: &Arguments) -> anyhow::Result<bool> {
     let line = Duration::from_millis(arguments.delay);
-    words::opening(&arguments.alice, &arguments.bob, line);
+    let out = &mut io::stdout().lock();
+    words::opening(out, &arguments.alice, &arguments.bob, line)?;
     let stage = Stage::build(&arguments.alice, &arguments.bob, line, arguments.verbose)?;
-    words::nats(&stage.doctor("alice")?, &stage.doctor("bob")?);
+    words::nats(out, &stage.doctor("alice")?, &stage.doctor("bob")?)?;
 
     let mut connected = false;
     for transport in ["any", "tcp", "udp"] {
-        words::call(transport, stage.server());
+        words::call(out, transport, stage.server())?;
         let conversation = Conversation::hold(&stage, transport, arguments.data * 1_000_000)?;
-        words::outcome(&conversation, limit(line), transport == "any");
+        words::outcome(out, &conversation, limit(line), transport == "any")?;
         connected |= conversation.is_connected() && conversation.is_whole();
+        if !connected {
+            // What did not come about with both has no better chance with one.
+            break;
+        }
     }
-    words::closing(connected);
+    words::closing(out, connected)?;
     Ok(connected)
 }
 

@@ -4,12 +4,24 @@ use anyhow::{Context, bail};
 use ntcp_lab::kernel::{Child, Command, Lab, SERVER_ADDRESSES, Stream};
 use ntcp_lab::presets::Site;
 use serde_json::Value;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// The programs' default ports over TCP; when these accept, the servers are up.
-const READY: [(&str, u16); 2] = [("ntcp-stun-server", 3478), ("ntcp-broker", 9999)];
+/// A program on the server, its flags, and the address at which it accepts once it is up.
+type Server = (&'static str, &'static [&'static str], (Ipv4Addr, u16));
+
+/// The STUN server and the broker on their defaults, and a second STUN server with all of RFC 5780:
+/// two addresses and two ports, which no program can take by default.
+const SERVERS: [Server; 3] = [
+    ("ntcp-stun-server", &[], (SERVER_ADDRESSES[0], 3478)),
+    ("ntcp-broker", &[], (SERVER_ADDRESSES[0], 9999)),
+    (
+        "ntcp-stun-server",
+        &["--listen", "198.51.100.4:3480", "--alternate", "198.51.100.5:3481"],
+        (SERVER_ADDRESSES[2], 3480),
+    ),
+];
 /// How long a server may take to come up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -31,12 +43,12 @@ impl Stage {
         let builder = builder.home("alice", &alice.to_string()).home("bob", &bob.to_string());
         let lab = builder.start().context("the laboratory cannot be built")?;
         let mut servers = Vec::new();
-        for (program, port) in READY {
+        for (program, flags, address) in SERVERS {
             let output = || if verbose { Stream::Inherit } else { Stream::Null };
-            let command = lab.command("server", executable(program)?);
+            let command = lab.command("server", executable(program)?).args(flags);
             let started = command.stdout(output()).stderr(output()).spawn();
             let mut server = started.with_context(|| format!("{program} cannot be started"))?;
-            await_server(&lab, program, port, &mut server)?;
+            await_server(&lab, program, address.into(), &mut server)?;
             servers.push(server);
         }
         Ok(Self { lab, _servers: servers })
@@ -56,7 +68,9 @@ impl Stage {
 
     /// What `ntcp doctor` says in a home.
     pub(crate) fn doctor(&self, home: &str) -> anyhow::Result<Value> {
-        let output = self.ntcp(home, &["doctor", "--json"])?.output()?;
+        let servers = format!("{}:3480,{}", SERVER_ADDRESSES[2], SERVER_ADDRESSES[0]);
+        let doctor = self.ntcp(home, &["doctor", "--json"])?.env("NTCP_STUN__SERVERS", &servers);
+        let output = doctor.output()?;
         let verdict = serde_json::from_slice(&output.stdout);
         let said = String::from_utf8_lossy(&output.stderr);
         verdict.with_context(|| format!("ntcp doctor gave no verdict in {home}: {said}"))
@@ -72,9 +86,13 @@ fn executable(name: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-fn await_server(lab: &Lab, program: &str, port: u16, server: &mut Child) -> anyhow::Result<()> {
+fn await_server(
+    lab: &Lab,
+    program: &str,
+    address: SocketAddr,
+    server: &mut Child,
+) -> anyhow::Result<()> {
     const PAUSE: Duration = Duration::from_millis(10);
-    let address = SocketAddr::from((SERVER_ADDRESSES[0], port));
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         let socket = lab.tcp_socket("server", (SERVER_ADDRESSES[0], 0))?;

@@ -84,6 +84,8 @@ pub struct Meeting {
     pub a: ProcessId<Node>,
     /// The callee.
     pub b: ProcessId<Node>,
+    /// Their hosts, the caller's first.
+    pub hosts: [HostId; 2],
     /// Which transports a call may use.
     pub transport: TransportChoice,
     /// How long the caller tries.
@@ -127,7 +129,7 @@ impl Meeting {
             [a, b].into_iter().all(|node| is_ready(world, node))
         });
         world.advance(SETTLING);
-        Self { world, a, b, transport: TransportChoice::Any, patience: PATIENCE }
+        Self { world, a, b, hosts, transport: TransportChoice::Any, patience: PATIENCE }
     }
 
     /// `a` calls `b`; ends when both have a path, or the caller's patience is over.

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_io::{Async, Timer};
 use futures::{Future, FutureExt, StreamExt};
@@ -19,6 +19,9 @@ use crate::{BindError, Options, Transport, bind};
 
 /// How many datagrams, connections or streams are served in one turn of the loop.
 const BATCH: usize = 64;
+/// How long no connection is accepted after the system had no room for one: it would say so again
+/// at once, and the loop would do nothing else.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Longest datagram read; a longer one is cut, and refused by the machine for its length.
 const MAX_DATAGRAM: usize = 2048;
 
@@ -28,6 +31,8 @@ pub struct Broker {
     datagrams: Vec<Datagrams>,
     listeners: Vec<Async<TcpListener>>,
     streams: Streams,
+    /// Until when no connection is accepted.
+    accept_after: Option<Instant>,
     buffer: [u8; MAX_DATAGRAM],
 }
 
@@ -79,6 +84,7 @@ impl Broker {
             datagrams: datagrams.map_err(failed(Transport::Udp, options.udp.first()))?,
             listeners: listeners.map_err(failed(Transport::Tcp, options.tcp.first()))?,
             streams: Streams::new(options),
+            accept_after: None,
             buffer: [0; MAX_DATAGRAM],
         })
     }
@@ -99,8 +105,9 @@ impl Broker {
         let mut stop = pin!(stop.fuse());
         let mut timer = Timer::never();
         loop {
-            match self.machine.poll_timeout() {
-                Some(deadline) => timer.set_at(deadline.at),
+            let deadline = self.machine.poll_timeout().map(|it| it.at);
+            match deadline.into_iter().chain(self.accept_after).min() {
+                Some(at) => timer.set_at(at),
                 None => timer = Timer::never(),
             }
             let woken = poll_fn(|context| self.poll_woken(&mut stop, &mut timer, context)).await;
@@ -115,7 +122,9 @@ impl Broker {
             }
             woken.streams.into_iter().for_each(|happening| self.on_stream(happening));
             if woken.deadline {
-                self.machine.handle_timeout(Instant::now());
+                let now = Instant::now();
+                self.accept_after = self.accept_after.filter(|at| *at > now);
+                self.machine.handle_timeout(now);
                 self.carry_out();
             }
         }
@@ -131,7 +140,8 @@ impl Broker {
         for socket in &self.datagrams {
             woken.datagrams |= socket.poll_readable(context).is_ready();
         }
-        for listener in &self.listeners {
+        let accepting = self.listeners.iter().filter(|_| self.accept_after.is_none());
+        for listener in accepting {
             woken.connections |= listener.poll_readable(context).is_ready();
         }
         while woken.streams.len() < BATCH {
@@ -172,8 +182,11 @@ impl Broker {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // It was gone before it was accepted; the next one may be well.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    tracing::debug!(%error, "accept");
+                    tracing::warn!(%error, "cannot accept connections for the moment");
+                    self.accept_after = Some(Instant::now() + ACCEPT_PAUSE);
                     return;
                 }
             }

@@ -73,3 +73,35 @@ fn a_signal_ends_it_gracefully_with_0() {
         assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn with_few_descriptors_it_serves_few_streams_and_says_so() {
+    use std::io::Read;
+    use std::net::TcpStream;
+    use std::time::{Duration, Instant};
+
+    let program = env!("CARGO_BIN_EXE_ntcp-broker");
+    let line = format!("ulimit -n 66 && exec {program} tcp --tcp 127.0.0.1:0");
+    let mut command = Command::new("sh");
+    command.args(["-c", &line]).env_clear().current_dir(env!("CARGO_TARGET_TMPDIR"));
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let warned = lines.next().unwrap().unwrap();
+    assert!(warned.contains("streams=2"), "{warned}");
+    let listening = lines.next().unwrap().unwrap();
+    let address = listening.split("address=").nth(1).unwrap().trim().to_owned();
+    let streams: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    // The one too many is closed; which one it is depends on the order of acceptance.
+    let is_closed = |mut stream: &TcpStream| {
+        stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        matches!(stream.read(&mut [0]), Ok(0))
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !streams.iter().any(is_closed) {
+        assert!(Instant::now() < deadline, "all three are served");
+    }
+    assert_eq!(streams.iter().filter(|it| is_closed(it)).count(), 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

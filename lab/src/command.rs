@@ -12,6 +12,7 @@ mod classify;
 mod list;
 mod run;
 mod shell;
+mod simulate;
 
 /// NATs by name, laboratories of real kernels, and what happens in them. No root needed.
 #[derive(Debug, Parser)]
@@ -31,6 +32,10 @@ enum Command {
     Shell(shell::Shell),
     /// Measure what a NAT preset really does, from both sides of it.
     Classify(classify::Classify),
+    /// Let two nodes call each other in the simulated internet, and show every packet.
+    Simulate(simulate::Simulate),
+    /// Let every NAT call every other in the simulated internet, and show how long each took.
+    Matrix(simulate::ShowMatrix),
 }
 
 impl Arguments {
@@ -41,6 +46,8 @@ impl Arguments {
             Command::Run(run) => run.run(),
             Command::Shell(shell) => shell.run(),
             Command::Classify(classify) => classify.run(),
+            Command::Simulate(simulate) => simulate.run(),
+            Command::Matrix(matrix) => matrix.run(),
         }
     }
 }
@@ -68,6 +75,11 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Nobody reads what is printed any more.
+    pub(crate) fn is_closed_output(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+
     /// The exit status.
     pub(crate) fn code(&self) -> ExitCode {
         match self {

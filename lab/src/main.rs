@@ -10,6 +10,8 @@ fn main() -> ExitCode {
     let arguments = command::Arguments::parse();
     match arguments.run() {
         Ok(code) => code,
+        // Whoever reads our output has seen enough.
+        Err(failure) if failure.is_closed_output() => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("ntcp-lab: {failure}");
             failure.code()

@@ -24,7 +24,7 @@ use crate::link::Quality;
 use crate::presets::Site;
 use crate::server::broker::BrokerServer;
 use crate::server::stun::StunServer;
-use crate::world::{HostId, ProcessId, SiteId, World};
+use crate::world::{HostId, ProcessId, ServerId, World};
 
 /// The broker's host.
 const BROKER: &str = "203.0.113.1";
@@ -32,6 +32,8 @@ const BROKER: &str = "203.0.113.1";
 const STUN: [[&str; 2]; 2] = [["203.0.113.2", "203.0.113.3"], ["203.0.113.4", "203.0.113.5"]];
 /// How long registration and gathering may take before the call.
 const PREPARATION: Duration = Duration::from_secs(8);
+/// How long a call may take: the default of the commands.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// What the nodes have learned is known to the broker by then.
 const SETTLING: Duration = Duration::from_secs(1);
 
@@ -46,7 +48,7 @@ pub struct Setup {
     pub access: Quality,
     /// Which transports may be used.
     pub transport: TransportChoice,
-    /// How long the caller tries. The commands' default is 10 s.
+    /// How long the caller tries; [`PATIENCE`] by default.
     pub patience: Duration,
     /// Decides all randomness.
     pub seed: u64,
@@ -62,7 +64,7 @@ impl Setup {
             b: b.clone(),
             access: Quality::delay(Duration::from_millis(10)),
             transport: TransportChoice::Any,
-            patience: Duration::from_secs(10),
+            patience: PATIENCE,
             seed: 1,
             record: false,
         }
@@ -82,12 +84,12 @@ pub struct Meeting {
     pub a: ProcessId<Node>,
     /// The callee.
     pub b: ProcessId<Node>,
-    /// Their hosts.
+    /// Their hosts, the caller's first.
     pub hosts: [HostId; 2],
-    /// Their sites.
-    pub sites: [SiteId; 2],
-    transport: TransportChoice,
-    patience: Duration,
+    /// Which transports a call may use.
+    pub transport: TransportChoice,
+    /// How long the caller tries.
+    pub patience: Duration,
 }
 
 /// How a call ended.
@@ -107,22 +109,27 @@ impl Meeting {
     /// The world of `setup`, its nodes registered and ready to call, or as far as they came.
     pub fn new(setup: &Setup) -> Self {
         let mut world = World::new(setup.seed);
-        serve(&mut world, setup.access);
-        let sites = [("a", &setup.a), ("b", &setup.b)]
-            .map(|(name, site)| world.site(name, site, setup.access));
-        let hosts = [(sites[0], "a"), (sites[1], "b")].map(|(site, name)| world.host(site, name));
-        let [a, b] = [(hosts[0], "a"), (hosts[1], "b")]
-            .map(|(host, name)| start_node(&mut world, host, name));
         if setup.record {
             world.record();
         }
-        let (transport, patience) = (setup.transport, setup.patience);
-        let mut meeting = Self { world, a, b, hosts, sites, transport, patience };
-        meeting.world.advance_until(PREPARATION, |world| {
+        serve(&mut world, setup.access);
+        let hosts = [("a", &setup.a), ("b", &setup.b)].map(|(name, site)| {
+            let site = world.site(name, site, setup.access);
+            world.host(site, name)
+        });
+        let meeting = Self::between(world, hosts);
+        Self { transport: setup.transport, patience: setup.patience, ..meeting }
+    }
+
+    /// A meeting of these two hosts of a world that is [served](serve).
+    pub fn between(mut world: World, hosts: [HostId; 2]) -> Self {
+        let [a, b] = [(hosts[0], "a"), (hosts[1], "b")]
+            .map(|(host, name)| start_node(&mut world, host, name));
+        world.advance_until(PREPARATION, |world| {
             [a, b].into_iter().all(|node| is_ready(world, node))
         });
-        meeting.world.advance(SETTLING);
-        meeting
+        world.advance(SETTLING);
+        Self { world, a, b, hosts, transport: TransportChoice::Any, patience: PATIENCE }
     }
 
     /// `a` calls `b`; ends when both have a path, or the caller's patience is over.
@@ -132,33 +139,45 @@ impl Meeting {
         self.world.command(self.a, |node, now| node.call(peer, transport, patience, now));
         let (a, b) = (self.a, self.b);
         self.world.advance_until(patience + Duration::from_secs(1), |world| {
-            failed(world, a).is_some() || (path(world, a).is_some() && path(world, b).is_some())
+            let both = path(world, a, start).is_some() && path(world, b, start).is_some();
+            both || failed(world, a, start).is_some()
         });
-        let (caller, callee) = (path(&mut self.world, a), path(&mut self.world, b));
+        let (caller, callee) = (path(&mut self.world, a, start), path(&mut self.world, b, start));
         let elapsed = caller.as_ref().zip(callee.as_ref()).map(|(a, b)| a.0.max(b.0) - start);
         let (caller, callee) = (caller.map(|it| it.1), callee.map(|it| it.1));
         let report = caller.as_ref().map(|it| it.report.clone());
-        let report = report.or_else(|| failed(&mut self.world, a));
+        let report = report.or_else(|| failed(&mut self.world, a, start));
         Outcome { elapsed, caller, callee, report }
     }
 }
 
-/// Starts the broker and the STUN servers.
-pub fn serve(world: &mut World, access: Quality) {
-    start_broker(world, access);
+/// The broker of a world, so that something can happen to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Services {
+    /// The broker's host.
+    pub broker_host: HostId,
+    /// The broker itself.
+    pub broker: ServerId,
+}
+
+/// Starts the broker and two STUN servers.
+pub fn serve(world: &mut World, access: Quality) -> Services {
+    let broker_host = world.public_host("broker", &[BROKER], access);
+    let broker = start_broker(world, broker_host);
     for (name, [primary, alternate]) in ["stun1", "stun2"].into_iter().zip(STUN) {
         let host = world.public_host(name, &[primary, alternate], access);
         let (server, addresses) = StunServer::new(end(primary, 3478), end(alternate, 3479))
             .expect("two addresses with two ports");
         world.serve(host, Box::new(server), &addresses, &addresses);
     }
+    Services { broker_host, broker }
 }
 
-fn start_broker(world: &mut World, access: Quality) {
-    let host = world.public_host("broker", &[BROKER], access);
+/// Starts a broker with an empty memory on its host.
+pub fn start_broker(world: &mut World, host: HostId) -> ServerId {
     let (udp, tcp) = (end(BROKER, client::DEFAULT_UDP_PORT), end(BROKER, client::DEFAULT_TCP_PORT));
     let broker = Broker::new(rendezvous::Config::default(), world.draw_seed(), world.now());
-    world.serve(host, Box::new(BrokerServer::new(broker, udp)), &[udp], &[tcp]);
+    world.serve(host, Box::new(BrokerServer::new(broker, udp)), &[udp], &[tcp])
 }
 
 fn end(ip: &str, port: u16) -> SocketAddr {
@@ -186,15 +205,21 @@ fn is_ready(world: &mut World, node: ProcessId<Node>) -> bool {
     world.events(node).iter().any(|(_, event)| matches!(event, Event::Ready { .. }))
 }
 
-fn path(world: &mut World, node: ProcessId<Node>) -> Option<(Duration, Connected)> {
-    world.events(node).iter().find_map(|(at, event)| match event {
+fn path(
+    world: &mut World,
+    node: ProcessId<Node>,
+    since: Duration,
+) -> Option<(Duration, Connected)> {
+    let mut later = world.events(node).iter().filter(|(at, _)| *at > since);
+    later.find_map(|(at, event)| match event {
         Event::Connected(connected) => Some((*at, connected.as_ref().clone())),
         _ => None,
     })
 }
 
-fn failed(world: &mut World, node: ProcessId<Node>) -> Option<Report> {
-    world.events(node).iter().find_map(|(_, event)| match event {
+fn failed(world: &mut World, node: ProcessId<Node>, since: Duration) -> Option<Report> {
+    let mut later = world.events(node).iter().filter(|(at, _)| *at > since);
+    later.find_map(|(_, event)| match event {
         Event::CallFailed { report, .. } => Some(report.as_ref().clone()),
         _ => None,
     })

@@ -11,6 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 mod build;
 mod icmp;
+#[cfg(test)]
+mod tests;
 
 pub use build::{Segment, refuse, tcp, udp};
 pub use icmp::{IcmpError, icmp_error};

@@ -42,6 +42,8 @@ pub(crate) trait Process {
     fn handle_notice(&mut self, notice: Notice, system: &mut System<'_>);
     fn handle_timeout(&mut self, system: &mut System<'_>);
     fn deadline(&self) -> Option<Deadline>;
+    /// The program is killed: the system closes what it had open.
+    fn close_all(&mut self, system: &mut System<'_>);
     fn as_any(&mut self) -> &mut dyn Any;
 }
 
@@ -60,6 +62,15 @@ pub(crate) struct Runner<M: Machine> {
     unanswered: BTreeSet<CommandId>,
     spins: u32,
     last_timeout: Option<Instant>,
+    pub(crate) repetition: Repetition,
+}
+
+/// How often the machine is told each thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repetition {
+    Once,
+    /// Twice: inputs may be duplicated, and must then change nothing.
+    Twice,
 }
 
 impl<M> Runner<M>
@@ -80,7 +91,15 @@ where
             unanswered: BTreeSet::new(),
             spins: 0,
             last_timeout: None,
+            repetition: Repetition::Once,
         }
+    }
+
+    fn hand(&mut self, input: Input<'_>, now: Instant) {
+        if self.repetition == Repetition::Twice {
+            self.machine.handle_input(input.clone(), now);
+        }
+        self.machine.handle_input(input, now);
     }
 
     /// Carries out what the machine wants until it wants nothing more.
@@ -91,7 +110,7 @@ where
             } else if let Some(event) = self.machine.poll_event() {
                 self.events.push((system.clock, event));
             } else if let Some((id, answer)) = self.answers.pop_front() {
-                self.machine.handle_input(Input::Answer { id, answer }, system.now);
+                self.hand(Input::Answer { id, answer }, system.now);
             } else {
                 return;
             }
@@ -208,7 +227,7 @@ where
                 Ok(Frame::Complete { length }) => {
                     let message: Vec<u8> = buffer.drain(..length).collect();
                     let input = Input::TcpReceived { socket: id, payload: &message };
-                    self.machine.handle_input(input, system.now);
+                    self.hand(input, system.now);
                     self.drain(system);
                 }
                 Ok(Frame::Incomplete { .. }) => return,
@@ -218,7 +237,7 @@ where
                     }
                     let reason = IoFailure::Garbled;
                     let input = Input::TcpClosed { socket: id, reason };
-                    self.machine.handle_input(input, system.now);
+                    self.hand(input, system.now);
                     return self.drain(system);
                 }
             }
@@ -246,7 +265,7 @@ where
             Notice::Datagram { socket, source, payload, .. } => {
                 let Some(id) = self.ids.get(&socket).copied() else { return };
                 let input = Input::UdpReceived { socket: id, source, payload: &payload };
-                self.machine.handle_input(input, system.now);
+                self.hand(input, system.now);
             }
             Notice::Connected { socket, result } => {
                 let Some(id) = self.ids.get(&socket).copied() else { return };
@@ -265,7 +284,7 @@ where
                 self.open(id, socket);
                 self.streams.insert(id, Vec::new());
                 let input = Input::TcpAccepted { listener, socket: id, ends };
-                self.machine.handle_input(input, system.now);
+                self.hand(input, system.now);
             }
             Notice::Data { socket, bytes } => {
                 let Some(id) = self.ids.get(&socket).copied() else { return };
@@ -275,7 +294,7 @@ where
             Notice::Ended { socket, reason } => {
                 let Some(id) = self.ids.get(&socket).copied() else { return };
                 self.forget(id);
-                self.machine.handle_input(Input::TcpClosed { socket: id, reason }, system.now);
+                self.hand(Input::TcpClosed { socket: id, reason }, system.now);
             }
         }
         self.drain(system);
@@ -297,6 +316,12 @@ where
         self.machine.poll_timeout()
     }
 
+    fn close_all(&mut self, system: &mut System<'_>) {
+        for socket in self.sockets.values() {
+            system.host.close(*socket, system.now);
+        }
+    }
+
     fn as_any(&mut self) -> &mut dyn Any {
         self
     }
@@ -314,4 +339,129 @@ fn resolve(
     let addresses = names.get(host).filter(|addresses| !addresses.is_empty());
     let addresses = addresses.ok_or(IoFailure::UnknownHost)?;
     Ok(addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use ntcp_proto::Owner;
+    use ntcp_proto::command::Names;
+
+    use super::*;
+    use crate::link::Quality;
+    use crate::world::{ProcessId, World};
+
+    /// A machine that breaks the contract in one way.
+    enum Faulty {
+        /// The deadline passes and stays.
+        SpinsInPlace(Instant),
+        /// The deadline is never reached, but always at the present moment.
+        AlwaysNow(Instant),
+        /// A command after every answer.
+        NeverHasEnough(Names, Option<CommandId>),
+        /// Two commands of one name.
+        RepeatsItself(VecDeque<CommandId>),
+        /// A connection is opened, and nothing is waited for.
+        LeavesAConnect(Option<Command>),
+    }
+
+    impl Machine for Faulty {
+        type Input<'a> = Input<'a>;
+        type Command = Command;
+        type Event = ();
+
+        fn handle_input(&mut self, _: Input<'_>, _: Instant) {
+            if let Self::NeverHasEnough(names, next) = self {
+                *next = Some(names.command());
+            }
+        }
+
+        fn handle_timeout(&mut self, now: Instant) {
+            if let Self::AlwaysNow(at) = self {
+                *at = now;
+            }
+        }
+
+        fn poll_command(&mut self) -> Option<Command> {
+            match self {
+                Self::SpinsInPlace(_) | Self::AlwaysNow(_) => None,
+                Self::NeverHasEnough(_, next) => {
+                    next.take().map(|id| Command::ListInterfaces { id })
+                }
+                Self::RepeatsItself(ids) => {
+                    ids.pop_front().map(|id| Command::ListInterfaces { id })
+                }
+                Self::LeavesAConnect(command) => command.take(),
+            }
+        }
+
+        fn poll_event(&mut self) -> Option<()> {
+            None
+        }
+
+        fn poll_timeout(&self) -> Option<Deadline> {
+            match self {
+                Self::SpinsInPlace(at) => Some(Deadline::new(*at, "spinning")),
+                Self::AlwaysNow(at) => Some(Deadline::new(*at, "hurrying")),
+                Self::NeverHasEnough(..) | Self::RepeatsItself(_) | Self::LeavesAConnect(_) => None,
+            }
+        }
+    }
+
+    fn run(machine: impl FnOnce(Instant) -> Faulty) -> (World, ProcessId<Faulty>) {
+        let mut world = World::new(1);
+        let host = world.public_host("a", &["203.0.113.1"], Quality::default());
+        let machine = machine(world.now());
+        let process = world.run(host, machine);
+        world.advance(Duration::from_secs(1));
+        (world, process)
+    }
+
+    #[test]
+    #[should_panic(expected = "busy loop: the deadline `spinning` stays")]
+    fn a_deadline_that_stays_in_the_past_is_named() {
+        run(Faulty::SpinsInPlace);
+    }
+
+    #[test]
+    #[should_panic(expected = "busy loop: the deadline `hurrying` stays")]
+    fn a_deadline_that_is_always_now_is_named() {
+        run(Faulty::AlwaysNow);
+    }
+
+    #[test]
+    #[should_panic(expected = "wants more and more")]
+    fn commands_without_end_are_a_breach() {
+        run(|_| {
+            let mut names = Names::new(Owner(1));
+            let first = names.command();
+            Faulty::NeverHasEnough(names, Some(first))
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "names two commands")]
+    fn a_command_name_used_twice_is_a_breach() {
+        run(|_| {
+            let id = Names::new(Owner(1)).command();
+            Faulty::RepeatsItself([id, id].into())
+        });
+    }
+
+    fn connect(owner: Owner) -> Faulty {
+        let mut names = Names::new(owner);
+        let (id, socket) = (names.command(), names.socket());
+        let local = "0.0.0.0:0".parse().unwrap();
+        let remote = "203.0.113.200:1".parse().unwrap();
+        Faulty::LeavesAConnect(Some(Command::ConnectTcp { id, socket, local, remote, ttl: None }))
+    }
+
+    #[test]
+    #[should_panic(expected = "waits for answers")]
+    fn a_machine_that_still_waits_has_not_finished() {
+        let (mut world, process) = run(|_| connect(Owner(1)));
+        // The router has refused the first one; the second has no answer yet.
+        world.assert_finished(process);
+        world.command(process, |machine, _| *machine = connect(Owner(2)));
+        world.assert_finished(process);
+    }
 }

@@ -107,36 +107,42 @@ impl Trace {
         self.recording.then(|| self.journeys.get_mut(id.0)).flatten()
     }
 
-    /// One line for each packet: who sent it, how far it came, and what stopped it.
+    /// One line for each packet, with a column for each place that has one.
+    pub fn ladder(&self) -> String {
+        let columns = (0..self.names.len()).filter(|place| self.names[*place].1).map(Place);
+        self.ladder_of(&columns.collect::<Vec<_>>())
+    }
+
+    /// One line for each packet: who sent it, how far it came, and what stopped it; a column for each
+    /// of these places, from left to right.
     ///
     /// ```text
-    ///      ms  a          home-a     home-b     b
-    ///   0.000  ├──SYN─────────────────✗         │    at home-b: NoMapping
-    ///   5.000  │          │◀──────────────SYN───┤    25.000
+    ///      ms  a                 home-a            home-b            b
+    ///   0.000  ├──SYN──────────────────────────────✗                 │    at home-b: NoMapping
+    ///   5.000  │                 │                 ◀─────────────SYN─┤    25.000
     /// ```
-    pub fn ladder(&self) -> String {
-        const WIDTH: usize = 14;
-        let columns: Vec<usize> =
-            (0..self.names.len()).filter(|place| self.names[*place].1).collect();
+    pub fn ladder_of(&self, columns: &[Place]) -> String {
+        const WIDTH: usize = 18;
         let mut text = String::from("      ms  ");
-        for place in &columns {
-            let name: String = self.names[*place].0.chars().take(WIDTH - 1).collect();
+        for place in columns {
+            let name: String = self.name(*place).chars().take(WIDTH - 1).collect();
             let _ = write!(text, "{name:<WIDTH$}");
         }
+        text.truncate(text.trim_end().len());
         text.push('\n');
         for journey in &self.journeys {
-            self.ladder_line(&mut text, journey, &columns, WIDTH);
+            self.ladder_line(&mut text, journey, columns, WIDTH);
         }
         text
     }
 
-    fn ladder_line(&self, text: &mut String, journey: &Journey, columns: &[usize], width: usize) {
+    fn ladder_line(&self, text: &mut String, journey: &Journey, columns: &[Place], width: usize) {
         let (Some(first), Some(last)) = (journey.stations.first(), journey.stations.last()) else {
             return;
         };
-        let column = |place: Place| columns.iter().position(|other| *other == place.0);
-        let from = journey.stations.iter().find_map(|station| column(station.place));
-        let to = journey.stations.iter().rev().find_map(|station| column(station.place));
+        let column = |station: &Station| columns.iter().position(|it| *it == station.place);
+        let from = journey.stations.iter().find_map(column);
+        let to = journey.stations.iter().rev().find_map(column);
         let mut line: Vec<char> = " ".repeat(columns.len() * width).chars().collect();
         for at in 0..columns.len() {
             line[at * width] = '│';
@@ -262,5 +268,71 @@ fn tcp_summary(packet: &Packet) -> String {
     match fields.payload {
         0 => set.join("-"),
         payload => format!("TCP {payload}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::Quality;
+    use crate::probe::Handle;
+    use crate::world::World;
+
+    fn a_short_story() -> (World, Place) {
+        let mut world = World::new(1);
+        world.record();
+        let access = Quality::delay(Duration::from_millis(10));
+        let server = world.public_host("s1", &["203.0.113.1"], access);
+        let home = world.site("a", &"masq".parse().unwrap(), access);
+        let host = world.host(home, "a");
+        let a = Handle::start(&mut world, host);
+        Handle::start(&mut world, server);
+        let socket = a.bind(&mut world, "0.0.0.0:5000");
+        a.send(&mut world, socket, "203.0.113.1:9".parse().unwrap(), b"anybody?");
+        a.send_ttl(&mut world, socket, "203.0.113.1:9".parse().unwrap(), b"", Some(2));
+        a.connect(&mut world, "0.0.0.0:5000", "203.0.113.1:80".parse().unwrap());
+        world.advance(Duration::from_millis(100));
+        let place = world.place(host);
+        (world, place)
+    }
+
+    #[test]
+    fn a_ladder_shows_who_sent_what_and_how_far_it_came() {
+        let (world, _) = a_short_story();
+        insta::assert_snapshot!("ladder", world.ladder());
+    }
+
+    #[test]
+    fn a_pcap_holds_every_packet_of_a_place_in_order() {
+        let (world, place) = a_short_story();
+        let file = world.trace().pcap(place);
+        assert_eq!(file[..4], 0xa1b2_3c4d_u32.to_le_bytes());
+        assert_eq!(file[20..24], 101_u32.to_le_bytes());
+        let mut rest = &file[24..];
+        let mut seen = Vec::new();
+        let field =
+            |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        while !rest.is_empty() {
+            let length = field(rest, 8) as usize;
+            assert_eq!(field(rest, 12) as usize, length);
+            let packet = Packet::parse(&rest[16..16 + length]).unwrap();
+            seen.push((field(rest, 1) / 1000, summary(packet.as_bytes())));
+            rest = &rest[16 + length..];
+        }
+        let what: Vec<&str> = seen.iter().map(|(_, what)| what.as_str()).collect();
+        let sent = ["UDP 8", "UDP 0 ttl 2", "SYN"];
+        let received = ["ICMP TimeExceeded", "ICMP PortUnreachable", "RST-ACK"];
+        assert_eq!(what[..3], sent);
+        assert_eq!(what[3..], received);
+    }
+
+    #[test]
+    fn nothing_is_kept_unless_it_was_asked_for() {
+        let mut world = World::new(1);
+        let host = world.public_host("a", &["203.0.113.1"], Quality::default());
+        let a = Handle::start(&mut world, host);
+        a.connect(&mut world, "0.0.0.0:5000", "203.0.113.9:80".parse().unwrap());
+        world.advance(Duration::from_secs(1));
+        assert!(world.trace().journeys().is_empty());
     }
 }

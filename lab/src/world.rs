@@ -11,20 +11,21 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ntcp_proto::entropy::{Entropy, Seed};
-use ntcp_proto::{Command, Input, Machine, SocketId};
 
 use crate::host::{Host, Notice, Socket};
 use crate::link::Link;
 use crate::nat::{Nat, Verdict};
 use crate::packet::{Packet, flag};
-use crate::runner::{Process, Runner, System};
+use crate::runner::{Process, System};
 use crate::trace::{Fate, JourneyId, Place, Trace};
 
+mod machines;
 pub mod router;
 mod serving;
 mod topology;
 
 use router::{Forwarder, Forwarding};
+pub use serving::ServerId;
 pub use topology::{HostId, MAX_SITES, SiteId};
 
 /// One end of a wire.
@@ -72,6 +73,8 @@ struct ProcessSlot {
     /// Taken out while it runs.
     process: Option<Box<dyn Process>>,
     alarm: Option<Instant>,
+    /// It neither hears nor does anything any more.
+    killed: bool,
 }
 
 /// Names a machine of type `M` on a host of a world.
@@ -151,103 +154,6 @@ impl World {
     /// Keeps a trace from now on.
     pub fn record(&mut self) {
         self.trace.record();
-    }
-
-    // --- machines ----------------------------------------------------------------------------
-
-    /// Puts a machine on a host.
-    pub fn run<M>(&mut self, host: HostId, machine: M) -> ProcessId<M>
-    where
-        M: for<'a> Machine<Input<'a> = Input<'a>, Command = Command> + 'static,
-    {
-        let index = self.add_process(host, Box::new(Runner::new(machine)));
-        let id = ProcessId { index, kind: std::marker::PhantomData };
-        self.command(id, |_, _| {});
-        id
-    }
-
-    fn add_process(&mut self, host: HostId, process: Box<dyn Process>) -> usize {
-        let process = Some(process);
-        self.processes.push(ProcessSlot { host: host.0, process, alarm: None });
-        self.processes.len() - 1
-    }
-
-    /// Commands a machine, as its user would.
-    pub fn command<M, R>(&mut self, id: ProcessId<M>, order: impl FnOnce(&mut M, Instant) -> R) -> R
-    where
-        M: for<'a> Machine<Input<'a> = Input<'a>, Command = Command> + 'static,
-    {
-        let now = self.now;
-        let mut result = None;
-        self.with_process(id.index, |process, system| {
-            let runner = expect_runner::<M>(process);
-            result = Some(order(&mut runner.machine, now));
-            runner.drain(system);
-        });
-        result.expect("a process is at home between two events")
-    }
-
-    /// Looks at a machine.
-    pub fn machine<M>(&mut self, id: ProcessId<M>) -> &M
-    where
-        M: for<'a> Machine<Input<'a> = Input<'a>, Command = Command> + 'static,
-    {
-        &self.runner(id).machine
-    }
-
-    /// What a machine has told so far, and when.
-    pub fn events<M>(&mut self, id: ProcessId<M>) -> &[(Duration, M::Event)]
-    where
-        M: for<'a> Machine<Input<'a> = Input<'a>, Command = Command> + 'static,
-    {
-        &self.runner(id).events
-    }
-
-    /// Checks that a machine has finished: no deadline, nothing unanswered.
-    ///
-    /// # Panics
-    ///
-    /// If it has not.
-    pub fn assert_finished<M>(&mut self, id: ProcessId<M>)
-    where
-        M: for<'a> Machine<Input<'a> = Input<'a>, Command = Command> + 'static,
-    {
-        self.runner(id).assert_finished();
-    }
-
-    fn runner<M>(&mut self, id: ProcessId<M>) -> &mut Runner<M>
-    where
-        M: for<'a> Machine<Input<'a> = Input<'a>, Command = Command> + 'static,
-    {
-        let process = self.processes[id.index].process.as_mut();
-        expect_runner(process.expect("a process is at home between two events").as_mut())
-    }
-
-    /// Takes a stream out of a machine's hands, as an application does that was given it.
-    pub fn take_stream<M>(&mut self, id: ProcessId<M>, socket: SocketId) -> Option<StreamHandle>
-    where
-        M: for<'a> Machine<Input<'a> = Input<'a>, Command = Command> + 'static,
-    {
-        let host = self.processes[id.index].host;
-        let (socket, buffered) = self.runner(id).take_stream(socket)?;
-        let handle = StreamHandle { host, socket };
-        self.loose.insert(handle, buffered);
-        Some(handle)
-    }
-
-    /// Sends on a stream outside of any machine's hands.
-    pub fn send(&mut self, stream: StreamHandle, bytes: &[u8]) {
-        let now = self.now;
-        if let Node::Host(host) = &mut self.slots[stream.host].node {
-            // A stream that has ended takes no bytes; whoever reads the other end finds out.
-            let _ = host.send_tcp(stream.socket, bytes, now).is_ok();
-        }
-        self.settle(stream.host);
-    }
-
-    /// What has arrived on a stream outside of any machine's hands, since the last call.
-    pub fn receive(&mut self, stream: StreamHandle) -> Vec<u8> {
-        self.loose.get_mut(&stream).map(std::mem::take).unwrap_or_default()
     }
 
     // --- time --------------------------------------------------------------------------------
@@ -411,7 +317,7 @@ impl World {
         let outer = self.settling.replace(node);
         let mut notices = VecDeque::new();
         while let Node::Host(host) = &mut self.slots[node].node {
-            let packet = host.next_packet();
+            let packet = host.next_packet(self.now);
             notices.extend(std::iter::from_fn(|| host.next_notice()));
             if let Some(packet) = packet {
                 self.originate(node, 0, &packet);
@@ -440,7 +346,9 @@ impl World {
 
     fn tell(&mut self, node: usize, notice: Notice) {
         let owner = self.processes.iter().position(|slot| {
-            slot.host == node && slot.process.as_ref().is_some_and(|it| it.owns(&notice))
+            slot.host == node
+                && !slot.killed
+                && slot.process.as_ref().is_some_and(|it| it.owns(&notice))
         });
         match (owner, notice) {
             (Some(process), notice) => {
@@ -476,13 +384,6 @@ impl World {
         }
         self.settle(node);
     }
-}
-
-fn expect_runner<M>(process: &mut dyn Process) -> &mut Runner<M>
-where
-    M: for<'a> Machine<Input<'a> = Input<'a>, Command = Command> + 'static,
-{
-    process.as_any().downcast_mut().expect("a process id names the type of its machine")
 }
 
 /// Whether a NAT sent a packet back in, rather than an answer to it.

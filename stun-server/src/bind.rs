@@ -9,6 +9,9 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 /// Bytes of datagrams that may wait in the kernel: a burst of some ten thousand requests.
 const RECEIVE_BUFFER: usize = 4 << 20;
+/// Bytes that may wait in the kernel for each direction of a stream: some requests and some replies. Left to itself the
+/// kernel lets a peer that does not read hold megabytes.
+const STREAM_BUFFER: usize = 16 << 10;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 /// How often free ports are sought where port 0 was asked for: one that is free for UDP on one address need not be free
@@ -210,6 +213,9 @@ fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = open(address, Type::STREAM, Protocol::TCP)?;
     // A restarted server takes its port back though old connections linger in TIME_WAIT.
     socket.set_reuse_address(true)?;
+    // Accepted streams inherit both.
+    socket.set_recv_buffer_size(STREAM_BUFFER)?;
+    socket.set_send_buffer_size(STREAM_BUFFER)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -20,11 +20,11 @@ use std::time::{Duration, Instant};
 use ntcp_proto::IoFailure;
 use ntcp_proto::command::Ends;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{HardwareAddress, IpCidr, IpEndpoint};
 
+use super::queues::Queues;
 use crate::packet::{self, IcmpError, Packet, Segment, flag};
 
 /// When the SYN is sent again, after it was first sent: measured on Linux 6.18 with
@@ -50,56 +50,6 @@ const ACCEPT_TIMEOUT: Duration = Duration::from_secs(63);
 
 /// Bytes buffered by the system in each direction.
 const BUFFER: usize = 65_535;
-
-/// What every link carries, in bytes.
-pub(super) const MTU: usize = 1500;
-
-/// The link below smoltcp: two queues.
-#[derive(Debug, Default)]
-struct Queues {
-    incoming: VecDeque<Vec<u8>>,
-    outgoing: Vec<Vec<u8>>,
-}
-
-struct Incoming(Vec<u8>);
-
-struct Outgoing<'a>(&'a mut Vec<Vec<u8>>);
-
-impl phy::RxToken for Incoming {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-impl phy::TxToken for Outgoing<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut bytes = vec![0; len];
-        let result = f(&mut bytes);
-        self.0.push(bytes);
-        result
-    }
-}
-
-impl phy::Device for Queues {
-    type RxToken<'a> = Incoming;
-    type TxToken<'a> = Outgoing<'a>;
-
-    fn receive(&mut self, _: SmolInstant) -> Option<(Incoming, Outgoing<'_>)> {
-        let bytes = self.incoming.pop_front()?;
-        Some((Incoming(bytes), Outgoing(&mut self.outgoing)))
-    }
-
-    fn transmit(&mut self, _: SmolInstant) -> Option<Outgoing<'_>> {
-        Some(Outgoing(&mut self.outgoing))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = MTU;
-        capabilities
-    }
-}
 
 /// How a connection came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

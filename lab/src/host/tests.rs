@@ -183,6 +183,45 @@ fn time_exceeded_ends_connecting_at_once_and_says_nothing_to_an_open_stream() {
 }
 
 #[test]
+fn each_icmp_error_ends_connecting_as_linux_names_it() {
+    for (answer, failure) in [
+        ("port", IoFailure::Refused),
+        ("admin", IoFailure::HostUnreachable),
+        ("reset", IoFailure::Refused),
+    ] {
+        let mut pair = pair();
+        let site = format!("firewall,in={answer}").parse().unwrap();
+        let site = pair.world.site("guarded", &site, Quality::delay(ms(10)));
+        let host = pair.world.host(site, "c");
+        let target = SocketAddr::new(pair.world.addresses(host)[0], 7000);
+        let socket = pair.a.connect(&mut pair.world, "0.0.0.0:5000", target);
+        pair.world.advance(ms(100));
+        let outcome = pair.a.outcome(&mut pair.world, socket);
+        assert_eq!(outcome, Some((ms(40), Err(failure))), "{answer}");
+    }
+}
+
+#[test]
+fn an_icmp_error_or_a_rst_ends_a_handshake_that_has_crossed_too() {
+    for answer in ["ttl", "rst"] {
+        let mut pair = pair();
+        // a's segments die at the last router, whose error comes after b's SYN.
+        let ttl = (answer == "ttl").then_some(3);
+        pair.world.set_cable(pair.hosts[1], Quality::delay(ms(2)));
+        let a = pair.a.connect_ttl(&mut pair.world, "0.0.0.0:5000", at(B, 6000), ttl);
+        let b = pair.b.connect(&mut pair.world, "0.0.0.0:6000", at(A, 5000));
+        if answer == "rst" {
+            // b gives up at once; its kernel refuses a's SYN-ACK.
+            pair.b.close(&mut pair.world, b);
+        }
+        pair.world.advance(ms(100));
+        let failed = pair.a.outcome(&mut pair.world, a).map(|(_, result)| result.unwrap_err());
+        let expected = if answer == "ttl" { IoFailure::HostUnreachable } else { IoFailure::Reset };
+        assert_eq!(failed, Some(expected), "{answer}");
+    }
+}
+
+#[test]
 fn closing_a_pending_connection_sends_nothing_and_answers_it() {
     let mut pair = pair();
     let socket = pair.a.connect(&mut pair.world, "0.0.0.0:5000", at(B, 7000));

@@ -95,8 +95,11 @@ pub(super) fn out_of_reach(nat: &Behaviour) -> Option<String> {
             _ => None,
         }
     });
+    // The tables hold ports; of which address is known only while there is but one.
+    let recorded = [udp.translation, tcp.translation].into_iter().any(|it| side::records(it, nat));
+    let recorded_pool = recorded && nat.pooling == Pooling::Arbitrary;
     let others = [
-        (nat.pooling == Pooling::Arbitrary, "several outside addresses"),
+        (recorded_pool, "several outside addresses for mappings that outlive their flow"),
         (udp.icmp == IcmpEffect::DeleteMapping, "ICMP errors that delete a UDP mapping"),
         (tcp.time_exceeded == IcmpEffect::DeleteMapping, "ICMP errors that delete a mapping"),
         (tcp.unreachable == IcmpEffect::DeleteMapping, "ICMP errors that delete a mapping"),
@@ -443,7 +446,7 @@ mod tests {
         for (preset, axis) in [
             ("connection-dependent", "per connection"),
             ("offset-cone", "moved by 10000"),
-            ("pool-arbitrary", "several outside addresses"),
+            ("pool-arbitrary,map=ei", "several outside addresses"),
             ("masq,isn=rewrite", "sequence numbers"),
             ("masq,rst=kill", "RST"),
             ("masq,ttlx=kill", "ICMP"),

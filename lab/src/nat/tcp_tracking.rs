@@ -370,3 +370,59 @@ impl Side {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATES: [State; 9] = [
+        State::SynSent,
+        State::SynSentBoth,
+        State::SynReceived,
+        State::Established,
+        State::FinWait,
+        State::CloseWait,
+        State::LastAck,
+        State::TimeWait,
+        State::Closed,
+    ];
+
+    /// Two letters for each state in the order above, `ig` for ignored and `iv` for invalid.
+    fn letters(next: Next) -> &'static str {
+        match next {
+            Next::Ignore => "ig",
+            Next::Invalid => "iv",
+            Next::To(State::SynSent) => "ss",
+            Next::To(State::SynSentBoth) => "s2",
+            Next::To(State::SynReceived) => "sr",
+            Next::To(State::Established) => "es",
+            Next::To(State::FinWait) => "fw",
+            Next::To(State::CloseWait) => "cw",
+            Next::To(State::LastAck) => "la",
+            Next::To(State::TimeWait) => "tw",
+            Next::To(State::Closed) => "cl",
+        }
+    }
+
+    #[test]
+    fn the_table_is_netfilters() {
+        let table = [
+            (Sender::Originator, Kind::Syn, "ss s2 ig ig ig ig ig ss ss"),
+            (Sender::Originator, Kind::SynAck, "iv sr sr iv iv iv iv iv iv"),
+            (Sender::Originator, Kind::Fin, "iv iv fw fw la la la tw cl"),
+            (Sender::Originator, Kind::Ack, "iv iv es es cw cw tw tw cl"),
+            (Sender::Originator, Kind::Rst, "cl cl cl cl cl cl cl cl cl"),
+            (Sender::Originator, Kind::Nonsense, "iv iv iv iv iv iv iv iv iv"),
+            (Sender::Responder, Kind::Syn, "s2 s2 iv iv iv iv iv ss iv"),
+            (Sender::Responder, Kind::SynAck, "sr sr ig ig ig ig ig ig ig"),
+            (Sender::Responder, Kind::Fin, "iv iv fw fw la la la tw cl"),
+            (Sender::Responder, Kind::Ack, "ig ig sr es cw cw tw tw cl"),
+            (Sender::Responder, Kind::Rst, "cl cl cl cl cl cl cl cl cl"),
+            (Sender::Responder, Kind::Nonsense, "iv iv iv iv iv iv iv iv iv"),
+        ];
+        for (sender, kind, row) in table {
+            let got = STATES.map(|state| letters(next(state, sender, kind))).join(" ");
+            assert_eq!(got, row, "{sender:?} {kind:?}");
+        }
+    }
+}

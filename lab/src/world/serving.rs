@@ -12,6 +12,10 @@ use crate::host::{Notice, Socket};
 use crate::runner::{Process, System};
 use crate::server::{Arrival, Departure, Server, StreamId};
 
+/// Names a server of a world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerId(usize);
+
 /// Longest message a stream may carry to a server, in bytes.
 const MAX_MESSAGE: usize = 8192;
 
@@ -27,8 +31,10 @@ impl World {
         server: Box<dyn Server>,
         datagram: &[SocketAddr],
         stream: &[SocketAddr],
-    ) {
-        let Node::Host(kernel) = &mut self.slots[host.0].node else { return };
+    ) -> ServerId {
+        let Node::Host(kernel) = &mut self.slots[host.0].node else {
+            panic!("a host id names a host")
+        };
         let mut serving = Serving {
             server,
             datagram: BTreeMap::new(),
@@ -47,6 +53,12 @@ impl World {
         }
         let index = self.add_process(host, Box::new(serving));
         self.with_process(index, |_, _| {});
+        ServerId(index)
+    }
+
+    /// Kills a server: its sockets close, its memory is gone.
+    pub fn kill_server(&mut self, server: ServerId) {
+        self.kill_process(server.0);
     }
 }
 
@@ -155,6 +167,13 @@ impl Process for Serving {
 
     fn deadline(&self) -> Option<Deadline> {
         self.server.poll_timeout()
+    }
+
+    fn close_all(&mut self, system: &mut System<'_>) {
+        let listeners = self.listeners.keys();
+        for socket in self.datagram.values().chain(listeners).chain(self.streams.values()) {
+            system.host.close(*socket, system.now);
+        }
     }
 
     fn as_any(&mut self) -> &mut dyn Any {

@@ -61,6 +61,7 @@ pub(super) struct SiteSlot {
     /// The outermost box, or the switch if there is none.
     outermost: usize,
     boxes: Vec<usize>,
+    hosts: Vec<usize>,
 }
 
 impl World {
@@ -183,6 +184,15 @@ impl World {
         }
     }
 
+    /// Changes the quality of the wire a host hangs on, both ways, from now on: the access line of a
+    /// public host, the cable of one at home.
+    pub fn set_cable(&mut self, host: HostId, quality: Quality) {
+        let Some(port) = self.slots[host.0].ports.first() else { return };
+        for link in &mut self.wires[port.wire].links {
+            link.set_quality(quality);
+        }
+    }
+
     /// Replaces a site's boxes by fresh ones of the same behaviour, as a reboot does: all mappings
     /// are gone.
     pub fn reboot(&mut self, site: SiteId) {
@@ -229,7 +239,26 @@ impl World {
         for address in addresses {
             self.forwarder(switch).add_route(Prefix::host(address), port);
         }
+        self.sites[site.0].hosts.push(host);
         HostId(host)
+    }
+
+    /// The [trace](World::trace) as a ladder: the first site on the left, its hosts before its boxes,
+    /// then the public hosts, then the other sites from outside inwards.
+    pub fn ladder(&self) -> String {
+        let is_host = |node: &usize| matches!(self.slots[*node].node, Node::Host(_));
+        let at_home = |node: &usize| self.sites.iter().any(|site| site.hosts.contains(node));
+        let public = (0..self.slots.len()).filter(is_host).filter(|node| !at_home(node));
+        let mut nodes = Vec::new();
+        if let Some(site) = self.sites.first() {
+            nodes.extend(site.hosts.iter().chain(&site.boxes).copied());
+        }
+        nodes.extend(public);
+        for site in self.sites.iter().skip(1) {
+            nodes.extend(site.boxes.iter().rev().chain(&site.hosts).copied());
+        }
+        let columns: Vec<Place> = nodes.iter().map(|node| self.slots[*node].place).collect();
+        self.trace.ladder_of(&columns)
     }
 
     /// A host's addresses.
@@ -284,7 +313,7 @@ impl World {
             last = node;
             inside = Ipv4Addr::new(100, 64 + level as u8, n, 1);
         }
-        self.sites.push(SiteSlot { lan, isp: None, outermost: last, boxes });
+        self.sites.push(SiteSlot { lan, isp: None, outermost: last, boxes, hosts: Vec::new() });
         SiteId(self.sites.len() - 1)
     }
 

@@ -4,8 +4,7 @@ use ntcp_lab::kernel::{Error, Form, Lab, classify};
 use ntcp_lab::presets::{SITES, Site};
 
 /// Presets that plain netfilter cannot do.
-const OUT_OF_REACH: [&str; 4] =
-    ["connection-dependent", "offset-cone", "sip-router", "pool-arbitrary"];
+const OUT_OF_REACH: [&str; 3] = ["connection-dependent", "offset-cone", "sip-router"];
 
 /// What a site does and what it declares.
 fn check(site: &str, form: Form) {

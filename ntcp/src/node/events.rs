@@ -156,6 +156,8 @@ fn finish(
     secured: Result<Secured, String>,
 ) {
     let Connected { call, peer, called, mut report, .. } = connected;
+    // The shared socket's address names no interface; the path's own does.
+    report.local = socket.local_addr().ok().or(report.local);
     let result = match secured {
         Ok(secured) => {
             report.secured_ms = Some(milliseconds_since(called, secured.at));

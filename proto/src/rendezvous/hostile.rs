@@ -254,6 +254,22 @@ fn a_captured_request_does_not_move_a_registration() {
 }
 
 #[test]
+fn a_late_copy_of_a_refresh_does_not_undo_a_younger_one() {
+    let mut world = World::new(22);
+    let mut raw = Raw::register(&mut world, "alice", stranger(1)).unwrap();
+    let refresh = |rtt| {
+        let candidates = Some(Vec::new());
+        Body::Refresh(Refresh { lease: ms(60_000), candidates, nat: None, rtt: Some(ms(rtt)) })
+    };
+    let old = raw.request(refresh(1)).emit(Some(&raw.key));
+    world.ask_broker(stranger(1), &old);
+    raw.ask(&mut world, refresh(2));
+    assert_eq!(world.ask_broker(stranger(1), &old).len(), 1, "it is answered all the same");
+    let broker = world.broker.as_ref().unwrap();
+    assert_eq!(broker.registry().get(raw.registration).unwrap().rtt, Some(ms(2)));
+}
+
+#[test]
 fn a_wrong_key_is_answered_like_an_unknown_registration() {
     let mut world = World::new(7);
     let mut raw = Raw::register(&mut world, "alice", stranger(1)).unwrap();

@@ -19,8 +19,8 @@ use crate::uri::PeerName;
 /// a living one misses all of these once in 200 times.
 const PINGS: usize = 8;
 /// Bounds of the time between two pings, which follows the holder's round-trip time: a dead
-/// holder's name is free after 0.4 to 2 s.
-const SHORTEST_PING_INTERVAL: Duration = Duration::from_millis(50);
+/// holder's name is free after 0.8 to 2 s, and a living one survives a path that is gone for less.
+const SHORTEST_PING_INTERVAL: Duration = Duration::from_millis(100);
 const LONGEST_PING_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a holder that has just answered is not pinged again.
 const PROOF_OF_LIFE: Duration = Duration::from_secs(2);
@@ -129,6 +129,7 @@ impl<R: Registry> Broker<R> {
             registered_in: transaction,
             proved_alive_at: None,
             challenge: None,
+            refreshes: VecDeque::new(),
             calls: VecDeque::new(),
             invited: VecDeque::new(),
             bucket: Bucket::full(self.config.burst, now),
@@ -174,14 +175,18 @@ impl<R: Registry> Broker<R> {
         let Asker { id, link } = asker;
         let lease = self.grant(refresh.lease);
         let Some(registration) = self.registry.get_mut(id) else { return };
-        registration.lease = lease;
-        registration.rtt = refresh.rtt.or(registration.rtt);
-        registration.nat = refresh.nat.unwrap_or(registration.nat);
-        if let Some(candidates) = &refresh.candidates {
-            registration.candidates.clone_from(candidates);
+        if registration.note_refresh(message.transaction) {
+            registration.lease = lease;
+            registration.rtt = refresh.rtt.or(registration.rtt);
+            registration.nat = refresh.nat.unwrap_or(registration.nat);
+            if let Some(candidates) = &refresh.candidates {
+                registration.candidates.clone_from(candidates);
+            }
+            self.timers.set(Timer::Lease(id), now + lease);
+        } else {
+            self.counters.repeated += 1;
         }
         let observed = link.remote();
-        self.timers.set(Timer::Lease(id), now + lease);
         self.answer(asker, message, Body::Refreshed(Refreshed { observed, lease }));
     }
 

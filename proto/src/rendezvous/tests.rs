@@ -371,7 +371,7 @@ fn the_name_of_a_living_peer_cannot_be_taken() {
 }
 
 #[test]
-fn the_name_of_a_dead_peer_is_free_within_a_second() {
+fn the_name_of_a_dead_peer_is_free_within_two_seconds() {
     let mut world = World::new(16);
     world.registered(Some("alice"), ms(20));
     world.peers[0].alive = false;
@@ -379,7 +379,7 @@ fn the_name_of_a_dead_peer_is_free_within_a_second() {
     let started = world.elapsed();
     world.start(heir);
     let at = world.run_until_event(heir, is_registered);
-    assert!(at - started < Duration::from_secs(1), "{:?}", at - started);
+    assert!(at - started < Duration::from_secs(2), "{:?}", at - started);
 }
 
 #[test]
@@ -480,6 +480,29 @@ fn new_candidates_are_shown_to_the_next_caller() {
     world.call(0, "bob");
     world.run_until_event(0, is_punch);
     assert_eq!(world.punches(0)[0].1.candidates, candidates);
+}
+
+#[test]
+fn the_last_of_many_changes_is_shown_under_any_weather() {
+    for seed in 0..100 {
+        let mut world = World::new(seed);
+        world.weather = Weather { lost: 300, doubled: 300, jitter: ms(100) };
+        let alice = world.peer(Some("alice"), ms(20));
+        world.start(alice);
+        let mut candidates = world.candidates(alice);
+        for port in 1..=8 {
+            world.run_for(ms(60));
+            candidates[0].address.set_port(port);
+            let told = candidates.clone();
+            world.with(alice, |client, now| {
+                client.update_candidates(told, Default::default(), now);
+            });
+        }
+        world.run_for(Duration::from_secs(15));
+        let broker = world.broker.as_ref().unwrap();
+        let id = broker.registry().find(&"alice".parse().unwrap()).unwrap();
+        assert_eq!(broker.registry().get(id).unwrap().candidates, candidates, "seed {seed}");
+    }
 }
 
 #[test]

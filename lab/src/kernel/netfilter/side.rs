@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 use crate::kernel::plan::BoxPlan;
-use crate::nat::behaviour::{Allocation, Filtering, Hairpin, Mapping, Translation};
+use crate::nat::behaviour::{Allocation, Behaviour, Filtering, Hairpin, Mapping, Translation};
 
 /// Ports that sequential allocation goes through before it begins again. An unprivileged process
 /// cannot send a larger table to the kernel in one message.
@@ -31,20 +31,19 @@ impl<'a> Side<'a> {
         self.translation.mapping != Mapping::Identity
     }
 
-    /// Connection tracking alone gives a mapping and a filter per remote end; all else is recorded.
+    /// See [`records`].
     pub(super) fn records(&self) -> bool {
-        self.keeps_mapping()
-            || self.translation.filtering != Filtering::AddressAndPortDependent
-            || self.hairpins()
+        records(self.translation, &self.nat.behaviour)
     }
 
     /// A mapping outlives the flow that made it.
     pub(super) fn keeps_mapping(&self) -> bool {
-        matches!(self.translation.mapping, Mapping::EndpointIndependent | Mapping::AddressDependent)
+        keeps_mapping(self.translation)
     }
 
+    /// Inside hosts reach each other through the outside address.
     pub(super) fn hairpins(&self) -> bool {
-        matches!(self.nat.behaviour.hairpin, Hairpin::Translated | Hairpin::Untranslated)
+        hairpins(&self.nat.behaviour)
     }
 
     /// Seconds after which a mapping nobody uses is forgotten.
@@ -116,7 +115,7 @@ impl<'a> Side<'a> {
 
     /// The statements that give a new flow its public port, as right-hand sides of a rule.
     pub(super) fn allocations(&self) -> Vec<String> {
-        let (t, outside) = (self.transport, self.nat.outside);
+        let (t, outside) = (self.transport, self.outside());
         let snat = |ports: &str| format!("snat ip to {outside} : {ports}");
         match self.translation.allocation {
             Allocation::Preserved if self.keeps_mapping() => vec![
@@ -132,9 +131,20 @@ impl<'a> Side<'a> {
         }
     }
 
+    /// The outside address of a new flow: of a pool, each takes the next one.
+    fn outside(&self) -> String {
+        let addresses: Vec<_> = [&self.nat.outside].into_iter().chain(&self.nat.spare).collect();
+        if let [single] = addresses.as_slice() {
+            return single.to_string();
+        }
+        let elements = addresses.iter().enumerate().map(|(n, address)| format!("{n} : {address}"));
+        let elements = elements.collect::<Vec<_>>().join(", ");
+        format!("numgen inc mod {} map {{ {elements} }}", addresses.len())
+    }
+
     /// One block of ports for each host behind the box.
     fn blocks(&self, first: u16, size: u16) -> Vec<String> {
-        let outside = self.nat.outside;
+        let outside = self.outside();
         let block = |(n, host): (usize, &Ipv4Addr)| {
             let low = usize::from(first) + n * usize::from(size);
             let high = low + usize::from(size) - 1;
@@ -142,6 +152,21 @@ impl<'a> Side<'a> {
         };
         self.nat.members.iter().enumerate().map(block).collect()
     }
+}
+
+/// Connection tracking alone gives a mapping and a filter per remote end; all else is recorded.
+pub(super) fn records(translation: Translation, behaviour: &Behaviour) -> bool {
+    keeps_mapping(translation)
+        || translation.filtering != Filtering::AddressAndPortDependent
+        || hairpins(behaviour)
+}
+
+fn keeps_mapping(translation: Translation) -> bool {
+    matches!(translation.mapping, Mapping::EndpointIndependent | Mapping::AddressDependent)
+}
+
+fn hairpins(behaviour: &Behaviour) -> bool {
+    matches!(behaviour.hairpin, Hairpin::Translated | Hairpin::Untranslated)
 }
 
 /// The elements of the map from a counter to ports.

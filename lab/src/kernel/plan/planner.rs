@@ -240,7 +240,7 @@ impl Planner {
             inside: Ipv4Addr::new(100, 64, self.sites, 0),
             members: Members::Several,
         };
-        self.nat_box(order, &mut outer)
+        self.nat_box(&order, &mut outer)
     }
 
     fn home(&mut self, home: &Home, carriers: &mut [(String, Attachment)]) -> Result<()> {
@@ -275,7 +275,7 @@ impl Planner {
                 inside: Ipv4Addr::new(100, 65 + depth as u8, self.sites, 0),
                 members: Members::One,
             };
-            at = Some(self.nat_box(order, at.as_mut().unwrap_or(outermost))?);
+            at = Some(self.nat_box(&order, at.as_mut().unwrap_or(outermost))?);
         }
         let order = Order {
             name: format!("nat-{}", home.name),
@@ -284,7 +284,7 @@ impl Planner {
             inside: lan,
             members: if home.neighbours.is_empty() { Members::One } else { Members::Several },
         };
-        let mut inner = self.nat_box(order, at.as_mut().unwrap_or(outermost))?;
+        let mut inner = self.nat_box(&order, at.as_mut().unwrap_or(outermost))?;
         self.hosts(home, &mut inner);
         Ok(())
     }
@@ -328,15 +328,15 @@ impl Planner {
     }
 
     /// A box behind `outer`; what is attached behind it in turn.
-    fn nat_box(&mut self, order: Order<'_>, outer: &mut Attachment) -> Result<Attachment> {
-        let Order { name, nat, members, .. } = &order;
+    fn nat_box(&mut self, order: &Order<'_>, outer: &mut Attachment) -> Result<Attachment> {
+        let Order { name, nat, members, .. } = order;
         let translates = nat.behaviour.udp.translation.mapping != Mapping::Identity;
         let (network, prefix) = order.network(translates, outer)?;
         let router = plus(network, 1);
         self.space(name, Role::Router, outer.ipv6());
         let outside = self.attach(outer, name, WAN);
         let spare = self.pool(nat, outer, name);
-        self.register(&order, outer.ipv6(), (router, outside), spare);
+        self.register(order, outer.ipv6(), (router, outside), spare);
         let port = self.inner_port(name, *members);
         self.configure(name, format!("address add {router}/{prefix} dev {LAN}"));
         let v6 = self.pass_on_v6(name, outer);

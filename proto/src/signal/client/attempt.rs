@@ -49,10 +49,10 @@ pub(super) struct Done {
     pub(super) standing: Standing,
     pub(super) observed: SocketAddr,
     pub(super) lease: Duration,
+    /// What the broker shows to others.
+    pub(super) shown: Profile,
     /// Ways over UDP that were asked and may still answer, if the link is TCP.
     pub(super) udp_ways: Vec<Way>,
-    /// What the Register said about us: later news has yet to be told.
-    pub(super) shown: Profile,
 }
 
 /// One attempt to register.

@@ -47,7 +47,7 @@ pub(super) enum Health {
 
 impl Registration {
     pub(super) fn new(core: &mut Core, done: Done, now: Instant) -> Self {
-        let Done { standing, observed, lease, udp_ways, shown } = done;
+        let Done { standing, observed, lease, shown, udp_ways } = done;
         let refresh_at = now + interval(core, lease);
         let upgrade = Upgrade::over(udp_ways);
         let mut registration =
@@ -114,10 +114,11 @@ impl Registration {
         Health::Stands
     }
 
-    /// Tells the broker what others shall see, if that has changed.
+    /// Tells the broker what others shall see, if that has changed: at once, or when it has
+    /// answered what it was told before, lest the two overtake each other.
     pub(super) fn show(&mut self, core: &mut Core, now: Instant) {
-        let pending = self.refresh.as_ref().and_then(|it| it.profile.as_ref());
-        if pending.unwrap_or(&self.shown) != &core.profile {
+        let is_telling = self.refresh.as_ref().is_some_and(|it| it.profile.is_some());
+        if !is_telling && self.shown != core.profile {
             let profile = core.profile.clone();
             self.start_refresh(core, Some(profile), now);
         }

@@ -233,6 +233,28 @@ fn a_registration_told_twice_is_told_once() {
 }
 
 #[test]
+fn candidates_that_change_while_registering_are_shown_right_after() {
+    let mut script = script(udp_only());
+    let resolve = script.start();
+    let asked = script.answer(resolve[0].id(), Answer::Resolved(Ok(vec![udp_broker()])));
+    let refused = Refused::new(SignalMethod::Register, ErrorCode::Unauthenticated);
+    let challenge = sent(&asked[0]).answer(Body::Refused(refused));
+    let nonce = Nonce::new(b"nonce").unwrap();
+    let second = script.receive(&challenge.with_nonce(nonce), None);
+    let candidates = vec![Candidate {
+        kind: crate::candidate::CandidateKind::Host,
+        transport: crate::candidate::Transport::Udp,
+        address: "192.0.2.1:7".parse().unwrap(),
+    }];
+    script.client.update_candidates(candidates.clone(), NatSummary::default(), script.now);
+    let repeated = script.at(ms(100));
+    assert_eq!(sent(&repeated[0]).body, sent(&second[0]).body, "a repetition says the same");
+    let refresh = script.receive(&registered(&sent(&second[0])), None);
+    let Body::Refresh(refresh) = sent(&refresh[0]).body else { panic!("{refresh:?}") };
+    assert_eq!(refresh.candidates, Some(candidates));
+}
+
+#[test]
 fn an_order_told_twice_or_late_is_told_once() {
     let mut script = script(udp_only());
     script.register();

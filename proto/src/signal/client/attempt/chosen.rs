@@ -19,13 +19,13 @@ const FIRST_CONFLICT_WAIT: Duration = Duration::from_millis(100);
 pub(super) struct Chosen {
     pub(super) way: Way,
     nonce: Option<Nonce>,
+    /// What peers will see; the same in every sending, of which the broker keeps one.
+    profile: Profile,
     /// How many nonces the broker has called stale in a row.
     stale: u8,
     pub(super) transaction: TransactionId,
     pub(super) ladder: Ladder,
     conflict: Option<Conflict>,
-    /// What the first Register of this transaction said about us.
-    shown: Profile,
 }
 
 /// Somebody else holds the name.
@@ -43,11 +43,11 @@ impl Chosen {
         let mut chosen = Self {
             way,
             nonce,
+            profile: core.profile.clone(),
             stale: 0,
             transaction: core.transaction(),
             ladder: way.ladder(core.rtt),
             conflict: None,
-            shown: core.profile.clone(),
         };
         chosen.send(core, now);
         chosen
@@ -89,7 +89,7 @@ impl Chosen {
 
     fn send(&mut self, core: &mut Core, now: Instant) {
         let transmit = self.ladder.sent(now);
-        let message = Message::new(self.transaction, Body::Register(core.register()));
+        let message = Message::new(self.transaction, Body::Register(core.register(&self.profile)));
         let message = Message { transmit: Some(transmit), nonce: self.nonce.clone(), ..message };
         core.send_unsigned(self.way, &message);
     }
@@ -97,7 +97,7 @@ impl Chosen {
     /// The same once more as a new transaction.
     fn restart(&mut self, core: &mut Core, now: Instant) {
         self.transaction = core.transaction();
-        self.shown = core.profile.clone();
+        self.profile.clone_from(&core.profile);
         self.ladder = self.way.ladder(core.rtt);
         self.send(core, now);
     }
@@ -132,8 +132,8 @@ impl Chosen {
             },
             observed: registered.observed,
             lease: registered.lease,
+            shown: self.profile.clone(),
             udp_ways,
-            shown: self.shown.clone(),
         }
     }
 

@@ -125,7 +125,7 @@ impl Probe {
 
     pub(super) fn send(&mut self, core: &mut Core, now: Instant) {
         let transmit = self.ladder.sent(now);
-        let message = Message::new(self.transaction, Body::Register(core.register()));
+        let message = Message::new(self.transaction, Body::Register(core.register(&core.profile)));
         let message = Message { transmit: Some(transmit), ..message };
         for way in &self.ways {
             self.sending.insert(core.send_unsigned(*way, &message));

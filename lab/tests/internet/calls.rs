@@ -7,7 +7,7 @@ use ntcp_lab::meeting::{self, Meeting, Outcome, Setup};
 use ntcp_lab::presets::Site;
 use ntcp_lab::world::{HostId, World};
 use ntcp_proto::candidate::Transport;
-use ntcp_proto::node::{Event, Node};
+use ntcp_proto::node::{CallError, Event, Node};
 use ntcp_proto::puncher::report::Strategy;
 use ntcp_proto::puncher::session::Path;
 use ntcp_proto::uri::TransportChoice;
@@ -234,6 +234,24 @@ fn a_node_that_stops_leaves_nothing_behind() {
         assert!(matches!(events.last(), Some((_, Event::Stopped))), "{events:?}");
         meeting.world.assert_finished(node);
     }
+}
+
+#[test]
+fn a_stopped_node_refuses_calls_and_opens_nothing_for_them() {
+    let mut meeting = Meeting::new(&Setup::new(&site("masq"), &site("masq")));
+    let node = meeting.a;
+    meeting.world.command(node, Node::stop);
+    meeting.world.advance(Duration::from_secs(5));
+    meeting.world.command(node, |node, now| {
+        let peer = "bob".parse().unwrap();
+        node.call(peer, TransportChoice::Any, Duration::MAX, now);
+    });
+    meeting.world.advance(Duration::from_secs(5));
+    let events = meeting.world.events(node);
+    let refused =
+        matches!(events.last(), Some((_, Event::CallFailed { error: CallError::Stopped, .. })));
+    assert!(refused, "{events:?}");
+    meeting.world.assert_finished(node);
 }
 
 #[test]

@@ -19,6 +19,7 @@ impl Node {
             Input::TcpClosed { socket, reason } => {
                 self.unclaimed.remove(&socket);
                 let owner = self.owner_of(socket);
+                self.adopted.remove(&socket);
                 self.hand_to(owner, Input::TcpClosed { socket, reason }, now);
             }
         }

@@ -55,6 +55,8 @@ enum Phase {
     Connecting { socket: SocketId, since: Instant },
     /// The handshake ended.
     Established,
+    /// No more is tried: somebody else answers there, or there have been tries enough.
+    GivenUp,
     /// This host cannot reach that address at all.
     Impossible,
 }
@@ -86,7 +88,9 @@ impl Dialer {
     pub fn due(&self) -> Option<Instant> {
         match self.phase {
             Phase::Waiting { at } => Some(at),
-            Phase::Connecting { .. } | Phase::Established | Phase::Impossible => None,
+            Phase::Connecting { .. } | Phase::Established | Phase::GivenUp | Phase::Impossible => {
+                None
+            }
         }
     }
 
@@ -100,7 +104,7 @@ impl Dialer {
     pub fn pending(&self) -> Option<SocketId> {
         match self.phase {
             Phase::Connecting { socket, .. } => Some(socket),
-            Phase::Waiting { .. } | Phase::Established | Phase::Impossible => None,
+            Phase::Waiting { .. } | Phase::Established | Phase::GivenUp | Phase::Impossible => None,
         }
     }
 
@@ -123,7 +127,7 @@ impl Dialer {
     /// shown to lead elsewhere.
     pub fn lost(&mut self, leads_elsewhere: LeadsElsewhere, now: Instant) {
         self.phase = match leads_elsewhere {
-            LeadsElsewhere::Yes => Phase::Impossible,
+            LeadsElsewhere::Yes => Phase::GivenUp,
             LeadsElsewhere::No => Phase::Waiting { at: now + SLOW_INTERVAL },
         };
     }
@@ -222,6 +226,15 @@ mod tests {
         dialer.connecting(Names::new(Owner(1)).socket(), now);
         dialer.failed(IoFailure::NetworkUnreachable, now);
         assert!(dialer.is_impossible() && !dialer.is_alive());
+    }
+
+    #[test]
+    fn an_address_that_somebody_else_has_was_possible_to_try() {
+        let now = any_instant();
+        let address = "203.0.113.9:1".parse().unwrap();
+        let mut dialer = Dialer::new(address, CandidateKind::ServerReflexive, now);
+        dialer.lost(LeadsElsewhere::Yes, now);
+        assert!(!dialer.is_alive() && !dialer.is_impossible());
     }
 
     #[test]

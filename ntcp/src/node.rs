@@ -51,11 +51,18 @@ struct Inner {
 /// What the driver's thread and the handles share.
 pub(crate) struct Shared {
     identity: Identity,
-    calls: Mutex<HashMap<CallId, oneshot::Sender<Result<Connection, Error>>>>,
+    calls: Mutex<HashMap<CallId, Waiting>>,
     /// Taken once, when it is started.
     started: Mutex<Option<oneshot::Sender<Result<(), Error>>>>,
     stopped: Mutex<Stopped>,
     incoming: Mutex<Arrivals>,
+}
+
+/// Who waits for a call.
+struct Waiting {
+    sender: oneshot::Sender<Result<Connection, Error>>,
+    /// Until when; `None` if for ever.
+    until: Option<Instant>,
 }
 
 /// Whether the node has ended.
@@ -156,7 +163,8 @@ impl Node {
         let _guard = CallGuard { node: self, call };
         let ordered = self.0.handle.order(move |machine, _, now| {
             let id = machine.call(peer, transport, patience, now);
-            lock(&shared.calls).insert(id, sender);
+            let until = now.checked_add(patience);
+            lock(&shared.calls).insert(id, Waiting { sender, until });
             if let Err(id) = placed.send(id) {
                 lock(&shared.calls).remove(&id);
                 machine.cancel(id, now);

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
 use ntcp_proto::address;
 
@@ -11,7 +12,7 @@ use ntcp_proto::address;
 pub(crate) fn addresses() -> Vec<IpAddr> {
     let Ok(interfaces) = getifaddrs() else { return Vec::new() };
     let mut found = Vec::new();
-    for interface in interfaces {
+    for interface in interfaces.filter(|it| it.flags.contains(InterfaceFlags::IFF_UP)) {
         let Some(ip) = interface.address.as_ref().and_then(ip_of) else { continue };
         // Any port will do: only the address is judged.
         if address::is_usable(SocketAddr::new(ip, 1)) && !found.contains(&ip) {

@@ -25,6 +25,8 @@ use crate::runtime;
 
 /// Longest datagram that may be found in a socket that has just been connected.
 const MAX_DATAGRAM: usize = 2048;
+/// Most datagrams looked for there: a peer that floods shall not keep the driver. QUIC reads the rest.
+const MAX_SEAM: usize = 256;
 /// How long QUIC may take on a path that stands.
 const SECURE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -152,7 +154,8 @@ impl Events {
         self.early.retain(|_, early| early.strong_count() > 0);
         self.early.insert(connected.session, Arc::downgrade(&early));
         let mut buffer = [0; MAX_DATAGRAM];
-        while let Ok((length, source)) = own.recv_from(&mut buffer) {
+        for _ in 0..MAX_SEAM {
+            let Ok((length, source)) = own.recv_from(&mut buffer) else { break };
             if source == remote {
                 early.push(buffer[..length].to_vec());
                 continue;
@@ -162,15 +165,23 @@ impl Events {
             machine.handle_input(input, now);
         }
         let shared = self.shared.clone();
+        let limit = secure_limit(&shared, call, now);
         runtime::spawn(async move {
             let Connected { role, fingerprint, .. } = connected;
             let secured =
                 quic::secure(own, remote, role, &shared.identity, fingerprint, rtt, early);
-            let secured = within(SECURE_LIMIT, secured).await;
+            let secured = within(limit, secured).await;
             finish(&shared, connected, copy, remote, secured);
         })
         .detach();
     }
+}
+
+/// How long the path of a call may take to be secured: whoever waits for it shall hear why not
+/// before the time is up.
+fn secure_limit(shared: &Shared, call: Option<CallId>, now: Instant) -> Duration {
+    let until = call.and_then(|call| lock(&shared.calls).get(&call)?.until);
+    until.map_or(SECURE_LIMIT, |until| SECURE_LIMIT.min(until.saturating_duration_since(now)))
 }
 
 /// Delivers a secured UDP path, or why it could not be secured.
@@ -206,7 +217,7 @@ fn deliver(shared: &Shared, call: Option<CallId>, result: Result<Connection, Err
         (Some(call), result) => {
             if let Some(waiting) = lock(&shared.calls).remove(&call) {
                 // Whoever called may have lost interest; the connection closes then.
-                let _ = waiting.send(result);
+                let _ = waiting.sender.send(result);
             }
         }
         (None, Ok(connection)) => {

@@ -17,6 +17,9 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 
 use crate::node::lock;
 
+/// Most datagrams that wait; a further one is lost, as in any full queue on the path.
+const MAX_WAITING: usize = 256;
+
 /// What came early from one peer.
 #[derive(Debug)]
 pub(crate) struct EarlyDatagrams {
@@ -33,7 +36,12 @@ impl EarlyDatagrams {
 
     /// One more.
     pub(crate) fn push(&self, datagram: Vec<u8>) {
-        lock(&self.waiting).push_back(datagram);
+        let mut waiting = lock(&self.waiting);
+        if waiting.len() == MAX_WAITING {
+            return;
+        }
+        waiting.push_back(datagram);
+        drop(waiting);
         self.reader.wake();
     }
 

@@ -5,6 +5,7 @@
 //! its own (the driver of a node, QUIC) runs on one thread of the library, started at first use.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::thread;
 
@@ -24,8 +25,29 @@ pub(crate) fn spawn<T: Send + 'static>(
     if fresh {
         thread::Builder::new()
             .name("ntcp".into())
-            .spawn(move || async_io::block_on(executor.run(std::future::pending::<()>())))
+            .spawn(move || {
+                let run = || async_io::block_on(executor.run(std::future::pending::<()>()));
+                // One that panics ends alone: the other nodes of the process go on.
+                while catch_unwind(AssertUnwindSafe(run)).is_err() {}
+            })
             .expect("the system lets a process start one more thread");
     }
     executor.spawn(future)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_panics_does_not_take_the_others_with_it() {
+        let (sender, panicked) = futures::channel::oneshot::channel::<()>();
+        spawn(async move {
+            let _dropped_while_unwinding = sender;
+            panic!("on purpose");
+        })
+        .detach();
+        async_io::block_on(panicked).unwrap_err();
+        assert_eq!(async_io::block_on(spawn(async { 7 })), 7);
+    }
 }

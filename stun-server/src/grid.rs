@@ -10,6 +10,9 @@ use crate::{Config, Error, Transport};
 
 /// Bytes of datagrams that may wait in the kernel: a burst of some ten thousand requests. The system may grant less.
 const RECEIVE_BUFFER: usize = 4 << 20;
+/// Bytes that the kernel keeps of a connection in each direction, before it makes the client wait: some dozen messages,
+/// so that clients that do not read their replies cannot fill its memory. The system doubles it.
+const STREAM_BUFFER: usize = 8 << 10;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 /// How often a free port is looked for that is free at two IPs, over UDP and TCP.
@@ -149,6 +152,9 @@ fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = open_socket(address, Type::STREAM, Protocol::TCP)?;
     // A restarted server takes its port back though old connections linger in TIME_WAIT.
     socket.set_reuse_address(true)?;
+    // Connections inherit these; the window they announce must be settled before they begin.
+    socket.set_recv_buffer_size(STREAM_BUFFER)?;
+    socket.set_send_buffer_size(STREAM_BUFFER)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
-use ntcp_stun::server::Quartet;
+use ntcp_stun::server::{Quartet, QuartetError};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{Config, Error, Transport};
@@ -98,7 +98,8 @@ impl Wanted {
         loop {
             attempts -= 1;
             match self.open_once() {
-                Err(Error::InUse { .. } | Error::Quartet(_)) if attempts > 0 => {}
+                Err(Error::InUse { .. } | Error::Quartet(QuartetError::SamePort { .. }))
+                    if attempts > 0 => {}
                 result => return result,
             }
         }

@@ -132,6 +132,24 @@ impl Udp {
         self.send(bytes, to);
         self.receive()
     }
+
+    /// Asks until this request is answered: a kernel may lose what is sent to an IPv6 address that it has had for an
+    /// instant only.
+    pub(crate) fn ask_again(&self, bytes: &[u8], to: SocketAddr) -> (Reply, SocketAddr) {
+        let often = Duration::from_millis(100);
+        self.0.set_read_timeout(Some(often)).expect("a timeout");
+        let mut buffer = vec![0; 1 << 16];
+        for _ in 0..PATIENCE.as_millis() / often.as_millis() {
+            self.send(bytes, to);
+            while let Ok((length, from)) = self.0.recv_from(&mut buffer) {
+                let reply = Reply(buffer[..length].to_vec());
+                if reply.number() == bytes[8] {
+                    return (reply, from);
+                }
+            }
+        }
+        panic!("no reply from {to}");
+    }
 }
 
 /// A TCP client.

@@ -161,6 +161,8 @@ pub struct Session {
     streams: Streams,
     /// The stream the caller has chosen, or was about to.
     selected: Option<SocketId>,
+    /// The UDP path that won.
+    settled_on: Option<(SocketId, SocketAddr)>,
     connects: u32,
     /// Datagrams whose fate is not known yet.
     sends: Vec<(CommandId, SocketId, SocketAddr)>,
@@ -196,6 +198,7 @@ impl Session {
             dialers: Vec::new(),
             streams: Streams::default(),
             selected: None,
+            settled_on: None,
             connects: 0,
             sends: Vec::new(),
             connecting: Vec::new(),
@@ -239,8 +242,11 @@ impl Session {
     }
 
     /// A datagram that is no check of ours came from `source`. If it came over a path that already
-    /// stands, the caller has chosen it and gone on. Whether it was taken.
+    /// stands, the caller has chosen it and gone on. Whether it belongs to this session's path.
     pub fn foreign_datagram(&mut self, socket: SocketId, source: SocketAddr, now: Instant) -> bool {
+        if self.settled_on == Some((socket, source)) {
+            return true;
+        }
         let verified = self
             .checklist
             .position(socket, source)

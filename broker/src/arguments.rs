@@ -74,11 +74,6 @@ impl Arguments {
             Service::Udp => (udp, Vec::new()),
             Service::Tcp => (Vec::new(), tcp),
         };
-        if let Some(listen) = config.metrics.listen {
-            bail!(
-                "[metrics] listen = \"{listen}\": the broker does not serve figures yet; remove the key"
-            );
-        }
         Ok(Options { udp, tcp, ..Options::default() })
     }
 }

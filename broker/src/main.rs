@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod descriptors;
 mod stop;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -39,12 +41,13 @@ fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = arguments.config().map_err(Failure::Configuration)?;
-    let options = arguments.options(&config).map_err(Failure::Configuration)?;
+    let mut options = arguments.options(&config).map_err(Failure::Configuration)?;
     if arguments.check {
         println!("configuration is good: {}", arguments::describe(&options));
         return Ok(());
     }
     log_to_stderr(arguments, &config);
+    descriptors::make_room_for(&mut options);
     serve(&options).map_err(Failure::Running)
 }
 
@@ -70,5 +73,7 @@ fn log_to_stderr(arguments: &Arguments, config: &Config) {
     };
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level.to_string()));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let is_terminal = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal);
+    log.with_writer(std::io::stderr).init();
 }

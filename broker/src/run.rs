@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_io::{Async, Timer};
 use futures::{Future, FutureExt, StreamExt};
@@ -17,8 +17,11 @@ use crate::datagrams::Datagrams;
 use crate::streams::{Happening, Streams};
 use crate::{BindError, Options, Transport, bind};
 
-/// Datagrams read from one socket before the others are looked at.
+/// How many datagrams, connections or streams are served in one turn of the loop.
 const BATCH: usize = 64;
+/// How long no connection is accepted after the system had no room for one: it would say so again
+/// at once, and the loop would do nothing else.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Longest datagram read; a longer one is cut, and refused by the machine for its length.
 const MAX_DATAGRAM: usize = 2048;
 
@@ -28,16 +31,30 @@ pub struct Broker {
     datagrams: Vec<Datagrams>,
     listeners: Vec<Async<TcpListener>>,
     streams: Streams,
+    /// Until when no connection is accepted.
+    accept_after: Option<Instant>,
     buffer: [u8; MAX_DATAGRAM],
 }
 
-/// What woke the loop.
-enum Woken {
-    Stopped,
-    Datagrams(usize),
-    Connection(usize),
-    Stream(Happening),
-    Deadline,
+/// What woke the loop. Everything that is ready is served in each turn, so that no flood on one
+/// kind of socket keeps the others waiting.
+#[derive(Default)]
+struct Woken {
+    stopped: bool,
+    datagrams: bool,
+    connections: bool,
+    streams: Vec<Happening>,
+    deadline: bool,
+}
+
+impl Woken {
+    fn is_anything(&self) -> bool {
+        self.stopped
+            || self.datagrams
+            || self.connections
+            || !self.streams.is_empty()
+            || self.deadline
+    }
 }
 
 impl Broker {
@@ -67,6 +84,7 @@ impl Broker {
             datagrams: datagrams.map_err(failed(Transport::Udp, options.udp.first()))?,
             listeners: listeners.map_err(failed(Transport::Tcp, options.tcp.first()))?,
             streams: Streams::new(options),
+            accept_after: None,
             buffer: [0; MAX_DATAGRAM],
         })
     }
@@ -87,20 +105,27 @@ impl Broker {
         let mut stop = pin!(stop.fuse());
         let mut timer = Timer::never();
         loop {
-            match self.machine.poll_timeout() {
-                Some(deadline) => timer.set_at(deadline.at),
+            let deadline = self.machine.poll_timeout().map(|it| it.at);
+            match deadline.into_iter().chain(self.accept_after).min() {
+                Some(at) => timer.set_at(at),
                 None => timer = Timer::never(),
             }
             let woken = poll_fn(|context| self.poll_woken(&mut stop, &mut timer, context)).await;
-            match woken {
-                Woken::Stopped => return self.machine.counters().clone(),
-                Woken::Datagrams(index) => self.receive(index),
-                Woken::Connection(index) => self.accept(index),
-                Woken::Stream(happening) => self.on_stream(happening),
-                Woken::Deadline => {
-                    self.machine.handle_timeout(Instant::now());
-                    self.carry_out();
-                }
+            if woken.stopped {
+                return self.machine.counters().clone();
+            }
+            if woken.datagrams {
+                (0..self.datagrams.len()).for_each(|index| self.receive(index));
+            }
+            if woken.connections {
+                (0..self.listeners.len()).for_each(|index| self.accept(index));
+            }
+            woken.streams.into_iter().for_each(|happening| self.on_stream(happening));
+            if woken.deadline {
+                let now = Instant::now();
+                self.accept_after = self.accept_after.filter(|at| *at > now);
+                self.machine.handle_timeout(now);
+                self.carry_out();
             }
         }
     }
@@ -111,21 +136,22 @@ impl Broker {
         timer: &mut Timer,
         context: &mut Context<'_>,
     ) -> Poll<Woken> {
-        if stop.poll_unpin(context).is_ready() {
-            return Poll::Ready(Woken::Stopped);
+        let mut woken = Woken { stopped: stop.poll_unpin(context).is_ready(), ..Woken::default() };
+        for socket in &self.datagrams {
+            woken.datagrams |= socket.poll_readable(context).is_ready();
         }
-        let datagrams = self.datagrams.iter().position(|it| it.poll_readable(context).is_ready());
-        if let Some(index) = datagrams {
-            return Poll::Ready(Woken::Datagrams(index));
+        let accepting = self.listeners.iter().filter(|_| self.accept_after.is_none());
+        for listener in accepting {
+            woken.connections |= listener.poll_readable(context).is_ready();
         }
-        if let Poll::Ready(Some(happening)) = self.streams.waiting.poll_next_unpin(context) {
-            return Poll::Ready(Woken::Stream(happening));
+        while woken.streams.len() < BATCH {
+            match self.streams.waiting.poll_next_unpin(context) {
+                Poll::Ready(Some(happening)) => woken.streams.push(happening),
+                Poll::Ready(None) | Poll::Pending => break,
+            }
         }
-        let connection = self.listeners.iter().position(|it| it.poll_readable(context).is_ready());
-        if let Some(index) = connection {
-            return Poll::Ready(Woken::Connection(index));
-        }
-        timer.poll_unpin(context).map(|_| Woken::Deadline)
+        woken.deadline = timer.poll_unpin(context).is_ready();
+        if woken.is_anything() { Poll::Ready(woken) } else { Poll::Pending }
     }
 
     /// Reads what has arrived, and answers each datagram before it reads the next.
@@ -156,8 +182,11 @@ impl Broker {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // It was gone before it was accepted; the next one may be well.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    tracing::debug!(%error, "accept");
+                    tracing::warn!(%error, "cannot accept connections for the moment");
+                    self.accept_after = Some(Instant::now() + ACCEPT_PAUSE);
                     return;
                 }
             }

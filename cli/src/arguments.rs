@@ -1,4 +1,8 @@
-//! What can be written after `ntcp`.
+//! What can be written after `ntcp`. The comments of the fields are the help that `--help` prints.
+#![expect(
+    rustdoc::broken_intra_doc_links,
+    reason = "help is read in a terminal, where brackets mean what may be left out"
+)]
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use ntcp::{PeerUri, TransportChoice};
@@ -21,10 +25,26 @@ const EXIT_STATUS: &str = "Exit status: 0 done, 1 failed, 2 usage or configurati
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Find out what NAT this machine is behind, for UDP and for TCP, and what will work.
+    Doctor(Doctor),
     /// Accept peers: the first one gets standard input and output, or each one a command or a forward.
     Listen(Listen),
     /// Connect to a peer: standard input and output, or a local port that is forwarded.
     Connect(Connect),
+}
+
+/// Arguments of `ntcp doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Print the verdict as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Also write the verdict as a page to look at.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Flags that all commands share.
+    #[command(flatten)]
+    pub peer: Peer,
 }
 
 /// Arguments of `ntcp listen`.
@@ -33,7 +53,8 @@ pub struct Listen {
     /// The name under which others find this peer, as in ntcp://NAME; default: [node] name.
     #[arg(value_name = "NAME", conflicts_with = "name")]
     pub registered_name: Option<NodeName>,
-    /// Run this shell command for each peer; its standard input and output are the connection.
+    /// Run this shell command for each peer; its standard input and output are the connection, and
+    /// NTCP_PEER_NAME, NTCP_PEER_ADDRESS and NTCP_PEER_TRANSPORT tell it who is there.
     #[arg(long, value_name = "CMD", conflicts_with = "forward")]
     pub exec: Option<String>,
     /// Connect each peer to this TCP service.
@@ -164,7 +185,7 @@ mod tests {
         let words = ["ntcp", "connect"].into_iter().chain(words.split_whitespace());
         match Arguments::try_parse_from(words).map_err(|error| error.to_string())?.command {
             Command::Connect(connect) => Ok(connect),
-            Command::Listen(_) => unreachable!("the word was connect"),
+            Command::Doctor(_) | Command::Listen(_) => unreachable!("the word was connect"),
         }
     }
 

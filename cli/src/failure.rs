@@ -65,7 +65,7 @@ impl Failure {
         match self {
             Self::Configuration(_) | Self::NoBroker | Self::NoName => 2,
             Self::Node(error) => match error.kind() {
-                ErrorKind::Configuration(_) | ErrorKind::Uri(_) => 2,
+                ErrorKind::Configuration(_) | ErrorKind::Uri(_) | ErrorKind::NoStunServer => 2,
                 _ => 1,
             },
             Self::Start(_)

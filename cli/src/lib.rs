@@ -1,6 +1,6 @@
 //! The `ntcp` command, as a library so that tests can reach its parts.
 //!
-//! [`arguments`] says what can be written; [`listen`] and [`connect`] are the commands;
+//! [`arguments`] says what can be written; [`doctor`], [`listen`] and [`connect`] are the commands;
 //! [`local`] joins a connection to its local end through [`pump`]; [`story`] finds the words;
 //! [`failure`] knows the exit status.
 //!
@@ -10,6 +10,7 @@
 
 pub mod arguments;
 pub mod connect;
+pub mod doctor;
 pub mod failure;
 pub mod listen;
 pub mod local;
@@ -19,7 +20,6 @@ pub mod peer;
 pub mod pump;
 pub mod story;
 pub mod stream;
-pub mod verdict;
 
 /// The examples in the README are compiled as documentation tests.
 #[cfg(doctest)]

@@ -4,7 +4,7 @@ use clap::Parser;
 use ntcp_cli::arguments::{Arguments, Command, Peer};
 use ntcp_cli::failure::Failure;
 use ntcp_cli::story::Terminal;
-use ntcp_cli::{connect, listen, log};
+use ntcp_cli::{connect, doctor, listen, log};
 use ntcp_settings::{Config, LogLevel};
 use std::process::ExitCode;
 
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments, terminal: Terminal) -> Result<(), Failure> {
     let flags = match &arguments.command {
+        Command::Doctor(doctor) => &doctor.peer,
         Command::Listen(listen) => &listen.peer,
         Command::Connect(connect) => &connect.peer,
     };
@@ -32,6 +33,7 @@ fn run(arguments: &Arguments, terminal: Terminal) -> Result<(), Failure> {
     }
     log::start(config.log.level.unwrap_or(LogLevel::Warn));
     match &arguments.command {
+        Command::Doctor(arguments) => async_io::block_on(doctor::run(arguments, config, terminal)),
         Command::Listen(arguments) => async_io::block_on(listen::run(arguments, config, terminal)),
         Command::Connect(arguments) => {
             async_io::block_on(connect::run(arguments, config, terminal))

@@ -1,28 +1,82 @@
 //! The verdict of `ntcp doctor` as one page that needs nothing else: inline SVG, no script.
 
-use crate::verdict::{Row, Verdict};
+use ntcp::NatReport;
+use ntcp::discover::Diagnosis;
+use serde_json::Value;
 use std::fmt::Write;
+
+/// Keys of the JSON contract with their labels, most important first.
+const ROWS: [(&str, &str); 10] = [
+    ("reachable", "passes"),
+    ("public_address", "public address"),
+    ("mapping", "mapping"),
+    ("filtering", "filtering"),
+    ("port_allocation", "port allocation"),
+    ("hairpin", "hairpin"),
+    ("lifetime_s", "lifetime in seconds"),
+    ("unsolicited_syn", "answer to an unsolicited SYN"),
+    ("inbound_syn_after_syn", "inbound SYN after a SYN"),
+    ("isn", "sequence numbers"),
+];
 
 /// The page for `--html`.
 #[must_use]
-pub fn page(verdict: &Verdict) -> String {
-    let mut rows = String::new();
-    for Row { label, udp, tcp } in verdict.rows() {
-        let cells = [label, &udp, &tcp].map(escaped);
-        let [label, udp, tcp] = cells;
-        let _ = write!(rows, "<tr><th scope=\"row\">{label}</th><td>{udp}</td><td>{tcp}</td></tr>");
-    }
+pub fn page(diagnosis: &Diagnosis) -> String {
+    let findings = &diagnosis.findings;
+    let headline = headline(&findings.report);
+    let advice: Vec<_> = findings.advice.iter().map(ToString::to_string).collect();
+    let evidence: Vec<_> = findings.evidence.iter().map(ToString::to_string).collect();
+    let rows = rows(&findings.report);
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>ntcp doctor</title>\
          <style>{STYLE}</style></head><body><h1>{}</h1>{}\
          <table><thead><tr><td></td><th scope=\"col\">UDP</th><th scope=\"col\">TCP</th></tr></thead>\
          <tbody>{rows}</tbody></table>{}{}</body></html>\n",
-        escaped(verdict.headline()),
-        drawing(verdict),
-        list("What it means and what would help", &verdict.advice),
-        list("What was seen", &verdict.evidence),
+        escaped(headline),
+        drawing(&findings.report, headline),
+        list("What it means and what would help", &advice),
+        list("What was seen", &evidence),
     )
+}
+
+/// The verdict in one sentence.
+fn headline(report: &NatReport) -> &'static str {
+    match (report.nat, report.udp.reachable, report.tcp.reachable) {
+        (_, false, false) => "No STUN server answered: nothing is known about this network",
+        (Some(true), false, true) => "This machine is behind a NAT, and UDP does not pass",
+        (Some(true), true, _) => "This machine is behind a NAT",
+        (Some(false), false, true) => "This machine has a public address; UDP does not pass",
+        (Some(false), true, _) => "This machine has a public address",
+        (None, ..) => "It could not be told whether this machine is behind a NAT",
+    }
+}
+
+/// UDP and TCP side by side, without lines on which both are unknown.
+fn rows(report: &NatReport) -> String {
+    let side = |value: serde_json::Result<Value>| value.unwrap_or(Value::Null);
+    let udp = side(serde_json::to_value(&report.udp));
+    let tcp = side(serde_json::to_value(&report.tcp));
+    let mut rows = String::new();
+    for (key, label) in ROWS {
+        if udp[key].is_null() && tcp[key].is_null() {
+            continue;
+        }
+        let [udp, tcp] = [&udp[key], &tcp[key]].map(|value| escaped(&word(value)));
+        let _ = write!(rows, "<tr><th scope=\"row\">{label}</th><td>{udp}</td><td>{tcp}</td></tr>");
+    }
+    rows
+}
+
+/// A value of the contract in words.
+fn word(value: &Value) -> String {
+    match value {
+        Value::Null => "not measured".to_owned(),
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        Value::String(text) => text.replace('_', " "),
+        other => other.to_string(),
+    }
 }
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;\
@@ -34,10 +88,9 @@ const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;mar
     stroke-dasharray:4}@media(prefers-color-scheme:dark){body{color:#eee;background:#111}}";
 
 /// This machine, its NAT if there is one, and the internet; a line for each transport.
-fn drawing(verdict: &Verdict) -> String {
-    let nat = &verdict.nat;
+fn drawing(nat: &NatReport, headline: &str) -> String {
     let mut svg = String::from("<svg viewBox=\"0 0 640 150\" role=\"img\">");
-    let title = escaped(verdict.headline());
+    let title = escaped(headline);
     let _ = write!(svg, "<title>{title}</title>");
     let middle = match nat.nat {
         Some(true) => "NAT",
@@ -92,25 +145,50 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ntcp::NatReport;
+    use ntcp::discover::{Evidence, Findings};
+
+    fn diagnosis() -> Diagnosis {
+        let mut report = NatReport { nat: Some(true), ..NatReport::default() };
+        report.udp.reachable = true;
+        report.udp.public_address = Some("198.51.100.2:4000".parse().unwrap());
+        report.udp.hairpin = Some(false);
+        let evidence = vec![Evidence::PayloadRewritten];
+        let findings = Findings { report, evidence, ..Findings::default() };
+        Diagnosis { findings, privileges: Vec::new() }
+    }
 
     #[test]
-    fn the_page_stands_alone_and_escapes_what_it_was_told() {
-        let mut nat = NatReport { nat: Some(true), ..NatReport::default() };
-        nat.udp.reachable = true;
-        nat.udp.public_address = Some("198.51.100.2:4000".parse().unwrap());
-        let verdict = Verdict {
-            nat,
-            privileges: Vec::new(),
-            advice: vec!["Ask <b>\"them\"</b> & wait.".into()],
-            evidence: Vec::new(),
-        };
-        let page = page(&verdict);
-        assert!(page.contains("Ask &lt;b&gt;&quot;them&quot;&lt;/b&gt; &amp; wait."));
+    fn the_page_stands_alone() {
+        let page = page(&diagnosis());
         assert!(page.contains("<text x=\"440\" y=\"54\">198.51.100.2:4000</text>"));
         assert!(page.contains("TCP does not pass"));
+        assert!(page.contains(&escaped(&Evidence::PayloadRewritten.to_string())));
         assert!(!page.contains("<script") && !page.contains("http"), "{page}");
-        let opened = page.matches("<svg").count() + page.matches("<ul").count();
-        assert_eq!(opened, page.matches("</svg>").count() + page.matches("</ul>").count());
+        for tag in ["svg", "ul", "table", "tr", "body", "html"] {
+            let opened = page.matches(&format!("<{tag}")).count();
+            assert_eq!(opened, page.matches(&format!("</{tag}>")).count(), "{tag}");
+        }
+    }
+
+    #[test]
+    fn what_neither_transport_knows_is_left_out() {
+        let rows = rows(&diagnosis().findings.report);
+        assert!(rows.contains("hairpin</th><td>no</td><td>not measured</td>"), "{rows}");
+        assert!(!rows.contains("mapping"), "{rows}");
+    }
+
+    #[test]
+    fn every_key_of_the_contract_has_its_row() {
+        let json = serde_json::to_value(diagnosis()).unwrap();
+        for side in ["udp", "tcp"] {
+            for key in json[side].as_object().unwrap().keys() {
+                assert!(ROWS.iter().any(|(known, _)| known == key), "{key} has no row");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_that_was_told_means_anything_to_a_browser() {
+        assert_eq!(escaped("<b a=\"&\">"), "&lt;b a=&quot;&amp;&quot;&gt;");
     }
 }

@@ -1,9 +1,9 @@
 //! What happened, in words for people.
 
 use ntcp::report::{Attempt, AttemptResult};
-use ntcp::{Connection, Report, Transport};
-use std::fmt::Write;
-use std::io::{self, IsTerminal};
+use ntcp::{Connection, Report, Strategy, Transport};
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write as _};
 
 /// Writes to standard error, in colour if that is a terminal and `NO_COLOR` is not set.
 #[derive(Debug, Clone, Copy)]
@@ -27,19 +27,21 @@ impl Terminal {
         Self { colour: wanted && io::stderr().is_terminal() }
     }
 
-    /// Something is going on.
-    pub fn progress(self, line: &str) {
-        eprintln!("{}", self.paint(Tone::Quiet, line));
+    /// Something is going on; nothing is written if there is nothing to say.
+    pub fn progress(self, text: &str) {
+        for line in text.lines() {
+            say(&self.paint(Tone::Quiet, line));
+        }
     }
 
     /// Something worked.
     pub fn success(self, line: &str) {
-        eprintln!("{}", self.paint(Tone::Good, line));
+        say(&self.paint(Tone::Good, line));
     }
 
     /// Something failed.
     pub fn failure(self, line: &str) {
-        eprintln!("{} {line}", self.paint(Tone::Bad, "error:"));
+        say(&format!("{} {line}", self.paint(Tone::Bad, "error:")));
     }
 
     fn paint(self, tone: Tone, text: &str) -> String {
@@ -55,6 +57,11 @@ impl Terminal {
     }
 }
 
+fn say(line: &str) {
+    // Nobody listens to standard error any more: then there is nobody to tell that either.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// Who was reached, how, and how fast.
 #[must_use]
 pub fn connected(connection: &Connection) -> String {
@@ -62,7 +69,7 @@ pub fn connected(connection: &Connection) -> String {
     let peer = connection.peer_name().map_or("a peer without a name", |name| name.as_str());
     let mut line = format!("connected with {peer} over {}", transport(connection.transport()));
     if let Some(strategy) = connection.strategy() {
-        let _ = write!(line, " by {strategy}");
+        let _ = write!(line, " ({})", plain(strategy));
     }
     if let Some(remote) = connection.peer_addr() {
         let _ = write!(line, " at {remote}");
@@ -89,16 +96,22 @@ pub fn attempts(report: &Report) -> String {
 fn attempt(attempt: &Attempt) -> String {
     let evidence: Vec<_> = attempt.evidence.iter().map(ToString::to_string).collect();
     format!(
-        "{:>7.1} to {:>7.1} ms  {:<9} {} {} to {}{}{}",
+        "{:>7.1} to {:>7.1} ms  {:<10} {} {} to {}{}{}",
         attempt.started_ms,
         attempt.ended_ms,
         result(attempt.result),
         transport(attempt.transport),
-        attempt.strategy,
+        plain(attempt.strategy),
         attempt.remote,
         if evidence.is_empty() { "" } else { ": " },
         evidence.join(", "),
     )
+}
+
+/// The transport stands beside it already.
+fn plain(strategy: Strategy) -> String {
+    let words = strategy.to_string();
+    words.strip_prefix("UDP ").unwrap_or(&words).to_owned()
 }
 
 fn transport(transport: Transport) -> &'static str {

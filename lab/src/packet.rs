@@ -11,8 +11,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 mod build;
 mod icmp;
+#[cfg(test)]
+mod tests;
 
-pub use build::{Segment, tcp, udp};
+pub use build::{Segment, refuse, tcp, udp};
 pub use icmp::{IcmpError, icmp_error};
 
 /// IP protocol numbers (IANA).
@@ -333,6 +335,16 @@ impl Packet {
                 shift(edge, offset);
             }
         }
+    }
+
+    /// Turns a SYN-ACK into the ACK it contains: the SYN's number is spent, and the window is told
+    /// in units of `scale`.
+    pub(crate) fn make_plain_ack(&mut self, scale: u8) {
+        let Some(fields) = self.tcp() else { return };
+        self.shift_sequence(1);
+        let body = self.body_mut();
+        body[13] = flag::ACK;
+        body[14..16].copy_from_slice(&(fields.window >> scale).to_be_bytes());
     }
 
     /// Where the TCP option `kind` of at least `least` bytes lies in the body.

@@ -1,6 +1,7 @@
 //! A direct path to a peer, as a byte stream.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::pin::Pin;
@@ -8,7 +9,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_io::Async;
-use futures::future::BoxFuture;
 use futures::{AsyncRead, AsyncWrite, FutureExt};
 use ntcp_proto::candidate::Transport;
 use ntcp_proto::puncher::report::{Report, Strategy};
@@ -38,7 +38,7 @@ struct Udp {
     secured: Secured,
     socket: UdpSocket,
     /// Waits for the acknowledgement of everything, once our direction has ended.
-    finishing: Option<BoxFuture<'static, io::Result<()>>>,
+    finishing: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>>,
 }
 
 impl Connection {
@@ -233,11 +233,10 @@ impl Udp {
             // An error says that it was finished or stopped before; either way there is nothing left.
             let _ = self.secured.send.finish();
         }
-        let stopped = || {
+        let finishing = self.finishing.get_or_insert_with(|| {
             let stopped = self.secured.send.stopped();
-            async move { stopped.await.map(drop).map_err(io::Error::from) }.boxed()
-        };
-        let finishing = self.finishing.get_or_insert_with(stopped);
+            Box::pin(async move { stopped.await.map(drop).map_err(io::Error::from) })
+        });
         let finished = ready!(finishing.poll_unpin(context));
         self.finishing = None;
         Poll::Ready(finished)

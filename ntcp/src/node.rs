@@ -44,6 +44,8 @@ struct Inner {
     /// Nodes at other brokers, made for the URIs that name one.
     elsewhere: Mutex<HashMap<HostPort, Node>>,
     driver: Mutex<Option<Task<()>>>,
+    /// Called off with the last handle.
+    discovery: Mutex<Option<Task<()>>>,
 }
 
 /// What the driver's thread and the handles share.
@@ -105,8 +107,21 @@ impl Node {
     /// [`ErrorKind::NoPath`] when no direct path came about, [`ErrorKind::Secure`] when one did but
     /// the peer was not the one announced, [`ErrorKind::Stopped`].
     pub async fn connect(&self, uri: &PeerUri) -> Result<Connection, Error> {
+        self.connect_within(uri, self.0.config.node.deadline).await
+    }
+
+    /// Like [`Node::connect`], but never longer than `patience`: for callers whose own time is
+    /// already running.
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::connect`].
+    pub async fn connect_within(
+        &self,
+        uri: &PeerUri,
+        patience: Duration,
+    ) -> Result<Connection, Error> {
         let called = Instant::now();
-        let patience = self.0.config.node.deadline;
         match uri.broker.as_ref().filter(|broker| !self.serves(broker)) {
             None => self.call(uri, patience).await,
             Some(broker) => {
@@ -154,11 +169,6 @@ impl Node {
             receiver
         });
         Incoming { receiver, _node: self.clone() }
-    }
-
-    /// Tells peers and reports what was found out about this host's NATs.
-    pub fn set_nat_report(&self, report: crate::NatReport) {
-        self.0.handle.order(move |machine, _, now| machine.set_nat(report, now));
     }
 
     /// Unregisters and ends every attempt; connections live on. Returns when the broker has been

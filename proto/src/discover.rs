@@ -432,7 +432,7 @@ impl Survey {
             udp.handle_timeout(outbox, now);
         }
         if let Some(tcp) = &mut self.tcp {
-            tcp.handle_timeout(now);
+            tcp.handle_timeout(outbox, now);
         }
     }
 

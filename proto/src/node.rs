@@ -1,7 +1,7 @@
 //! A peer as a whole: its ports, its registration, its calls.
 //!
 //! A [`Node`] is composed of a [`Gatherer`], a signalling [`Client`] and one
-//! [`Session`](crate::puncher::Session) for each peer that is being reached. It opens a listening
+//! [`Session`] for each peer that is being reached. It opens a listening
 //! port, registers what the outside calls it, and keeps one more port in reserve so that a call can
 //! leave the moment it is made. The parts share one vocabulary; the node hands each its inputs by
 //! the owner in the names of commands and sockets, and looks into datagrams only to tell whose they
@@ -46,6 +46,8 @@ const FIRST_SESSION: u32 = 16;
 pub const MAX_SESSIONS: usize = 64;
 /// How long a callee tries. The caller's own deadline counts on its side.
 const CALLEE_PATIENCE: Duration = Duration::from_secs(10);
+/// Datagrams of a next layer that wait for its path to be told; a further one is dropped.
+const MAX_EARLY: usize = 16;
 /// How long a stream may stay without telling its session.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(10);
 /// Streams that have not told their session yet; a further one is closed.
@@ -97,6 +99,14 @@ pub enum Event {
     RegistrationRestored,
     /// A path to a peer stands.
     Connected(Box<Connected>),
+    /// A datagram of the peer's next layer came to the shared socket before the path's own took
+    /// over.
+    Early {
+        /// The meeting whose path it came over, connected before.
+        session: SessionId,
+        /// The datagram.
+        payload: Vec<u8>,
+    },
     /// A call came to nothing.
     CallFailed {
         /// The call.
@@ -141,6 +151,8 @@ struct Running {
     role: Role,
     fingerprint: Fingerprint,
     called: Instant,
+    /// Datagrams of the next layer that have not been told yet.
+    early: VecDeque<Vec<u8>>,
 }
 
 /// One peer.
@@ -175,9 +187,10 @@ impl Node {
     /// A node that starts at once.
     pub fn new(config: Config, seed: Seed, now: Instant) -> Self {
         let mut entropy = Entropy::new(seed);
-        let broker = config.signal.tcp_broker.as_ref();
+        let client::Config { udp_broker, tcp_broker, .. } = &config.signal;
+        let (udp, tcp) = (udp_broker.as_ref(), tcp_broker.as_ref());
         let mut gatherer =
-            Gatherer::new(&config.stun, broker, Names::new(GATHERER), entropy.seed());
+            Gatherer::new(&config.stun, udp, tcp, Names::new(GATHERER), entropy.seed());
         let listening = gatherer.open_port(config.udp_port, now);
         let reserve = gatherer.open_port(0, now);
         let client = Client::new(config.signal.clone(), Names::new(CLIENT), entropy.seed());
@@ -286,7 +299,11 @@ impl Node {
             }
             client::Event::Punch { request, punch } => self.on_punch(request, punch, now),
             client::Event::Gather { session, .. } => self.client.decline(session, now),
-            client::Event::PeerAnswered { .. } => {}
+            client::Event::PeerAnswered { session, candidates, .. } => {
+                if let Some(running) = self.sessions.get_mut(&session) {
+                    running.session.add_candidates(&candidates, now);
+                }
+            }
             client::Event::PeerRefused { session, .. } => {
                 if let Some(running) = self.sessions.get_mut(&session) {
                     running.session.refused(now);
@@ -347,6 +364,12 @@ impl Node {
             self.on_session(id, event, now);
             return true;
         }
+        let early =
+            self.sessions.iter_mut().find_map(|(id, it)| Some((*id, it.early.pop_front()?)));
+        if let Some((session, payload)) = early {
+            self.events.push_back(Event::Early { session, payload });
+            return true;
+        }
         let finished =
             self.sessions.iter().find(|(_, it)| it.session.is_finished()).map(|(id, _)| *id);
         let Some(id) = finished else { return false };
@@ -368,7 +391,8 @@ impl Node {
             self.calls.remove(&call);
         }
         match event {
-            session::Event::Established { path, report } => {
+            session::Event::Established { path, mut report } => {
+                report.nat.local.clone_from(&self.nat);
                 self.events.push_back(Event::Connected(Box::new(Connected {
                     call,
                     session: id,
@@ -380,7 +404,9 @@ impl Node {
                     report,
                 })));
             }
-            session::Event::Failed { report } => {
+            session::Event::Failed { mut report } => {
+                // It may have become known while the session was under way.
+                report.nat.local.clone_from(&self.nat);
                 if let Some(call) = call {
                     let (error, report) = (CallError::NoPath, Box::new(report));
                     self.events.push_back(Event::CallFailed { call, error, report });

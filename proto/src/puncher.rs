@@ -5,7 +5,7 @@
 //! that instant both sides send authenticated checks ([`check`]) from their UDP sockets to each
 //! of the other's candidates, and connect TCP sockets to them as
 //! [`tcp_traversal`](crate::tcp_traversal) plans. The caller picks one winner; both sides then hand
-//! the winning path out with a [`Report`](report::Report) of everything that was tried.
+//! the winning path out with a [`Report`] of everything that was tried.
 //!
 //! ```text
 //!  caller                broker               callee

@@ -23,12 +23,15 @@
 //! Sends need no answers here, unlike the commands of peers: a datagram that the system refuses is
 //! one that the network lost.
 
+mod authenticate;
 mod binding;
 mod bucket;
 mod config;
 mod connect;
 mod cookie;
 mod counters;
+#[cfg(test)]
+mod hostile;
 mod link;
 mod parked;
 mod register;
@@ -37,6 +40,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod vocabulary;
 #[cfg(test)]
 mod world;
 
@@ -50,7 +54,6 @@ use crate::machine::{Deadline, Machine};
 use crate::signal::codec::{MAX_MESSAGE_BYTES, ParseError, Received};
 use crate::signal::message::{Body, Message, Refused};
 use crate::signal::{ErrorCode, RegistrationId, SessionId, SignalMethod};
-use crate::uri::PeerName;
 use cookie::Cookies;
 use parked::ParkingLot;
 use session::Session;
@@ -60,97 +63,7 @@ pub use config::Config;
 pub use counters::Counters;
 pub use link::{Link, StreamId};
 pub use registry::{Registration, Registry, Table};
-
-/// Something happened at the broker's sockets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input<'a> {
-    /// A message arrived, whole.
-    Received {
-        /// On this link; its addresses are canonical, never IPv4 mapped into IPv6.
-        link: Link,
-        /// The message.
-        payload: &'a [u8],
-    },
-    /// A stream ended.
-    Closed {
-        /// Which.
-        stream: StreamId,
-    },
-}
-
-/// What the broker wants done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    /// Send a message.
-    Send {
-        /// On this link.
-        link: Link,
-        /// The message.
-        payload: Vec<u8>,
-    },
-    /// Close a stream: its peer has left.
-    Close {
-        /// Which.
-        stream: StreamId,
-    },
-}
-
-/// Why a peer is not registered any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Departure {
-    /// It said so.
-    Unregistered,
-    /// Its lease ended.
-    Expired,
-    /// Somebody asked for its name, and it did not answer.
-    Dead,
-    /// Its stream ended.
-    LinkClosed,
-    /// Its address registered anew.
-    Replaced,
-}
-
-/// What happened, for the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A peer became known.
-    Registered {
-        /// Its name, if it has one.
-        name: Option<PeerName>,
-        /// Its link.
-        link: Link,
-    },
-    /// A peer moved to another address or link.
-    Moved {
-        /// Its name, if it has one.
-        name: Option<PeerName>,
-        /// Its new link.
-        link: Link,
-    },
-    /// A peer is not known any more.
-    Left {
-        /// Its name, if it has one.
-        name: Option<PeerName>,
-        /// Why.
-        why: Departure,
-    },
-    /// Two peers were told of each other, or the callee was asked for fresh candidates.
-    Called {
-        /// The meeting.
-        session: SessionId,
-        /// The caller's name, if it has one.
-        caller: Option<PeerName>,
-        /// The callee.
-        callee: PeerName,
-    },
-    /// The callee answered, declined, or stayed silent.
-    Settled {
-        /// The meeting.
-        session: SessionId,
-        /// What it said; silence is [`ErrorCode::NoAnswer`].
-        result: Result<(), ErrorCode>,
-    },
-}
+pub use vocabulary::{Command, Departure, Event, Input};
 
 /// What a request of the broker's own is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +72,13 @@ enum Asked {
     Session(SessionId),
     /// Whether the holder of a name is alive.
     Ping(RegistrationId),
+}
+
+/// A registered peer that asks, and where it hears the answer.
+#[derive(Debug, Clone, Copy)]
+struct Asker {
+    id: RegistrationId,
+    link: Link,
 }
 
 /// The broker's machine.
@@ -253,9 +173,9 @@ impl<R: Registry> Broker<R> {
                 self.on_register(link, (message, register), length, now);
             }
             (_, Class::Request) => {
-                let authentic = self.authenticate(link, received, length, now);
-                if let Some(id) = authentic {
-                    self.on_request(id, message, now);
+                let asker = self.authenticate(link, received, length, now);
+                if let Some(asker) = asker {
+                    self.on_request(asker, message, now);
                 }
             }
             (_, Class::Success | Class::Error) => self.on_response(received, now),
@@ -263,14 +183,14 @@ impl<R: Registry> Broker<R> {
         }
     }
 
-    /// A request of the registered peer `id`, over the link that it is registered with.
-    fn on_request(&mut self, id: RegistrationId, message: &Message, now: Instant) {
+    /// A request of a registered peer.
+    fn on_request(&mut self, asker: Asker, message: &Message, now: Instant) {
         match &message.body {
-            Body::Refresh(refresh) => self.on_refresh(id, message, refresh, now),
-            Body::Unregister => self.on_unregister(id, message),
-            Body::Lookup(name) => self.on_lookup(id, message, name),
-            Body::Connect(connect) => self.on_connect(id, message, connect, now),
-            Body::Ping => self.answer(id, message, Body::Pong),
+            Body::Refresh(refresh) => self.on_refresh(asker, message, refresh, now),
+            Body::Unregister => self.on_unregister(asker, message),
+            Body::Lookup(name) => self.on_lookup(asker, message, name),
+            Body::Connect(connect) => self.on_connect(asker, message, connect, now),
+            Body::Ping => self.answer(asker, message, Body::Pong),
             _ => self.counters.unexpected += 1,
         }
     }
@@ -297,91 +217,35 @@ impl<R: Registry> Broker<R> {
         }
     }
 
-    /// Tells who sent a request, and takes a new address over if the sender proves it.
-    fn authenticate(
-        &mut self,
-        link: Link,
-        received: &Received<'_>,
-        length: usize,
-        now: Instant,
-    ) -> Option<RegistrationId> {
-        let message = &received.message;
-        let registration = message.registration.and_then(|id| self.registry.get(id));
-        let known = registration.filter(|it| received.is_signed_by(&it.key));
-        let Some(&Registration { id, link: known_link, .. }) = known else {
-            self.counters.unknown_registration += 1;
-            self.refuse_with_nonce(link, message, ErrorCode::UnknownRegistration, length, now);
-            return None;
-        };
-        if link != known_link {
-            if !self.has_proved(link, message, now) {
-                self.counters.stale_nonce += 1;
-                self.refuse_with_nonce(link, message, ErrorCode::StaleNonce, length, now);
-                return None;
-            }
-            self.relink(id, link);
-        }
-        if !self.take_token(id, now) {
-            self.counters.rate_limited += 1;
-            self.answer(id, message, refused(message, ErrorCode::TooManyRequests));
-            return None;
-        }
-        Some(id)
-    }
-
-    /// Whether the sender receives what is sent to it: a stream's handshake has shown it, a
-    /// datagram's nonce does.
-    fn has_proved(&self, link: Link, message: &Message, now: Instant) -> bool {
-        match link {
-            Link::Tcp { .. } => true,
-            Link::Udp { remote, .. } => {
-                message.nonce.as_ref().is_some_and(|nonce| self.cookies.is_ours(nonce, remote, now))
-            }
-        }
-    }
-
-    /// Refuses a request of somebody unknown and tells the nonce that would help.
-    fn refuse_with_nonce(
-        &mut self,
-        link: Link,
-        message: &Message,
-        code: ErrorCode,
-        length: usize,
-        now: Instant,
-    ) {
-        let answer = message.answer(refused(message, code));
-        let nonce = self.cookies.bake(link.remote(), now);
-        self.answer_unproven(link, &answer.with_nonce(nonce), length);
-    }
-
-    /// Answers somebody who may have forged its address: never with more bytes than it sent, which
-    /// leaves no room for a signature.
-    fn answer_unproven(&mut self, link: Link, message: &Message, length: usize) {
-        let payload = message.emit(None);
-        if payload.len() > length && matches!(link, Link::Udp { .. }) {
-            self.counters.would_amplify += 1;
-            return;
-        }
-        self.counters.refused += 1;
-        self.commands.push_back(Command::Send { link, payload });
-    }
-
-    /// Answers a request of a registered peer.
-    fn answer(&mut self, id: RegistrationId, request: &Message, body: Body) {
-        let is_refusal = matches!(body, Body::Refused(_));
-        self.send(id, &request.answer(body));
-        if is_refusal {
+    /// Answers a request of a registered peer, on the link that it came on.
+    fn answer(&mut self, asker: Asker, request: &Message, body: Body) {
+        if matches!(body, Body::Refused(_)) {
             self.counters.refused += 1;
         } else {
             self.counters.answered += 1;
         }
+        self.send_on(asker.link, asker.id, &request.answer(body));
+    }
+
+    /// Answers twice where one datagram could get lost.
+    fn answer_surely(&mut self, asker: Asker, request: &Message, body: Body) {
+        if let Link::Udp { .. } = asker.link {
+            self.send_on(asker.link, asker.id, &request.answer(body.clone()));
+        }
+        self.answer(asker, request, body);
     }
 
     /// Sends to a registered peer.
     fn send(&mut self, id: RegistrationId, message: &Message) {
+        if let Some(registration) = self.registry.get(id) {
+            self.send_on(registration.link, id, message);
+        }
+    }
+
+    fn send_on(&mut self, link: Link, id: RegistrationId, message: &Message) {
         let Some(registration) = self.registry.get(id) else { return };
         let payload = message.emit(Some(&registration.key));
-        self.commands.push_back(Command::Send { link: registration.link, payload });
+        self.commands.push_back(Command::Send { link, payload });
     }
 
     /// Sends to a registered peer, twice where one datagram could get lost.

@@ -45,6 +45,6 @@ pub use layer::{FILE_NAME, Layers};
 pub use log_level::{LogLevel, LogLevelError};
 pub use node_name::{NodeName, NodeNameError};
 pub use section::{
-    BROKER_PORT, Config, HolePunch, Log, Metrics, Node, STUN_PORT, Stun, TCP_BROKER_PORT, Tcp,
+    BROKER_PORT, Config, HolePunch, Log, Node, STUN_PORT, Stun, TCP_BROKER_PORT, Tcp,
 };
 pub use strict::sections;

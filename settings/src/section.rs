@@ -31,8 +31,6 @@ pub struct Config {
     pub tcp: Tcp,
     /// `[log]`: what goes to standard error.
     pub log: Log,
-    /// `[metrics]`: figures of a server, over HTTP.
-    pub metrics: Metrics,
     /// The file that was read, for messages.
     #[serde(skip)]
     pub(crate) file: Option<PathBuf>,
@@ -140,17 +138,6 @@ pub struct Log {
     /// How much to log: `off`, `error`, `warn`, `info`, `debug` or `trace`.
     /// Default: none, which means `info` in the servers and `warn` in the `ntcp` command.
     pub level: Option<LogLevel>,
-}
-
-/// `[metrics]`: figures of a server, over HTTP.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default)]
-#[non_exhaustive]
-pub struct Metrics {
-    /// Server: where to answer `/metrics` and `/health`, one `IP:port`. Default: none, nothing is
-    /// served. Two servers on one machine need one each.
-    #[serde(deserialize_with = "list::socket_address")]
-    pub listen: Option<SocketAddr>,
 }
 
 impl Config {

@@ -1,119 +1,111 @@
 //! The command line.
 
+use anyhow::Context;
+use clap::{ArgAction, Parser};
+use ntcp_settings::{Config, STUN_PORT};
+use ntcp_stun_server::Options;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use anyhow::{Context, bail};
-use clap::{ArgAction, Parser};
-use ntcp_settings::{Config as Settings, LogLevel};
-use ntcp_stun_server::Config;
-
-/// A STUN server (RFC 8489, RFC 5780, RFC 3489) over UDP and TCP, IPv4 and IPv6.
+/// A STUN server (RFC 8489) over UDP and TCP, with behaviour discovery (RFC 5780) if it has a second address; it answers
+/// classic clients (RFC 3489) too.
 ///
-/// With an alternate address it listens on two IPs with two ports each, and clients learn how their NAT filters;
-/// both IPs must be this host's own.
+/// Exit status: 0 stopped as told, 1 failed, 2 wrong usage or configuration.
 #[derive(Debug, Parser)]
-#[command(
-    name = "ntcp-stun-server",
-    version,
-    after_help = "Exit status: 0 stopped as told, 1 failed, 2 wrong usage or configuration."
-)]
+#[command(name = "ntcp-stun-server", version)]
 pub(crate) struct Arguments {
-    /// Listen here; once for each address family [default: 0.0.0.0:3478 and [::]:3478].
+    /// Where to listen over UDP and TCP; repeatable, one address of each family [default: 0.0.0.0:3478 and [::]:3478].
     #[arg(long, value_name = "IP:PORT")]
     listen: Vec<SocketAddr>,
-    /// Also listen on this second IP and port of the same family; once for each [default port: the one after the
-    /// primary address's].
-    #[arg(long, value_name = "IP[:PORT]", value_parser = alternate)]
+    /// The alternate address for behaviour discovery, another IP and another port than the one to listen on; repeatable,
+    /// one address of each family. Without a port: the port after the one to listen on.
+    #[arg(long, value_name = "IP[:PORT]")]
     alternate: Vec<Alternate>,
-    /// Read this file instead of $NTCP_CONFIG, ./p2pNetwork.toml or the user's own.
+    /// Configuration file [default: $NTCP_CONFIG, ./p2pNetwork.toml, or ntcp/p2pNetwork.toml in the user's
+    /// configuration folder].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Check flags and configuration, then exit.
+    /// Check the configuration and exit.
     #[arg(long)]
     pub(crate) check: bool,
-    /// Log more: -v decisions and addresses, -vv every packet.
+    /// Log more; twice for every message.
     #[arg(short, long, action = ArgAction::Count)]
-    verbose: u8,
+    pub(crate) verbose: u8,
 }
 
-/// An alternate address, whose port may follow from the primary one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// An address whose port may be missing.
+#[derive(Clone, Copy, Debug)]
 struct Alternate {
     ip: IpAddr,
     port: Option<u16>,
 }
 
-fn alternate(text: &str) -> Result<Alternate, String> {
-    let address =
-        text.parse().map(|it: SocketAddr| Alternate { ip: it.ip(), port: Some(it.port()) });
-    let bare = text.trim_start_matches('[').trim_end_matches(']');
-    address
-        .or_else(|_| bare.parse().map(|ip| Alternate { ip, port: None }))
-        .map_err(|_| "write IP or IP:PORT, for example 192.0.2.11:3479".to_owned())
+impl FromStr for Alternate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(Self { ip: address.ip(), port: Some(address.port()) });
+        }
+        let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(text);
+        let ip = bare.parse().map_err(|_| {
+            "expected IP or IP:PORT, for example 192.0.2.2:3479 or [2001:db8::2]:3479".to_owned()
+        })?;
+        Ok(Self { ip, port: None })
+    }
 }
 
 impl Arguments {
-    /// The configuration, with these flags as its last layer.
-    pub(crate) fn settings(&self) -> anyhow::Result<Settings> {
-        let mut settings = match &self.config {
-            Some(path) => Settings::load(path)?,
-            None => Settings::find()?,
+    /// The configuration with all its layers, the flags on top.
+    pub(crate) fn config(&self) -> anyhow::Result<Config> {
+        let mut config = match &self.config {
+            Some(path) => Config::load(path)?,
+            None => Config::find()?,
         };
-        self.override_in(&mut settings)?;
-        settings.check()?;
-        if let Some(listen) = settings.metrics.listen {
-            bail!(
-                "[metrics] listen = \"{listen}\": the STUN server does not serve figures yet; remove the key"
-            );
-        }
-        Ok(settings)
-    }
-
-    fn override_in(&self, settings: &mut Settings) -> anyhow::Result<()> {
         if !self.listen.is_empty() {
-            settings.stun.listen.clone_from(&self.listen);
+            config.stun.listen.clone_from(&self.listen);
+            if self.alternate.is_empty() {
+                // A configured alternate belongs to a configured listener of its family.
+                let families = self.listen.clone();
+                let has_family =
+                    |it: &SocketAddr| families.iter().any(|own| own.is_ipv4() == it.is_ipv4());
+                config.stun.alternate.retain(has_family);
+            }
         }
         if !self.alternate.is_empty() {
-            let beside = self.alternate.iter().map(|it| it.beside(&settings.stun.listen));
-            settings.stun.alternate = beside.collect::<anyhow::Result<_>>()?;
+            let listen = &config.stun.listen;
+            let alternate = self.alternate.iter().map(|it| it.beside(listen));
+            config.stun.alternate = alternate.collect::<anyhow::Result<_>>()?;
         }
-        let configured = settings.log.level.unwrap_or(LogLevel::Info);
-        settings.log.level = Some(match self.verbose {
-            0 => configured,
-            1 => configured.max(LogLevel::Debug),
-            2.. => LogLevel::Trace,
-        });
-        Ok(())
+        config.check()?;
+        Ok(config)
     }
 }
 
 impl Alternate {
-    /// The address that stands beside the primary one of its family.
+    /// With the port after that of the listener of its family.
     fn beside(self, listen: &[SocketAddr]) -> anyhow::Result<SocketAddr> {
-        let port = self.port.or_else(|| {
-            let primary = listen.iter().find(|it| it.is_ipv4() == self.ip.is_ipv4())?;
-            primary.port().checked_add(1)
-        });
+        let port = match (self.port, listen.iter().find(|it| it.is_ipv4() == self.ip.is_ipv4())) {
+            (Some(port), _) => Some(port),
+            (None, Some(primary)) => primary.port().checked_add(1),
+            (None, None) => Some(STUN_PORT + 1),
+        };
         let port = port.with_context(|| {
-            format!(
-                "--alternate {0}: no port follows from --listen; write one, for example {0}:3479",
-                self.ip
-            )
+            format!("--alternate {}: there is no port after 65535, write one", self.ip)
         })?;
         Ok(SocketAddr::new(self.ip, port))
     }
 }
 
 /// Where it would listen, for `--check`.
-pub(crate) fn describe(config: &Config) -> String {
+pub(crate) fn describe(options: &Options) -> String {
     let list = |addresses: &[SocketAddr]| {
-        let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-        texts.join(" and ")
+        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        addresses.join(" and ")
     };
-    let alternate = match config.alternate.as_slice() {
-        [] => "no alternate address".to_owned(),
-        some => format!("alternate {}", list(some)),
-    };
-    format!("UDP and TCP on {}, {alternate}", list(&config.listen))
+    match &options.alternate[..] {
+        [] => format!("UDP and TCP on {}, no alternate address", list(&options.listen)),
+        some => format!("UDP and TCP on {}, alternate {}", list(&options.listen), list(some)),
+    }
 }

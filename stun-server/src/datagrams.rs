@@ -1,160 +1,175 @@
-//! UDP: one thread for each socket, all of them sending through all sockets.
+//! A UDP socket that knows at which address a datagram came and answers from that one.
+//!
+//! A socket bound to a concrete address needs nothing for that. One that is bound to all addresses of a host would
+//! answer from whichever its route prefers, and the client would not know the answer; so on Linux each datagram tells
+//! the address it was sent to (`IP_PKTINFO`, `IPV6_RECVPKTINFO`), and the answer carries it too.
 
+use async_io::Async;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
-use std::sync::Arc;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use ntcp_stun::server::{Counters, Request, Server, Transport};
-
-use crate::stop::Stopped;
-
-/// The longest datagram there can be, so that none is cut and padding has room.
-const MAX_DATAGRAM: usize = 1 << 16;
-/// How many datagrams are answered before the thread looks whether it is to stop.
-const BATCH: usize = 64;
-/// How long a thread rests in milliseconds after the system failed to receive, so that a lasting failure
-/// does not keep a processor busy.
-const REST: u16 = 10;
-
-/// A UDP socket and where it is bound.
+/// One UDP socket.
 #[derive(Debug)]
 pub(crate) struct Datagrams {
-    socket: UdpSocket,
+    socket: Async<UdpSocket>,
     address: SocketAddr,
 }
 
 /// A datagram that arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Arrived {
     pub(crate) length: usize,
     pub(crate) source: SocketAddr,
-    /// The address it was sent to.
+    /// The address it was sent to; with an unspecified IP if the system does not tell.
     pub(crate) local: SocketAddr,
 }
 
 impl Datagrams {
-    pub(crate) fn new(socket: UdpSocket, address: SocketAddr) -> Self {
-        Self { socket, address }
+    pub(crate) fn new(socket: UdpSocket, address: SocketAddr) -> io::Result<Self> {
+        if address.ip().is_unspecified() {
+            any_address::prepare(&socket, address)?;
+        }
+        Ok(Self { socket: Async::new_nonblocking(socket)?, address })
     }
 
-    /// Whether datagrams to `address` come to this socket.
-    fn serves(&self, address: SocketAddr) -> bool {
-        self.address == address
-            || (self.address.ip().is_unspecified()
-                && self.address.port() == address.port()
-                && self.address.is_ipv4() == address.is_ipv4())
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
-    /// The next datagram; `None` if it is to be passed over.
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Arrived>> {
-        #[cfg(target_os = "linux")]
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        self.socket.readable().await
+    }
+
+    /// The next datagram; `WouldBlock` if there is none.
+    pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<Arrived> {
+        let socket = self.socket.get_ref();
         if self.address.ip().is_unspecified() {
-            let arrived = crate::packet_info::receive(&self.socket, buffer)?;
-            return Ok(arrived.map(|mut arrived| {
-                arrived.local.set_port(self.address.port());
-                arrived
-            }));
+            return any_address::receive(socket, self.address, buffer);
         }
-        let (length, source) = self.socket.recv_from(buffer)?;
-        Ok(Some(Arrived { length, source, local: self.address }))
+        let (length, source) = socket.recv_from(buffer)?;
+        Ok(Arrived { length, source, local: self.address })
     }
 
-    fn send(&self, payload: &[u8], from: SocketAddr, to: SocketAddr) -> io::Result<()> {
-        #[cfg(target_os = "linux")]
+    /// Sends from `from`, which is this socket's address; a full buffer is a lost datagram.
+    pub(crate) fn send(&self, payload: &[u8], from: SocketAddr, to: SocketAddr) -> io::Result<()> {
+        let socket = self.socket.get_ref();
         if self.address.ip().is_unspecified() {
-            return crate::packet_info::send(&self.socket, payload, from, to);
+            return any_address::send(socket, payload, from.ip(), to);
         }
-        #[cfg(not(target_os = "linux"))]
-        let _ = from;
-        self.socket.send_to(payload, to)?;
-        Ok(())
+        socket.send_to(payload, to).map(drop)
     }
 }
 
-/// Answers what comes to one of the sockets.
-#[derive(Debug)]
-pub(crate) struct Worker {
-    /// All sockets of the server.
-    pub(crate) sockets: Arc<[Datagrams]>,
-    /// Which of them is this thread's own.
-    pub(crate) own: usize,
-    pub(crate) server: Server,
-    pub(crate) stopped: Stopped,
-}
+#[cfg(target_os = "linux")]
+mod any_address {
+    use super::Arrived;
+    use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
+    use nix::sys::socket::{
+        ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg,
+        setsockopt,
+    };
+    use std::io::{self, IoSlice, IoSliceMut};
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+    use std::os::fd::AsRawFd;
 
-/// What a thread found when it waited.
-enum Woken {
-    Readable,
-    Stopped,
-}
-
-impl Worker {
-    /// Serves until it is told to stop.
-    pub(crate) fn run(mut self) -> io::Result<Counters> {
-        let mut request = vec![0; MAX_DATAGRAM];
-        let mut reply = vec![0; MAX_DATAGRAM];
-        while let Woken::Readable =
-            self.wait(Some(&self.sockets[self.own].socket), PollTimeout::NONE)?
-        {
-            if let Err(error) = self.answer_batch(&mut request, &mut reply) {
-                tracing::debug!(%error, "receive");
-                if let Woken::Stopped = self.wait(None, PollTimeout::from(REST))? {
-                    break;
-                }
-            }
-        }
-        Ok(*self.server.counters())
-    }
-
-    /// Waits for a datagram, for the end, or for the time to pass.
-    fn wait(&self, socket: Option<&UdpSocket>, timeout: PollTimeout) -> io::Result<Woken> {
-        let stopped = self.stopped.as_fd();
-        let socket = socket.map_or(stopped, UdpSocket::as_fd);
-        let mut waiting = [stopped, socket].map(|it| PollFd::new(it, PollFlags::POLLIN));
-        match poll(&mut waiting, timeout) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let is_over = waiting[0].any().unwrap_or(true);
-        Ok(if is_over { Woken::Stopped } else { Woken::Readable })
-    }
-
-    /// Answers what has arrived, up to a batch.
-    fn answer_batch(&mut self, request: &mut [u8], reply: &mut [u8]) -> io::Result<()> {
-        for _ in 0..BATCH {
-            match self.sockets[self.own].receive(request) {
-                Ok(Some(arrived)) => self.answer(arrived, request, reply),
-                Ok(None) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+    pub(super) fn prepare(socket: &UdpSocket, address: SocketAddr) -> io::Result<()> {
+        match address {
+            SocketAddr::V4(_) => setsockopt(socket, Ipv4PacketInfo, &true)?,
+            SocketAddr::V6(_) => setsockopt(socket, Ipv6RecvPacketInfo, &true)?,
         }
         Ok(())
     }
 
-    fn answer(&mut self, arrived: Arrived, request: &[u8], reply: &mut [u8]) {
-        let Arrived { length, source, local } = arrived;
-        let request =
-            Request { bytes: &request[..length], source, local, transport: Transport::Udp };
-        let answer = match self.server.handle_request(request, reply) {
-            Ok(answer) => answer,
-            Err(silence) => {
-                tracing::trace!(%source, %local, length, %silence, "no reply");
-                return;
+    pub(super) fn receive(
+        socket: &UdpSocket,
+        address: SocketAddr,
+        buffer: &mut [u8],
+    ) -> io::Result<Arrived> {
+        let mut control = nix::cmsg_space!(libc::in6_pktinfo);
+        let mut parts = [IoSliceMut::new(buffer)];
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let message =
+            recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
+        let source = message.address.as_ref().and_then(address_of);
+        let source = source.ok_or(io::ErrorKind::InvalidData)?;
+        let ip = message.cmsgs()?.find_map(|control| match control {
+            ControlMessageOwned::Ipv4PacketInfo(info) => {
+                Some(IpAddr::V4(Ipv4Addr::from_bits(u32::from_be(info.ipi_addr.s_addr))))
+            }
+            ControlMessageOwned::Ipv6PacketInfo(info) => {
+                Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)))
+            }
+            _ => None,
+        });
+        let local = SocketAddr::new(ip.unwrap_or(address.ip()), address.port());
+        Ok(Arrived { length: message.bytes, source, local })
+    }
+
+    pub(super) fn send(
+        socket: &UdpSocket,
+        payload: &[u8],
+        from: IpAddr,
+        to: SocketAddr,
+    ) -> io::Result<()> {
+        let parts = [IoSlice::new(payload)];
+        let to = SockaddrStorage::from(to);
+        let send = |control: &[ControlMessage<'_>]| {
+            sendmsg(socket.as_raw_fd(), &parts, control, MsgFlags::MSG_DONTWAIT, Some(&to))
+        };
+        match from {
+            from if from.is_unspecified() => send(&[])?,
+            IpAddr::V4(ip) => {
+                let info = libc::in_pktinfo {
+                    ipi_ifindex: 0,
+                    ipi_spec_dst: libc::in_addr { s_addr: ip.to_bits().to_be() },
+                    ipi_addr: libc::in_addr { s_addr: 0 },
+                };
+                send(&[ControlMessage::Ipv4PacketInfo(&info)])?
+            }
+            IpAddr::V6(ip) => {
+                let ipi6_addr = libc::in6_addr { s6_addr: ip.octets() };
+                let info = libc::in6_pktinfo { ipi6_addr, ipi6_ifindex: 0 };
+                send(&[ControlMessage::Ipv6PacketInfo(&info)])?
             }
         };
-        let own = &self.sockets[self.own];
-        let sender = if own.serves(answer.from) {
-            Some(own)
-        } else {
-            self.sockets.iter().find(|it| it.serves(answer.from))
-        };
-        // A reply that cannot be sent is as lost as one that the network loses: the client asks again.
-        let sent = sender.map(|it| it.send(&reply[..answer.length], answer.from, answer.to));
-        tracing::trace!(%source, %local, from = %answer.from, to = %answer.to, ?sent, "reply");
+        Ok(())
+    }
+
+    /// With the scope of a link-local address, without which nothing can be sent back.
+    fn address_of(storage: &SockaddrStorage) -> Option<SocketAddr> {
+        if let Some(v4) = storage.as_sockaddr_in() {
+            return Some(SocketAddr::from((v4.ip(), v4.port())));
+        }
+        let v6 = storage.as_sockaddr_in6()?;
+        Some(SocketAddrV6::new(v6.ip(), v6.port(), v6.flowinfo(), v6.scope_id()).into())
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod any_address {
+    use super::Arrived;
+    use std::io;
+    use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+    pub(super) fn prepare(_: &UdpSocket, _: SocketAddr) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn receive(
+        socket: &UdpSocket,
+        address: SocketAddr,
+        buffer: &mut [u8],
+    ) -> io::Result<Arrived> {
+        let (length, source) = socket.recv_from(buffer)?;
+        Ok(Arrived { length, source, local: address })
+    }
+
+    pub(super) fn send(
+        socket: &UdpSocket,
+        payload: &[u8],
+        _: IpAddr,
+        to: SocketAddr,
+    ) -> io::Result<()> {
+        socket.send_to(payload, to).map(drop)
     }
 }

@@ -1,49 +1,42 @@
-//! A STUN server: RFC 8489, RFC 5780 and RFC 3489, over UDP and TCP, IPv4 and IPv6.
+//! A STUN server: sockets around [`ntcp_stun::server`].
 //!
-//! What is answered, and how, is decided by [`ntcp_stun::server`], a value without any I/O. This crate gives it
-//! sockets and threads, and nothing more: no message is built here.
+//! A [`Server`] is bound to its addresses, then run until it is told to stop. It answers over UDP and TCP, IPv4 and
+//! IPv6; with an alternate address of a family it answers from four addresses of that family, as behaviour discovery
+//! needs (RFC 5780). What is answered how is all in [`ntcp_stun::server`]; this crate decides nothing about the
+//! protocol. What it does bound are sockets: how many streams, how long one may say nothing, how long its peer may not
+//! read.
 //!
-//! # Life cycle
+//! ```no_run
+//! use ntcp_stun_server::{Options, Server};
 //!
-//! [`Server::bind`] opens every socket or says which one it could not open. [`Server::run`] then serves in the
-//! calling thread's name until a [`Stopper`] says stop; [`Server::start`] serves in the background.
-//!
-//! ```
-//! use ntcp_stun_server::{Config, Server};
-//!
-//! let config = Config::new(["127.0.0.1:0".parse()?]);
-//! let server = Server::bind(&config)?.start()?;
-//! assert_ne!(server.local_addresses()[0].port(), 0);
-//! let served = server.stop()?;
-//! assert_eq!(served.messages.successes, 0);
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! let server = Server::bind(&Options::default())?;
+//! println!("listening on {:?}", server.addresses());
+//! let counters = async_io::block_on(server.run(std::future::pending::<()>()));
+//! println!("{counters:?}");
+//! # Ok::<(), ntcp_stun_server::BindError>(())
 //! ```
 //!
-//! # Sockets and threads
+//! # Addresses
 //!
-//! Each address has a UDP socket and a TCP listener. With an alternate address a family has four addresses, two
-//! IPs with two ports each, and a reply that must come from another address leaves through that address's own
-//! socket. On an unspecified address (`0.0.0.0`, `[::]`) replies leave from the IP that was asked; there is no
-//! alternate then, and CHANGE-REQUEST is refused.
+//! ```text
+//!  --listen 192.0.2.1:3478 --alternate 192.0.2.2:3479       --listen [::]:3478
 //!
-//! Each UDP socket has a thread, which allocates nothing per datagram. All TCP connections share one thread;
-//! [`Limits`] names what bounds them.
+//!               3478     3479                               one socket each for UDP and TCP; a reply leaves
+//!  192.0.2.1     ●        ●                                 from the address that its request was sent to
+//!  192.0.2.2     ●        ●    one socket each for UDP and TCP
+//! ```
 //!
-//! It runs on Unix systems. Elsewhere than on Linux, a reply from an unspecified address leaves from whichever IP the
-//! system chooses.
+//! Everything runs in one task: a future for each UDP socket, one for each TCP listener with its streams, none for
+//! a datagram.
 #![forbid(unsafe_code)]
 
-mod config;
+mod bind;
 mod datagrams;
-mod error;
-mod grid;
-#[cfg(target_os = "linux")]
-mod packet_info;
-mod server;
-mod stop;
+mod options;
+mod run;
 mod streams;
 
-pub use config::{Config, Limits};
-pub use error::{Error, Transport};
-pub use server::{Running, Served, Server};
-pub use stop::Stopper;
+pub use bind::{BindError, Transport};
+pub use ntcp_stun::server::Counters;
+pub use options::Options;
+pub use run::Server;

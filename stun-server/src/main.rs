@@ -2,36 +2,33 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
-mod descriptors;
-mod signals;
-
-use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
-use std::process::ExitCode;
+mod stop;
 
 use anyhow::Context;
-use clap::Parser;
-use ntcp_settings::LogLevel;
-use ntcp_stun_server::{Config, Server};
-use tracing_subscriber::EnvFilter;
-
 use arguments::Arguments;
-
-/// What ended the program: the status tells scripts whose fault it was.
-enum Failure {
-    /// 1: it could not run.
-    Running(anyhow::Error),
-    /// 2: it was not told right what to do.
-    Configuration(anyhow::Error),
-}
+use clap::Parser;
+use ntcp_settings::{Config, LogLevel};
+use ntcp_stun_server::{Options, Server};
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     // Bad flags end the program with status 2 here.
     let arguments = Arguments::parse();
-    match run(&arguments) {
+    let config = match arguments.config() {
+        Ok(config) => config,
+        Err(error) => return complain(&error, 2),
+    };
+    let options = Options::from(&config.stun);
+    if arguments.check {
+        println!("configuration is good: {}", arguments::describe(&options));
+        return ExitCode::SUCCESS;
+    }
+    log_to_stderr(&arguments, &config);
+    match serve(&options) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Running(error)) => complain(&error, 1),
-        Err(Failure::Configuration(error)) => complain(&error, 2),
+        Err(error) => complain(&error, 1),
     }
 }
 
@@ -40,64 +37,48 @@ fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
     ExitCode::from(status)
 }
 
-fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let settings = arguments.settings().map_err(Failure::Configuration)?;
-    let config = Config::from(&settings.stun);
-    if arguments.check {
-        println!("configuration is good: {}", arguments::describe(&config));
-        return Ok(());
+fn serve(options: &Options) -> anyhow::Result<()> {
+    let stop = stop::signals().context("signals cannot be waited for")?;
+    allow_many_streams();
+    let server = Server::bind(options)?;
+    for address in server.addresses() {
+        tracing::info!(%address, "listening on UDP and TCP");
     }
-    log_to_stderr(settings.log.level.unwrap_or(LogLevel::Info));
-    serve(config).map_err(Failure::Running)
-}
-
-fn serve(mut config: Config) -> anyhow::Result<()> {
-    let signals = signals::block().context("signals cannot be waited for")?;
-    descriptors::make_room_for(&mut config.limits);
-    let server = Server::bind(&config)?;
-    announce(&server);
-    signals.stop_on_arrival(server.stopper()).context("signals cannot be waited for")?;
-    let served = server.run()?;
-    tracing::info!(
-        connections = served.connections,
-        refused_connections = served.refused_connections,
-        messages = ?served.messages,
-        "stopped"
-    );
+    if options.alternate.is_empty() {
+        tracing::info!(
+            "no alternate address: clients learn their mapping, not how their NAT filters"
+        );
+    }
+    let counters = async_io::block_on(server.run(stop));
+    tracing::info!(?counters, "stopped");
     Ok(())
 }
 
-/// The line that says it is ready: each address, and whether requests for a reply from elsewhere are served.
-fn announce(server: &Server) {
-    let addresses: Vec<_> = server.local_addresses().iter().map(ToString::to_string).collect();
-    let is_served =
-        |family: &str| server.quartets().iter().any(|it| family_of(&it.addresses()[0]) == family);
-    let mut families: Vec<_> = server.local_addresses().iter().map(family_of).collect();
-    families.dedup();
-    let change_requests = families.into_iter().map(|family| match is_served(family) {
-        true => format!("served over {family}"),
-        false => format!("refused over {family} (no alternate address)"),
-    });
-    tracing::info!(
-        "listening on UDP and TCP {}; change requests: {}",
-        addresses.join(", "),
-        change_requests.collect::<Vec<_>>().join(", ")
-    );
-}
-
-fn family_of(address: &SocketAddr) -> &'static str {
-    match address {
-        SocketAddr::V4(_) => "IPv4",
-        SocketAddr::V6(_) => "IPv6",
+/// Each stream is a descriptor, and the usual limit of 1024 is soft.
+#[cfg(target_os = "linux")]
+fn allow_many_streams() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::debug!(%error, "the limit of open files stays as it is");
     }
 }
 
-fn log_to_stderr(level: LogLevel) {
-    // Other people's crates only from `warn` on.
-    let others = level.min(LogLevel::Warn);
-    let ours = format!("{others},ntcp_stun_server={level},ntcp_stun={level}");
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(ours));
-    let is_colourful = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    log.with_ansi(is_colourful).init();
+#[cfg(not(target_os = "linux"))]
+fn allow_many_streams() {}
+
+fn log_to_stderr(arguments: &Arguments, config: &Config) {
+    let level = match arguments.verbose {
+        0 => config.log.level.unwrap_or(LogLevel::Info),
+        1 => LogLevel::Debug,
+        _ => LogLevel::Trace,
+    };
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level.to_string()));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
 }

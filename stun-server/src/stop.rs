@@ -1,53 +1,29 @@
-//! How one thread tells the others that it is over.
-//!
-//! A pair of connected sockets: shutting one down makes the other readable for good, which a thread can wait for
-//! together with its own sockets.
+//! Waits for the signals that end a server: SIGINT and SIGTERM.
 
 use std::io;
-use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 
-/// Stops a server. Clones stop the same one.
-#[derive(Debug, Clone)]
-pub struct Stopper(Arc<UnixStream>);
+/// A future that is ready once the process is asked to end. To be made before any thread is: it keeps the signals from
+/// their default effect in this thread and in those it starts.
+#[cfg(target_os = "linux")]
+pub(crate) fn signals() -> io::Result<impl Future<Output = ()>> {
+    use async_io::Async;
+    use nix::sys::signal::{SigSet, Signal};
+    use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-impl Stopper {
-    /// Stops the server: replies that have begun are finished, everything else ends. To say it again changes nothing.
-    pub fn stop(&self) {
-        // It fails only if the other end is gone, with the server.
-        let _ = self.0.shutdown(Shutdown::Both);
-    }
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGINT);
+    mask.add(Signal::SIGTERM);
+    mask.thread_block()?;
+    let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+    let signals = Async::new_nonblocking(signals)?;
+    Ok(async move {
+        // If the descriptor fails, nobody could end the server but by force: end it.
+        let _ = signals.readable().await;
+    })
 }
 
-/// Where the threads hear it: readable once the server is to stop.
-#[derive(Debug, Clone)]
-pub(crate) struct Stopped(Arc<UnixStream>);
-
-impl Stopped {
-    pub(crate) fn pair() -> io::Result<(Stopper, Self)> {
-        let (stopper, stopped) = UnixStream::pair()?;
-        Ok((Stopper(Arc::new(stopper)), Self(Arc::new(stopped))))
-    }
-
-    /// The same as a socket of its own.
-    pub(crate) fn socket(&self) -> io::Result<UnixStream> {
-        self.0.try_clone()
-    }
-}
-
-impl AsFd for Stopped {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-/// Stops the server when the thread that holds it ends, for whatever reason.
-pub(crate) struct StopAtEnd(pub(crate) Stopper);
-
-impl Drop for StopAtEnd {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
+/// Elsewhere the system's default ends the process.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn signals() -> io::Result<impl Future<Output = ()>> {
+    Ok(std::future::pending())
 }

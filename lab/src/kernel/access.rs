@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::link::Quality;
+
 /// The line between a site and the internet. Each packet suffers this once on the way out and once on
 /// the way in; all of it is drawn from the lab's seed.
 ///
@@ -11,9 +13,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Access {
-    /// One-way delay.
+    /// One-way delay; as text, a number with its unit: `10ms`.
+    #[serde(with = "span")]
     pub delay: Duration,
     /// Up to this much more, evenly distributed; packets keep their order.
+    #[serde(with = "span")]
     pub jitter: Duration,
     /// Probability of losing a packet, 0 to 1.
     pub loss: f64,
@@ -43,5 +47,48 @@ impl Access {
             [("loss", self.loss), ("reorder", self.reorder), ("duplicate", self.duplicate)];
         let wrong = shares.into_iter().find(|(_, share)| !(0.0..=1.0).contains(share));
         wrong.map(|(name, share)| format!("{name} is {share}, it must be between 0 and 1"))
+    }
+}
+
+impl From<Access> for Quality {
+    fn from(access: Access) -> Self {
+        Self {
+            delay: access.delay,
+            jitter: access.jitter,
+            loss: access.loss,
+            duplication: access.duplicate,
+            reordering: access.reorder,
+            hold: Access::REORDER_GAP,
+        }
+    }
+}
+
+/// Times as people write them.
+mod span {
+    use std::time::Duration;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&humantime::format_duration(*span))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        humantime::parse_duration(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_access_line_is_written_as_people_write_it() {
+        let text =
+            r#"{"delay":"10ms 500us","jitter":"0s","loss":0.05,"reorder":0.0,"duplicate":0.0}"#;
+        let access: Access = serde_json::from_str(text).unwrap();
+        assert_eq!(access.delay, Duration::from_micros(10_500));
+        assert_eq!(serde_json::to_string(&access).unwrap(), text);
     }
 }

@@ -12,8 +12,10 @@ use super::space::Space;
 use super::sys::{Frames, OFFLOAD_HEADER, PacketSocket};
 use super::wire::LONGEST_FRAME;
 
-/// Bytes kept of each packet: all headers, and enough of the payload to name a STUN message.
-const KEPT: usize = 160;
+/// Bytes kept of a TCP segment, so that a trace of a large transfer stays small: all headers.
+const KEPT_OF_TCP: usize = 128;
+/// Bytes kept of any other packet.
+const KEPT: usize = 1600;
 /// Length of an Ethernet header.
 const ETHERNET: usize = 14;
 
@@ -54,8 +56,9 @@ fn watch(sockets: &[PacketSocket], answers: &Channel) {
         for (tap, socket) in sockets.iter().enumerate() {
             while let Ok(received) = socket.receive(&mut buffer) {
                 let start = OFFLOAD_HEADER + ETHERNET;
-                let end = received.length.min(start + KEPT);
-                let Some(packet) = buffer.get(start..end) else { continue };
+                let Some(packet) = buffer.get(start..received.length) else { continue };
+                let kept = if is_tcp(packet) { KEPT_OF_TCP } else { KEPT };
+                let packet = &packet[..packet.len().min(kept)];
                 let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let time_ns = time.saturating_sub(received.age).as_nanos() as u64;
                 let packet = packet.to_vec();
@@ -68,5 +71,15 @@ fn watch(sockets: &[PacketSocket], answers: &Channel) {
         if last {
             return;
         }
+    }
+}
+
+/// IPv4 or IPv6 with TCP right behind its header.
+pub(super) fn is_tcp(packet: &[u8]) -> bool {
+    const TCP: u8 = 6;
+    match packet.first().map(|first| first >> 4) {
+        Some(4) => packet.get(9) == Some(&TCP),
+        Some(6) => packet.get(6) == Some(&TCP),
+        _ => false,
     }
 }

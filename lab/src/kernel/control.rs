@@ -149,8 +149,33 @@ pub struct Frame {
     pub time_ns: u64,
     /// It left through the interface rather than arriving.
     pub outgoing: bool,
-    /// The IP packet, without the Ethernet header; long ones cut.
+    /// The IP packet, without the Ethernet header. Long TCP segments are cut after their headers.
+    #[serde(with = "hex")]
     pub packet: Vec<u8>,
+}
+
+/// Bytes as text: in JSON, an array of numbers takes twice the room.
+mod hex {
+    use std::fmt::Write as _;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        let mut text = String::with_capacity(bytes.len() * 2);
+        for byte in bytes {
+            let _ = write!(text, "{byte:02x}");
+        }
+        to.serialize_str(&text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(from)?;
+        let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+        let byte = |pair: &[u8]| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?);
+        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
+        bytes.ok_or_else(|| D::Error::custom("not hexadecimal"))
+    }
 }
 
 /// A message to a running program.

@@ -13,7 +13,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio, exit};
 
@@ -37,7 +37,7 @@ pub(super) const PRIVATE_VARIABLES: [&str; 2] = [STAGE, NESTED];
 /// Starts a warden, which starts a supervisor.
 pub(super) fn command() -> Command {
     let mut command = Command::new("/proc/self/exe");
-    command.env(STAGE, "warden").stdout(Stdio::null());
+    command.arg0("ntcp-lab-warden").env(STAGE, "warden").stdout(Stdio::null());
     command
 }
 
@@ -69,7 +69,7 @@ fn warden() -> i32 {
         Err(error) => return report(error),
     };
     let mut command = Command::new("/proc/self/exe");
-    command.env(STAGE, "supervisor");
+    command.arg0("ntcp-lab-supervisor").env(STAGE, "supervisor");
     if nested == Nested::Yes {
         command.env(NESTED, "1");
     }

@@ -33,7 +33,7 @@ impl Builder {
         self.topology.homes.push(Home {
             name: name.into(),
             site: site.into(),
-            form: Form::Netfilter,
+            form: Form::Auto,
             neighbours: Vec::new(),
             lan: None,
             carrier: None,
@@ -48,7 +48,7 @@ impl Builder {
         self.topology.carriers.push(Carrier {
             name: name.into(),
             site: site.into(),
-            form: Form::Netfilter,
+            form: Form::Auto,
             access: self.all,
         });
         self
@@ -74,7 +74,7 @@ impl Builder {
         self.last(|home| home.ipv6 = Ipv6::On)
     }
 
-    /// Who does the translating in the last home.
+    /// Who does the translating in the last home; the default is [`Form::Auto`].
     pub fn form(self, form: Form) -> Self {
         self.last(|home| home.form = form)
     }
@@ -124,6 +124,11 @@ impl Builder {
         self.topology.homes.iter_mut().for_each(|home| change(&mut home.access));
         self.topology.carriers.iter_mut().for_each(|carrier| change(&mut carrier.access));
         self
+    }
+
+    /// What has been said so far.
+    pub fn topology(&self) -> Topology {
+        self.topology.clone()
     }
 
     /// Makes it.

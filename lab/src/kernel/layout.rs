@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::topology::Form;
+
 /// The server's IPv4 addresses: two for a STUN server with all of RFC 5780, the others to spare.
 pub const SERVER_ADDRESSES: [Ipv4Addr; 4] = [
     Ipv4Addr::new(198, 51, 100, 2),
@@ -52,6 +54,8 @@ pub struct Box {
     pub name: String,
     /// Its preset, with settings.
     pub preset: String,
+    /// Who does it; never [`Form::Auto`].
+    pub form: Form,
     /// Its address on the inner side.
     pub inside: Ipv4Addr,
     /// Its address on the outer side.
@@ -62,5 +66,12 @@ impl Layout {
     /// The host of that name.
     pub fn host(&self, name: &str) -> Option<&Host> {
         self.hosts.iter().find(|host| host.name == name)
+    }
+}
+
+impl Box {
+    /// Whether it stands between this home's hosts and the internet, and belongs to them alone.
+    pub fn belongs_to(&self, home: &str) -> bool {
+        self.name.split_once('-').is_some_and(|(_, owner)| owner == home)
     }
 }

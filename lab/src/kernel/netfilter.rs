@@ -14,21 +14,22 @@
 //! What these means cannot express is named in [`Error::NotInNetfilter`]; the lab's own NAT does it.
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
 
 use crate::nat::behaviour::{
     Allocation, Behaviour, Filtering, Hairpin, IcmpEffect, InboundSyn, Invalid, Mapping, MidStream,
-    Passage, Pooling, RstEffect, SequenceNumbers, TcpTimers, TimeExceeded, Tracking, Translation,
-    Ttl, Unsolicited,
+    Passage, Pooling, RstEffect, SequenceNumbers, TcpTimers, TimeExceeded, Tracking, Ttl,
+    Unsolicited,
 };
 use crate::packet::IcmpError;
 
 use super::error::{Error, Result};
 use super::plan::{BoxPlan, LAN, WAN};
+use super::topology::Ipv6;
 
-/// Ports that sequential allocation goes through before it begins again. An unprivileged process
-/// cannot send a larger table to the kernel in one message.
-const SEQUENCE: u16 = 1024;
+mod side;
+
+use side::Side;
+
 /// The mark of packets that came from inside.
 const FROM_INSIDE: &str = "0x1";
 
@@ -62,21 +63,29 @@ pub(super) fn rules(nat: &BoxPlan) -> Result<Rules> {
     text.push_str(&refuse(&nat.behaviour));
     text.push_str(&output(&nat.behaviour));
     text.push_str("}\n");
-    text.push_str(FIREWALL_V6);
+    text.push_str(firewall_v6(nat));
     Ok(Rules { ruleset: text, settings: settings(&nat.behaviour) })
 }
 
 /// IPv6 is never translated here; the box lets in only what was asked for.
-pub(super) const FIREWALL_V6: &str = "\
+pub(super) fn firewall_v6(nat: &BoxPlan) -> &'static str {
+    match nat.ipv6 {
+        Ipv6::Off => "",
+        Ipv6::On => {
+            "\
 table ip6 ntcp {
   chain forward { type filter hook forward priority filter; policy drop;
     ct state established,related accept
     iifname \"lan\" accept
   }
 }
-";
+"
+        }
+    }
+}
 
-fn out_of_reach(nat: &Behaviour) -> Option<String> {
+/// The first axis that netfilter cannot do, in words.
+pub(super) fn out_of_reach(nat: &Behaviour) -> Option<String> {
     let (udp, tcp) = (&nat.udp, &nat.tcp);
     let wrong = [udp.translation, tcp.translation].into_iter().find_map(|translation| {
         match (translation.mapping, translation.allocation) {
@@ -86,8 +95,11 @@ fn out_of_reach(nat: &Behaviour) -> Option<String> {
             _ => None,
         }
     });
+    // The tables hold ports; of which address is known only while there is but one.
+    let recorded = [udp.translation, tcp.translation].into_iter().any(|it| side::records(it, nat));
+    let recorded_pool = recorded && nat.pooling == Pooling::Arbitrary;
     let others = [
-        (nat.pooling == Pooling::Arbitrary, "several outside addresses"),
+        (recorded_pool, "several outside addresses for mappings that outlive their flow"),
         (udp.icmp == IcmpEffect::DeleteMapping, "ICMP errors that delete a UDP mapping"),
         (tcp.time_exceeded == IcmpEffect::DeleteMapping, "ICMP errors that delete a mapping"),
         (tcp.unreachable == IcmpEffect::DeleteMapping, "ICMP errors that delete a mapping"),
@@ -99,146 +111,6 @@ fn out_of_reach(nat: &Behaviour) -> Option<String> {
     ];
     let other = others.into_iter().find(|(it, _)| *it).map(|(_, axis)| axis.to_owned());
     wrong.or(other)
-}
-
-/// One transport's part of a box.
-struct Side<'a> {
-    transport: &'static str,
-    translation: Translation,
-    nat: &'a BoxPlan,
-}
-
-impl<'a> Side<'a> {
-    fn new(transport: &'static str, nat: &'a BoxPlan) -> Self {
-        let behaviour = &nat.behaviour;
-        let translation = match transport {
-            "udp" => behaviour.udp.translation,
-            _ => behaviour.tcp.translation,
-        };
-        Self { transport, translation, nat }
-    }
-
-    fn translates(&self) -> bool {
-        self.translation.mapping != Mapping::Identity
-    }
-
-    /// Connection tracking alone gives a mapping and a filter per remote end; all else is recorded.
-    fn records(&self) -> bool {
-        self.keeps_mapping()
-            || self.translation.filtering != Filtering::AddressAndPortDependent
-            || self.hairpins()
-    }
-
-    /// A mapping outlives the flow that made it.
-    fn keeps_mapping(&self) -> bool {
-        matches!(self.translation.mapping, Mapping::EndpointIndependent | Mapping::AddressDependent)
-    }
-
-    fn hairpins(&self) -> bool {
-        matches!(self.nat.behaviour.hairpin, Hairpin::Translated | Hairpin::Untranslated)
-    }
-
-    /// Seconds after which a mapping nobody uses is forgotten.
-    fn lifetime(&self) -> u64 {
-        let behaviour = &self.nat.behaviour;
-        match self.transport {
-            "udp" => behaviour.udp.answered.as_secs(),
-            // A mapping per endpoint has no state of its own; two hours and four minutes is the
-            // least that RFC 5382 REQ-5 grants an established connection.
-            _ => behaviour.tcp.timers.established.as_secs().min(7440),
-        }
-    }
-
-    /// The maps and sets.
-    fn tables(&self, text: &mut String) {
-        let t = self.transport;
-        let timeout = format!("flags dynamic,timeout; timeout {}s; size 65535;", self.lifetime());
-        let end = "ipv4_addr . inet_service";
-        let key = match self.translation.mapping {
-            Mapping::AddressDependent => format!("{end} . ipv4_addr"),
-            _ => end.to_owned(),
-        };
-        let permit = match self.translation.filtering {
-            Filtering::EndpointIndependent => end.to_owned(),
-            Filtering::AddressDependent => format!("{end} . ipv4_addr"),
-            Filtering::AddressAndPortDependent => format!("{end} . {end}"),
-        };
-        let _ = write!(
-            text,
-            "  map public_{t} {{ type {key} : inet_service; {timeout} }}
-  map inside_{t} {{ type inet_service : {end}; {timeout} }}
-  set known_{t} {{ type {key}; {timeout} }}
-  set taken_{t} {{ type inet_service; {timeout} }}
-  set permit_{t} {{ type {permit}; {timeout} }}
-"
-        );
-    }
-
-    /// The key of the public port, once the source is translated.
-    fn key_of_original(&self) -> &'static str {
-        match self.translation.mapping {
-            Mapping::AddressDependent => {
-                "ct original ip saddr . ct original proto-src . ct original ip daddr"
-            }
-            _ => "ct original ip saddr . ct original proto-src",
-        }
-    }
-
-    /// The same before it is translated.
-    fn key_of_packet(&self) -> String {
-        let t = self.transport;
-        match self.translation.mapping {
-            Mapping::AddressDependent => format!("ip saddr . {t} sport . ip daddr"),
-            _ => format!("ip saddr . {t} sport"),
-        }
-    }
-
-    /// What the permission of a packet to come in is looked up by.
-    fn permit_of_packet(&self) -> String {
-        let t = self.transport;
-        match self.translation.filtering {
-            Filtering::EndpointIndependent => format!("ip daddr . {t} dport"),
-            Filtering::AddressDependent => format!("ip daddr . {t} dport . ip saddr"),
-            Filtering::AddressAndPortDependent => {
-                format!("ip daddr . {t} dport . ip saddr . {t} sport")
-            }
-        }
-    }
-
-    /// The statements that give a new flow its public port, as right-hand sides of a rule.
-    fn allocations(&self) -> Vec<String> {
-        let (t, outside) = (self.transport, self.nat.outside);
-        let snat = |ports: &str| format!("snat ip to {outside} : {ports}");
-        match self.translation.allocation {
-            Allocation::Preserved if self.keeps_mapping() => vec![
-                format!("{t} sport != @taken_{t} snat ip to {outside}"),
-                snat("1024-65535 fully-random"),
-            ],
-            Allocation::Preserved | Allocation::Offset(_) => vec![format!("snat ip to {outside}")],
-            Allocation::Random { low, high } => vec![snat(&format!("{low}-{high} fully-random"))],
-            Allocation::Sequential { first, step } => {
-                vec![snat(&format!("numgen inc mod {SEQUENCE} map {{ {} }}", steps(first, step)))]
-            }
-            Allocation::Block { first, size } => self.blocks(first, size),
-        }
-    }
-
-    /// One block of ports for each host behind the box.
-    fn blocks(&self, first: u16, size: u16) -> Vec<String> {
-        let outside = self.nat.outside;
-        let block = |(n, host): (usize, &Ipv4Addr)| {
-            let low = usize::from(first) + n * usize::from(size);
-            let high = low + usize::from(size) - 1;
-            format!("ip saddr {host} snat ip to {outside} : {low}-{high} fully-random")
-        };
-        self.nat.members.iter().enumerate().map(block).collect()
-    }
-}
-
-/// The elements of the map from a counter to ports.
-fn steps(first: u16, step: u16) -> String {
-    let port = |n: u16| format!("{n} : {}", u32::from(first) + u32::from(n) * u32::from(step));
-    (0..SEQUENCE).map(port).collect::<Vec<_>>().join(", ")
 }
 
 fn prerouting(sides: &[Side<'_>]) -> String {
@@ -470,4 +342,119 @@ fn settings(nat: &Behaviour) -> Vec<(&'static str, String)> {
         }
     }
     settings
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::kernel::topology::Form;
+    use crate::presets::Site;
+
+    /// The rules of a preset.
+    fn of(preset: &str) -> Result<Rules> {
+        let site: Site = preset.parse().unwrap();
+        rules(&BoxPlan {
+            space: "nat-a".into(),
+            preset: preset.into(),
+            behaviour: site.boxes[0].behaviour,
+            form: Form::Netfilter,
+            ipv6: Ipv6::Off,
+            inside: Ipv4Addr::new(192, 168, 1, 1),
+            outside: Ipv4Addr::new(203, 0, 113, 18),
+            spare: Vec::new(),
+            members: vec![Ipv4Addr::new(192, 168, 1, 10), Ipv4Addr::new(192, 168, 1, 11)],
+        })
+    }
+
+    /// One chain of the rules, without indentation.
+    fn chain(preset: &str, name: &str) -> Vec<String> {
+        let text = of(preset).unwrap().ruleset;
+        let lines = text.lines().map(str::trim);
+        let body = lines.skip_while(|line| !line.starts_with(&format!("chain {name} {{"))).skip(1);
+        body.take_while(|line| *line != "}").map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn masquerade_needs_no_tables() {
+        let text = of("linux-masq").unwrap().ruleset;
+        assert!(!text.contains("map ") && !text.contains("set permit"), "{text}");
+        assert_eq!(
+            chain("linux-masq", "forward"),
+            [
+                "ct state invalid drop",
+                "ct state established,related accept",
+                "iifname \"lan\" oifname \"wan\" accept",
+                "iifname \"wan\" jump refuse",
+            ]
+        );
+        assert_eq!(
+            chain("linux-masq", "refuse"),
+            ["meta l4proto udp drop", "meta l4proto tcp drop"]
+        );
+    }
+
+    #[test]
+    fn answers_to_what_nobody_asked_for_follow_the_setting() {
+        assert_eq!(
+            chain("masq,in=reset", "refuse"),
+            [
+                "meta l4proto udp reject with icmp type port-unreachable",
+                "meta l4proto tcp reject with tcp reset",
+            ]
+        );
+        let admin = "meta l4proto tcp reject with icmp type admin-prohibited";
+        assert_eq!(chain("masq,in=admin", "refuse")[1], admin);
+        assert!(chain("masq,in=open", "input").contains(&"meta l4proto udp accept".to_owned()));
+    }
+
+    #[test]
+    fn the_filter_of_a_cone_is_one_lookup() {
+        for (preset, key) in [
+            ("full-cone", "ip daddr . udp dport"),
+            ("restricted", "ip daddr . udp dport . ip saddr"),
+            ("port-restricted", "ip daddr . udp dport . ip saddr . udp sport"),
+        ] {
+            let rule =
+                format!("iifname \"wan\" ct status dnat meta l4proto udp {key} @permit_udp accept");
+            assert!(chain(preset, "forward").contains(&rule), "{preset}");
+        }
+    }
+
+    #[test]
+    fn each_host_has_a_block_of_its_own() {
+        let rules = chain("symmetric-block", "postrouting").join(" ");
+        assert!(rules.contains("ip saddr 192.168.1.10 snat ip to 203.0.113.18 : 30000-30511"));
+        assert!(rules.contains("ip saddr 192.168.1.11 snat ip to 203.0.113.18 : 30512-31023"));
+    }
+
+    #[test]
+    fn only_settings_that_differ_from_the_kernels_are_written() {
+        assert_eq!(of("masq").unwrap().settings, []);
+        assert_eq!(
+            of("masq,window=liberal,loose=no").unwrap().settings,
+            [
+                ("netfilter/nf_conntrack_tcp_be_liberal", "1".to_owned()),
+                ("netfilter/nf_conntrack_tcp_loose", "0".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_out_of_reach_is_named() {
+        for (preset, axis) in [
+            ("connection-dependent", "per connection"),
+            ("offset-cone", "moved by 10000"),
+            ("pool-arbitrary,map=ei", "several outside addresses"),
+            ("masq,isn=rewrite", "sequence numbers"),
+            ("masq,rst=kill", "RST"),
+            ("masq,ttlx=kill", "ICMP"),
+            ("masq,ttl=keep", "TTL"),
+            ("masq,window=off", "tracking"),
+        ] {
+            let error = of(preset).unwrap_err().to_string();
+            assert!(error.contains(axis) && error.contains(preset), "{error}");
+        }
+    }
 }

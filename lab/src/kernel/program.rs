@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use super::control::{Channel, Program, Reply, Request, Terminal, User, Word};
 use super::error::{Error, Result};
 use super::lab::{Lab, unexpected};
+use super::sys;
 
 /// Where a standard stream leads.
 #[derive(Debug, Default)]
@@ -124,9 +125,10 @@ impl<'lab> Command<'lab> {
         let (output, stdout) = output_stream(output, &io::stdout()).map_err(failed)?;
         let (errors, stderr) = output_stream(errors, &io::stderr()).map_err(failed)?;
         let with = [input.as_fd(), output.as_fd(), errors.as_fd()];
+        let terminal = self.program.terminal;
         match self.lab.request(&Request::Run(self.program), &with)? {
             (channel, Reply::Started { pid }) => {
-                Ok(Child { channel, pid, status: None, stdin, stdout, stderr })
+                Ok(Child { channel, pid, terminal, status: None, stdin, stdout, stderr })
             }
             (_, other) => Err(unexpected(Some(other))),
         }
@@ -190,6 +192,7 @@ fn output_stream(
 pub struct Child {
     channel: Channel,
     pid: u32,
+    terminal: Terminal,
     status: Option<ExitStatus>,
     /// The other end of its standard input, if piped.
     pub stdin: Option<PipeWriter>,
@@ -205,14 +208,15 @@ impl Child {
         self.pid
     }
 
-    /// Sends a signal to its process group, by number.
+    /// Sends a signal to its process group, by number; nothing happens if it has ended.
     ///
     /// # Errors
-    /// [`Error::Gone`].
+    /// [`Error::System`]. That the lab itself is gone shows in [`Child::wait`].
     pub fn signal(&self, number: i32) -> Result<()> {
-        match self.status {
-            Some(_) => Ok(()),
-            None => self.channel.send(&Word::Signal(number), &[]),
+        match self.channel.send(&Word::Signal(number), &[]) {
+            // Its end is on the way here, or it is the lab's end.
+            Err(Error::Gone { .. }) | Ok(()) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -237,6 +241,10 @@ impl Child {
             Some((Reply::Exited { status }, _)) => {
                 let status = ExitStatus::from_raw(status);
                 self.status = Some(status);
+                if self.terminal == Terminal::Foreground {
+                    // Without a terminal there was none to take away.
+                    let _ = sys::claim_terminal();
+                }
                 Ok(status)
             }
             other => Err(unexpected(other.map(|(reply, _)| reply))),

@@ -17,10 +17,10 @@ use crate::nat::behaviour::Addresses;
 use crate::nat::{Nat, Verdict};
 
 use super::error::{Error, Result};
-use super::netfilter::FIREWALL_V6;
+use super::netfilter::firewall_v6;
 use super::plan::{BoxPlan, LAN, WAN};
 use super::space::{Space, Tool};
-use super::sys::{Frames, OFFLOAD_HEADER, PacketSocket};
+use super::sys::{self, Frames, OFFLOAD_HEADER, PacketSocket};
 use super::wire::LONGEST_FRAME;
 
 /// Keeps the kernel out of it: it neither answers nor forwards what the sockets have seen.
@@ -37,7 +37,7 @@ pub(super) const WHOLE_PACKETS: i32 = 255;
 
 /// Turns a namespace into a box.
 pub(super) fn start(space: &Space, plan: &BoxPlan, seed: u64) -> Result<()> {
-    space.tool(Tool::Nft, &["-f", "-"], format!("{SILENCE}{FIREWALL_V6}"))?;
+    space.tool(Tool::Nft, &["-f", "-"], format!("{SILENCE}{}", firewall_v6(plan)))?;
     let outside = [plan.outside].into_iter().chain(plan.spare.iter().copied());
     let addresses =
         Addresses { inside: vec![plan.inside.into()], outside: outside.map(IpAddr::V4).collect() };
@@ -87,8 +87,7 @@ impl Port {
 
 impl Router {
     fn run(mut self) {
-        // As for the lines: better in time, if allowed.
-        let _ = rustix::process::setpriority_process(None, -15);
+        sys::be_punctual();
         let mut buffer = vec![0; LONGEST_FRAME];
         loop {
             let mut polled = [&self.inside, &self.outside]

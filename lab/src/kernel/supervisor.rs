@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::thread;
@@ -86,7 +87,8 @@ impl Supervisor {
     }
 
     fn build(&mut self, topology: &Topology) -> Result<Layout> {
-        let plan = plan::plan(topology)?;
+        let kernel = if Path::new("/proc/sys/net/ipv6").exists() { Ipv6::On } else { Ipv6::Off };
+        let plan = plan::plan(topology, kernel)?;
         Tool::ALL.into_iter().try_for_each(|tool| tool.path().map(drop))?;
         for space in &plan.spaces {
             let made = Space::create(&space.name)?;
@@ -101,7 +103,7 @@ impl Supervisor {
         for nat in &plan.boxes {
             let space = self.space(&nat.space)?;
             match nat.form {
-                Form::Netfilter => {
+                Form::Auto | Form::Netfilter => {
                     let rules = netfilter::rules(nat)?;
                     space.tool(Tool::Nft, &["-f", "-"], rules.ruleset)?;
                     let settings = rules.settings.into_iter();

@@ -30,8 +30,10 @@ pub struct Topology {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
-    /// The kernel's netfilter.
+    /// Netfilter where it can, the lab's own NAT where it cannot.
     #[default]
+    Auto,
+    /// The kernel's netfilter.
     Netfilter,
     /// The lab's own NAT, as a router in user space.
     User,
@@ -151,7 +153,7 @@ mod tests {
         Home {
             name: name.into(),
             site: "masq".into(),
-            form: Form::Netfilter,
+            form: Form::Auto,
             neighbours: Vec::new(),
             lan: None,
             carrier: None,

@@ -10,21 +10,22 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::num::NonZeroU64;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ntcp_proto::entropy::{Entropy, Seed};
 use rustix::event::{PollFd, PollFlags, Timespec};
+
+use crate::link::{Link, Quality};
 
 use super::access::Access;
 use super::error::{Error, Result};
 use super::plan::WirePlan;
 use super::space::Space;
-use super::sys::{Frames, OFFLOAD_HEADER, PacketSocket};
+use super::sys::{self, Frames, OFFLOAD_HEADER, PacketSocket};
 
 /// The longest frame: an offload header, Ethernet, and the largest IP packet.
 pub(super) const LONGEST_FRAME: usize = OFFLOAD_HEADER + 14 + 65_535;
@@ -42,9 +43,10 @@ pub(super) struct Wires {
 #[derive(Debug)]
 struct Shared {
     names: Vec<String>,
-    access: Mutex<Vec<Access>>,
-    /// Two for each line: towards the site, towards the core.
+    /// Two ends for each line: towards the site, towards the core.
     sockets: Vec<PacketSocket>,
+    /// Likewise: what happens to frames that come in there.
+    links: Mutex<Vec<Link>>,
     overruns: AtomicU64,
 }
 
@@ -60,17 +62,18 @@ impl Wires {
             };
             ends.iter().map(open).collect::<Result<Vec<_>>>()
         })?;
+        let mut entropy = Entropy::new(Seed::from_number(seed));
+        let both = |it: &WirePlan| [Quality::from(it.access); 2];
+        let links = plans.iter().flat_map(both).map(|it| Link::new(it, entropy.seed())).collect();
         let shared = Arc::new(Shared {
             names: plans.iter().map(|it| it.name.clone()).collect(),
-            access: Mutex::new(plans.iter().map(|it| it.access).collect()),
             sockets,
+            links: Mutex::new(links),
             overruns: AtomicU64::new(0),
         });
         let carrier = Carrier {
             shared: Arc::clone(&shared),
-            entropy: Entropy::new(Seed::from_number(seed)),
             under_way: BinaryHeap::new(),
-            last_due: vec![None; plans.len() * 2],
             bytes: vec![0; plans.len() * 2],
             count: 0,
         };
@@ -86,7 +89,10 @@ impl Wires {
         let Some(at) = self.shared.names.iter().position(|known| known == name) else {
             return false;
         };
-        self.shared.access.lock().unwrap_or_else(PoisonError::into_inner)[at] = access;
+        let mut links = self.shared.links.lock().unwrap_or_else(PoisonError::into_inner);
+        for link in links.iter_mut().skip(at * 2).take(2) {
+            link.set_quality(access.into());
+        }
         true
     }
 
@@ -109,21 +115,15 @@ struct UnderWay {
 
 struct Carrier {
     shared: Arc<Shared>,
-    entropy: Entropy,
     under_way: BinaryHeap<Reverse<UnderWay>>,
-    /// By the end a frame came in: when the last one that keeps its order is due.
-    last_due: Vec<Option<Instant>>,
-    /// Likewise: bytes under way.
+    /// By the end they came in: bytes under way.
     bytes: Vec<usize>,
     count: u64,
 }
 
 impl Carrier {
     fn run(mut self) {
-        // The kernel groups wake-ups within 50 µs unless told otherwise.
-        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-        // An ordinary user may not; then the scheduler decides, and time stamps make up for it.
-        let _ = rustix::process::setpriority_process(None, -15);
+        sys::be_punctual();
         let mut buffer = vec![0; LONGEST_FRAME];
         loop {
             self.deliver();
@@ -169,52 +169,33 @@ impl Carrier {
     }
 
     fn collect(&mut self, end: usize, buffer: &mut [u8]) {
-        let access = self.shared.access.lock().unwrap_or_else(PoisonError::into_inner)[end / 2];
+        let shared = Arc::clone(&self.shared);
         for _ in 0..BATCH {
             // Nothing left, or an interface on its way out: either way there is no frame.
-            let Ok(received) = self.shared.sockets[end].receive(buffer) else { return };
+            let Ok(received) = shared.sockets[end].receive(buffer) else { return };
             let frame = &buffer[..received.length];
             if belongs_to_cable(frame) {
-                let _ = self.shared.sockets[end ^ 1].send(frame);
+                // Lost if the far end is down.
+                let _ = shared.sockets[end ^ 1].send(frame);
                 continue;
             }
             let now = Instant::now();
             let arrived = now.checked_sub(received.age).unwrap_or(now);
-            self.schedule(end, frame, arrived, &access);
+            let mut links = shared.links.lock().unwrap_or_else(PoisonError::into_inner);
+            for due in links[end].transmit(arrived) {
+                self.schedule(end, frame, due);
+            }
         }
     }
 
-    fn schedule(&mut self, from: usize, frame: &[u8], arrived: Instant, access: &Access) {
-        if self.happens(access.loss) || self.bytes[from] + frame.len() > MOST_BYTES {
+    fn schedule(&mut self, from: usize, frame: &[u8], due: Instant) {
+        if self.bytes[from] + frame.len() > MOST_BYTES {
             return;
         }
-        let copies = if self.happens(access.duplicate) { 2 } else { 1 };
-        for _ in 0..copies {
-            let due = self.due(from, arrived, access);
-            self.count += 1;
-            self.bytes[from] += frame.len();
-            let frame = frame.to_vec();
-            self.under_way.push(Reverse(UnderWay { due, count: self.count, from, frame }));
-        }
-    }
-
-    fn due(&mut self, from: usize, arrived: Instant, access: &Access) -> Instant {
-        let mut due = arrived + access.delay;
-        if !access.jitter.is_zero() {
-            due += Duration::from_nanos(self.entropy.below(access.jitter.as_nanos() as u64 + 1));
-        }
-        if self.happens(access.reorder) {
-            return due + Access::REORDER_GAP;
-        }
-        let due = self.last_due[from].map_or(due, |last| last.max(due));
-        self.last_due[from] = Some(due);
-        due
-    }
-
-    /// Draws only where there is something to draw, so that one line's loss leaves another's fate.
-    fn happens(&mut self, probability: f64) -> bool {
-        const STEPS: u64 = 1 << 32;
-        probability > 0.0 && (self.entropy.below(STEPS) as f64) < probability * STEPS as f64
+        self.count += 1;
+        self.bytes[from] += frame.len();
+        let frame = frame.to_vec();
+        self.under_way.push(Reverse(UnderWay { due, count: self.count, from, frame }));
     }
 }
 
@@ -235,6 +216,8 @@ fn belongs_to_cable(frame: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn frame(ethertype: [u8; 2], rest: &[u8]) -> Vec<u8> {

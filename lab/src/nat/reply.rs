@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::behaviour::{Hairpin, InboundSyn, Transport, Unsolicited};
 use super::{DropReason, Nat, Verdict};
-use crate::packet::{self, IcmpError, Packet, Protocol, Segment, flag};
+use crate::packet::{self, IcmpError, Packet, Protocol, flag};
 
 impl Nat {
     /// The answer to a packet from outside that was dropped for `reason`.
@@ -16,7 +16,7 @@ impl Nat {
     ) -> Option<Vec<u8>> {
         match reason {
             DropReason::InboundSyn if self.behaviour.tcp.inbound_syn == InboundSyn::Reset => {
-                return reset(packet);
+                return packet::refuse(packet);
             }
             DropReason::NoMapping | DropReason::Filtered => {}
             _ => return None,
@@ -28,13 +28,13 @@ impl Nat {
         };
         match (answer, transport) {
             (Unsolicited::Silent, _) => None,
-            (Unsolicited::Reset, Transport::Tcp) => reset(packet),
+            (Unsolicited::Reset, Transport::Tcp) => packet::refuse(packet),
             (Unsolicited::Reset, Transport::Udp) => {
                 self.complain(packet, IcmpError::PortUnreachable)
             }
             (Unsolicited::Icmp(error), _) => self.complain(packet, error),
             (Unsolicited::OwnStack, _) if !self.is_outer_address(packet.destination_ip()) => None,
-            (Unsolicited::OwnStack, Transport::Tcp) => reset(packet),
+            (Unsolicited::OwnStack, Transport::Tcp) => packet::refuse(packet),
             (Unsolicited::OwnStack, Transport::Udp) => {
                 self.haunt(packet, now);
                 own_stack(packet)
@@ -97,29 +97,10 @@ impl Nat {
 /// What a host without any socket answers (RFC 9293 section 3.10.7.1, RFC 1122 section 3.2.2.1).
 pub(super) fn own_stack(packet: &Packet) -> Option<Vec<u8>> {
     match packet.protocol() {
-        Protocol::Tcp => reset(packet),
+        Protocol::Tcp => packet::refuse(packet),
         Protocol::Udp => {
             packet::icmp_error(packet.destination_ip(), packet, IcmpError::PortUnreachable)
         }
         Protocol::Icmp | Protocol::Other(_) => None,
     }
-}
-
-/// The RST that refuses a segment; none refuses a RST.
-fn reset(packet: &Packet) -> Option<Vec<u8>> {
-    let fields = packet.tcp().filter(|fields| !fields.has(flag::RST))?;
-    let (flags, sequence, acknowledgment) = if fields.has(flag::ACK) {
-        (flag::RST, fields.acknowledgment, 0)
-    } else {
-        (flag::RST | flag::ACK, 0, fields.sequence.wrapping_add(fields.length()))
-    };
-    Some(packet::tcp(&Segment {
-        source: packet.destination()?,
-        destination: packet.source()?,
-        ttl: 64,
-        flags,
-        sequence,
-        acknowledgment,
-        payload: Vec::new(),
-    }))
 }

@@ -291,11 +291,14 @@ impl Tracker {
                 return true;
             }
         }
-        if !fields.has(flag::ACK) || (fields.has(flag::RST) && sight.acknowledgment == 0) {
+        if !fields.has(flag::ACK) {
             sight.acknowledgment = peer.end;
         }
-        if fields.has(flag::RST) && sight.sequence == 0 && self.state == State::SynSent {
-            // A RST to a SYN has no sequence number of its own.
+        let reset = fields.has(flag::RST);
+        let unnumbered = sight.sequence == 0 && self.state == State::SynSent;
+        if sight.sequence == sight.end && (!reset || unnumbered) {
+            // Without data only the acknowledgment is judged; a RST by its sequence number, unless it
+            // answers a SYN and so has none.
             (sight.sequence, sight.end) = (own.end, own.end);
         }
         let inside = own.admits(peer, &sight);
@@ -364,6 +367,62 @@ impl Side {
             if after(allowed, peer.most) {
                 peer.most = allowed;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATES: [State; 9] = [
+        State::SynSent,
+        State::SynSentBoth,
+        State::SynReceived,
+        State::Established,
+        State::FinWait,
+        State::CloseWait,
+        State::LastAck,
+        State::TimeWait,
+        State::Closed,
+    ];
+
+    /// Two letters for each state in the order above, `ig` for ignored and `iv` for invalid.
+    fn letters(next: Next) -> &'static str {
+        match next {
+            Next::Ignore => "ig",
+            Next::Invalid => "iv",
+            Next::To(State::SynSent) => "ss",
+            Next::To(State::SynSentBoth) => "s2",
+            Next::To(State::SynReceived) => "sr",
+            Next::To(State::Established) => "es",
+            Next::To(State::FinWait) => "fw",
+            Next::To(State::CloseWait) => "cw",
+            Next::To(State::LastAck) => "la",
+            Next::To(State::TimeWait) => "tw",
+            Next::To(State::Closed) => "cl",
+        }
+    }
+
+    #[test]
+    fn the_table_is_netfilters() {
+        let table = [
+            (Sender::Originator, Kind::Syn, "ss s2 ig ig ig ig ig ss ss"),
+            (Sender::Originator, Kind::SynAck, "iv sr sr iv iv iv iv iv iv"),
+            (Sender::Originator, Kind::Fin, "iv iv fw fw la la la tw cl"),
+            (Sender::Originator, Kind::Ack, "iv iv es es cw cw tw tw cl"),
+            (Sender::Originator, Kind::Rst, "cl cl cl cl cl cl cl cl cl"),
+            (Sender::Originator, Kind::Nonsense, "iv iv iv iv iv iv iv iv iv"),
+            (Sender::Responder, Kind::Syn, "s2 s2 iv iv iv iv iv ss iv"),
+            (Sender::Responder, Kind::SynAck, "sr sr ig ig ig ig ig ig ig"),
+            (Sender::Responder, Kind::Fin, "iv iv fw fw la la la tw cl"),
+            (Sender::Responder, Kind::Ack, "ig ig sr es cw cw tw tw cl"),
+            (Sender::Responder, Kind::Rst, "cl cl cl cl cl cl cl cl cl"),
+            (Sender::Responder, Kind::Nonsense, "iv iv iv iv iv iv iv iv iv"),
+        ];
+        for (sender, kind, row) in table {
+            let got = STATES.map(|state| letters(next(state, sender, kind))).join(" ");
+            assert_eq!(got, row, "{sender:?} {kind:?}");
         }
     }
 }

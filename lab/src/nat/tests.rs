@@ -638,10 +638,20 @@ fn data_outside_every_window_is_invalid() {
     let external = bench.syn_out(INSIDE, PEER, 100);
     inside(bench.segment_in(PEER, external, SYN_ACK, 900, 101));
     outside(bench.segment_out(PEER, ACK, 101, 901));
-    for (sequence, ack) in [(901 + 200_000, 101), (901, 101 + 200_000)] {
-        let verdict = bench.segment_in(PEER, external, ACK, sequence, ack);
-        assert_eq!(dropped(verdict), DropReason::Invalid);
-    }
+    let late = bench.segment_in(PEER, external, ACK, 901, 101 + 200_000);
+    assert_eq!(dropped(late), DropReason::Invalid, "acknowledges what was never sent");
+    let far = Segment {
+        source: at(PEER),
+        destination: external,
+        ttl: 64,
+        flags: ACK,
+        sequence: 901 + 200_000,
+        acknowledgment: 101,
+        payload: vec![1],
+    };
+    assert_eq!(dropped(bench.back(&tcp(&far))), DropReason::Invalid);
+    let blind = bench.segment_in(PEER, external, RST, 901 + 200_000, 0);
+    assert_eq!(dropped(blind), DropReason::Invalid, "a RST is judged by its sequence number");
     inside(bench.segment_in(PEER, external, ACK, 901, 101));
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Protocol, flag, number};
+use super::{Packet, Protocol, flag, number};
 
 /// A TCP segment to be built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,25 @@ pub fn tcp(segment: &Segment) -> Vec<u8> {
     body.extend_from_slice(&[0; 4]);
     body.extend_from_slice(&segment.payload);
     ip(segment.source.ip(), segment.destination.ip(), segment.ttl, Protocol::Tcp, &body)
+}
+
+/// The RST that refuses a segment (RFC 9293 section 3.10.7.1); none refuses a RST.
+pub fn refuse(segment: &Packet) -> Option<Vec<u8>> {
+    let fields = segment.tcp().filter(|fields| !fields.has(flag::RST))?;
+    let (flags, sequence, acknowledgment) = if fields.has(flag::ACK) {
+        (flag::RST, fields.acknowledgment, 0)
+    } else {
+        (flag::RST | flag::ACK, 0, fields.sequence.wrapping_add(fields.length()))
+    };
+    Some(tcp(&Segment {
+        source: segment.destination()?,
+        destination: segment.source()?,
+        ttl: 64,
+        flags,
+        sequence,
+        acknowledgment,
+        payload: Vec::new(),
+    }))
 }
 
 /// The packet of a UDP datagram.

@@ -1,5 +1,6 @@
 //! From a configuration to a running node.
 
+use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -11,7 +12,8 @@ use ntcp_proto::uri::{HostPort, PeerUri};
 use ntcp_settings::{Config, Endpoint, Host};
 
 use super::events::Events;
-use super::{Arrivals, Inner, MAX_WAITING, Node, Shared};
+use super::{Arrivals, Inner, MAX_WAITING, Node, Shared, lock};
+use crate::discover::discover;
 use crate::driver::Driver;
 use crate::error::{Error, ErrorKind};
 use crate::identity::Identity;
@@ -92,9 +94,22 @@ impl Builder {
             config: self.config,
             elsewhere: Mutex::default(),
             driver: Mutex::new(Some(task)),
+            discovery: Mutex::default(),
         }));
         result.await.unwrap_or_else(|_| Err(ErrorKind::Stopped.into()))?;
+        *lock(&node.0.discovery) = Some(runtime::spawn(tell_nat(&node)));
         Ok(node)
+    }
+}
+
+/// Finds out what this host's NATs do, for peers and reports. Nothing waits for it.
+fn tell_nat(node: &Node) -> impl Future<Output = ()> + use<> {
+    let (config, handle) = (node.0.config.clone(), node.0.handle.clone());
+    async move {
+        match discover(&config).await {
+            Ok(report) => drop(handle.order(move |machine, _, now| machine.set_nat(report, now))),
+            Err(error) => tracing::debug!(%error, "nothing found out about the NATs"),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! How a NAT chooses external ports, told from samples (RFC 4787 section 4.2.1).
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::nat::PortAllocation;
@@ -58,12 +60,12 @@ impl PortPattern {
         if samples.len() < MIN_SAMPLES {
             return None;
         }
-        let offset = common_offset(samples).map(|offset| match offset {
-            0 => Self::Preserved,
-            offset => Self::Offset(offset),
-        });
         Some(
-            offset.or_else(|| sequence(samples)).or_else(|| block(samples)).unwrap_or(Self::Random),
+            common_offset(samples)
+                .or_else(|| sequence(samples))
+                .or_else(|| wrapped_offset(samples))
+                .or_else(|| block(samples))
+                .unwrap_or(Self::Random),
         )
     }
 
@@ -84,11 +86,33 @@ fn is_most(part: usize, whole: usize) -> bool {
     4 * part >= 3 * whole
 }
 
-/// What most samples add to their internal port.
-fn common_offset(samples: &[PortSample]) -> Option<u16> {
-    let offset = |it: &PortSample| it.external.wrapping_sub(it.internal);
-    let same = |candidate: u16| samples.iter().filter(|it| offset(it) == candidate).count();
-    samples.iter().map(offset).find(|candidate| is_most(same(*candidate), samples.len()))
+/// What the samples add to their internal port, modulo 65536, and how many add it; the commonest
+/// first.
+fn offsets(samples: &[PortSample]) -> Vec<(u16, usize)> {
+    let mut counts: BTreeMap<u16, usize> = BTreeMap::new();
+    for sample in samples {
+        *counts.entry(sample.external.wrapping_sub(sample.internal)).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    counts
+}
+
+/// Most samples add the same.
+fn common_offset(samples: &[PortSample]) -> Option<PortPattern> {
+    let (offset, count) = *offsets(samples).first()?;
+    is_most(count, samples.len()).then_some(match offset {
+        0 => PortPattern::Preserved,
+        offset => PortPattern::Offset(offset),
+    })
+}
+
+/// Most samples add one of two numbers, and half of them the same one: ports beyond the end of the
+/// NAT's range start again at its beginning, which need not be 0.
+fn wrapped_offset(samples: &[PortSample]) -> Option<PortPattern> {
+    let [(offset, count), (_, wrapped), ..] = offsets(samples)[..] else { return None };
+    let is_offset = is_most(count + wrapped, samples.len()) && 2 * count >= samples.len();
+    (is_offset && offset != 0).then_some(PortPattern::Offset(offset))
 }
 
 /// The way from `one` port to `other`, the shorter way round.
@@ -154,6 +178,17 @@ mod tests {
             pattern(INTERNAL.map(|it| it.wrapping_add(20_000))),
             Some(PortPattern::Offset(20_000))
         );
+    }
+
+    #[test]
+    fn an_offset_is_told_though_the_range_of_given_ports_starts_at_1024() {
+        let wrap = |it: u16| match it.checked_add(14_000) {
+            Some(port) => port,
+            None => it.wrapping_add(14_000) + 1024,
+        };
+        let wrapped = INTERNAL.map(wrap);
+        assert!(wrapped.iter().filter(|it| **it < 14_000).count() >= 3, "{wrapped:?}");
+        assert_eq!(pattern(wrapped), Some(PortPattern::Offset(14_000)));
     }
 
     #[test]

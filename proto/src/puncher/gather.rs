@@ -32,7 +32,7 @@ use crate::candidate::{Candidate, CandidateKind, MAX_CANDIDATES, Transport};
 use crate::command::Names;
 use crate::entropy::{Entropy, Seed};
 use crate::machine::{Deadline, Machine};
-use crate::signal::client::DEFAULT_TCP_PORT;
+use crate::signal::client::{DEFAULT_TCP_PORT, DEFAULT_UDP_PORT};
 use crate::uri::HostPort;
 use crate::{Answer, Command, CommandId, Input, IoFailure, SocketId};
 
@@ -64,8 +64,9 @@ pub enum Event {
 /// Over what a server is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
-    OverBoth,
-    OverTcp,
+    Both,
+    Udp,
+    Tcp,
 }
 
 /// The servers' addresses, best first.
@@ -90,21 +91,24 @@ pub struct Gatherer {
 }
 
 impl Gatherer {
-    /// A gatherer that asks `servers`, best first, on port 3478 unless they say otherwise. A broker
-    /// answers Binding requests over TCP as well, and does not end idle connections, which public
-    /// STUN servers do after seconds: it comes in where they do not hold.
+    /// A gatherer that asks `servers`, best first, on port 3478 unless they say otherwise, and the
+    /// brokers, which answer Binding requests as well: a call must not depend on a STUN server that
+    /// is down, and a broker does not end idle TCP connections, which public STUN servers do after
+    /// seconds.
     pub fn new(
         servers: &[HostPort],
-        broker: Option<&HostPort>,
+        udp_broker: Option<&HostPort>,
+        tcp_broker: Option<&HostPort>,
         mut names: Names,
         seed: Seed,
     ) -> Self {
         let id = names.command();
         let mut commands = VecDeque::from([Command::ListInterfaces { id }]);
         let mut resolving = BTreeMap::new();
-        let both = servers.iter().map(|server| (server, STUN_PORT, Asked::OverBoth));
-        let tcp = broker.map(|broker| (broker, DEFAULT_TCP_PORT, Asked::OverTcp));
-        for (server, default_port, asked) in both.chain(tcp) {
+        let both = servers.iter().map(|server| (server, STUN_PORT, Asked::Both));
+        let udp = udp_broker.map(|broker| (broker, DEFAULT_UDP_PORT, Asked::Udp));
+        let tcp = tcp_broker.map(|broker| (broker, DEFAULT_TCP_PORT, Asked::Tcp));
+        for (server, default_port, asked) in both.chain(udp).chain(tcp) {
             let (id, port) = (names.command(), server.port.unwrap_or(default_port));
             resolving.insert(id, asked);
             commands.push_back(Command::Resolve { id, host: server.host.clone(), port });
@@ -242,8 +246,9 @@ impl Gatherer {
 
     fn on_resolved(&mut self, asked: Asked, addresses: &[SocketAddr], now: Instant) {
         let lists = match asked {
-            Asked::OverBoth => [Some(&mut self.servers.udp), Some(&mut self.servers.tcp)],
-            Asked::OverTcp => [None, Some(&mut self.servers.tcp)],
+            Asked::Both => [Some(&mut self.servers.udp), Some(&mut self.servers.tcp)],
+            Asked::Udp => [Some(&mut self.servers.udp), None],
+            Asked::Tcp => [None, Some(&mut self.servers.tcp)],
         };
         for list in lists.into_iter().flatten() {
             for server in addresses.iter().map(|it| address::canonical(*it)) {

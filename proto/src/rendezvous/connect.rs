@@ -22,7 +22,7 @@ use super::session::{
     start_delays,
 };
 use super::timers::Timer;
-use super::{Asked, Broker, Event, Link, Registration, Registry, refused};
+use super::{Asked, Asker, Broker, Event, Link, Registration, Registry, refused};
 use crate::candidate::Candidate;
 use crate::signal::message::{Body, CalleeAnswer, Connect, Gather, Message, Refused};
 use crate::signal::{
@@ -33,18 +33,18 @@ use crate::uri::PeerName;
 impl<R: Registry> Broker<R> {
     pub(super) fn on_connect(
         &mut self,
-        caller: RegistrationId,
+        caller: Asker,
         message: &Message,
         connect: &Connect,
         now: Instant,
     ) {
-        let known = self.registry.get(caller).and_then(|it| it.call(message.transaction));
+        let known = self.registry.get(caller.id).and_then(|it| it.call(message.transaction));
         if let Some(place) = known {
             self.counters.repeated += 1;
             self.repeat(caller, message, place, now);
             return;
         }
-        if let Err(code) = self.check_call(caller, connect) {
+        if let Err(code) = self.check_call(caller.id, connect) {
             self.answer(caller, message, refused(message, code));
             return;
         }
@@ -55,13 +55,7 @@ impl<R: Registry> Broker<R> {
     }
 
     /// A Connect that has been seen before gets the answer it got.
-    fn repeat(
-        &mut self,
-        caller: RegistrationId,
-        message: &Message,
-        place: CallPlace,
-        now: Instant,
-    ) {
+    fn repeat(&mut self, caller: Asker, message: &Message, place: CallPlace, now: Instant) {
         let CallPlace::Session(id) = place else { return };
         let body = match self.sessions.get(&id).map(|it| &it.state) {
             Some(State::Ordered { orders, .. }) => Body::Connected(orders.caller_at(now)),
@@ -109,7 +103,7 @@ impl<R: Registry> Broker<R> {
     }
 
     /// The callee is not there: waits for it, if the caller wants to and there is room.
-    fn park(&mut self, caller: RegistrationId, message: &Message, connect: &Connect, now: Instant) {
+    fn park(&mut self, caller: Asker, message: &Message, connect: &Connect, now: Instant) {
         let wait = connect.wait.min(self.config.longest_wait);
         if wait.is_zero() || self.parked.len() >= self.config.max_parked {
             self.counters.unknown_peers += 1;
@@ -117,10 +111,11 @@ impl<R: Registry> Broker<R> {
             return;
         }
         self.counters.parked += 1;
-        let parked = Parked { caller, message: message.clone(), connect: connect.clone() };
+        let parked =
+            Parked { caller: caller.id, message: message.clone(), connect: connect.clone() };
         let ticket = self.parked.park(parked);
         self.timers.set(Timer::Parked(ticket), now + wait);
-        if let Some(registration) = self.registry.get_mut(caller) {
+        if let Some(registration) = self.registry.get_mut(caller.id) {
             registration.note_call(message.transaction, CallPlace::Parked(ticket));
         }
     }
@@ -129,9 +124,9 @@ impl<R: Registry> Broker<R> {
     pub(super) fn on_parked_timer(&mut self, ticket: u64) {
         let Some(Parked { caller, message, .. }) = self.parked.take(ticket) else { return };
         self.counters.unknown_peers += 1;
-        if let Some(registration) = self.registry.get_mut(caller) {
-            registration.calls.retain(|(transaction, _)| *transaction != message.transaction);
-        }
+        let Some(registration) = self.registry.get_mut(caller) else { return };
+        registration.calls.retain(|(transaction, _)| *transaction != message.transaction);
+        let caller = Asker { id: caller, link: registration.link };
         self.answer(caller, &message, refused(&message, ErrorCode::UnknownPeer));
     }
 
@@ -142,7 +137,9 @@ impl<R: Registry> Broker<R> {
             let Some(Parked { caller, message, connect }) = self.parked.take(ticket) else {
                 continue;
             };
-            match self.check_call(caller, &connect) {
+            let Some(link) = self.registry.get(caller).map(|it| it.link) else { continue };
+            let caller = Asker { id: caller, link };
+            match self.check_call(caller.id, &connect) {
                 Ok(()) => {
                     if let Some(id) = self.registry.find(callee) {
                         self.bring_together(caller, id, &message, &connect, now);
@@ -155,7 +152,7 @@ impl<R: Registry> Broker<R> {
 
     fn bring_together(
         &mut self,
-        caller: RegistrationId,
+        caller: Asker,
         callee: RegistrationId,
         message: &Message,
         connect: &Connect,
@@ -163,14 +160,14 @@ impl<R: Registry> Broker<R> {
     ) {
         let id = SessionId(self.entropy.bytes());
         let session = Session {
-            caller,
+            caller: caller.id,
             callee,
             made_in: message.transaction,
             state: State::Refused(ErrorCode::ServerError),
             forget_at: now + MEMORY,
         };
         self.sessions.insert(id, session);
-        if let Some(registration) = self.registry.get_mut(caller) {
+        if let Some(registration) = self.registry.get_mut(caller.id) {
             registration.note_call(message.transaction, CallPlace::Session(id));
         }
         if let Some(registration) = self.registry.get_mut(callee) {
@@ -179,7 +176,7 @@ impl<R: Registry> Broker<R> {
             }
             registration.invited.push_back(id);
         }
-        let caller_name = self.registry.get(caller).and_then(|it| it.name.clone());
+        let caller_name = self.registry.get(caller.id).and_then(|it| it.name.clone());
         let callee_name = connect.callee.clone();
         self.events.push_back(Event::Called {
             session: id,
@@ -198,8 +195,7 @@ impl<R: Registry> Broker<R> {
                 State::Gathering { .. } | State::Refused(_) => None,
             });
             if let Some(body) = answer {
-                self.counters.answered += 1;
-                self.send_surely(caller, &message.answer(body));
+                self.answer_surely(caller, message, body);
             }
             self.send_ask(id, now);
         }
@@ -215,13 +211,11 @@ impl<R: Registry> Broker<R> {
     fn ask(&mut self, id: SessionId, callee: RegistrationId, what: AskWhat, until: Instant) -> Ask {
         let transaction = TransactionId::new(self.entropy.bytes());
         self.asked.insert(transaction, Asked::Session(id));
-        let ladder = match self.registry.get(callee) {
-            Some(Registration { link: Link::Udp { .. }, rtt, .. }) => {
-                Ladder::repeating(Pace::of(*rtt))
-            }
-            Some(_) | None => Ladder::once(),
+        let pace = match self.registry.get(callee) {
+            Some(Registration { link: Link::Udp { .. }, rtt, .. }) => Pace::of(*rtt),
+            Some(Registration { link: Link::Tcp { .. }, .. }) | None => Pace::STREAM,
         };
-        Ask { transaction, what, ladder, until }
+        Ask { transaction, what, ladder: Ladder::repeating(pace), until }
     }
 
     /// Draws the orders of both peers. `gathered` are the callee's fresh candidates.

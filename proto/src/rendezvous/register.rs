@@ -8,7 +8,8 @@ use ntcp_stun::TransactionId;
 use super::bucket::Bucket;
 use super::timers::Timer;
 use super::{
-    Asked, Broker, Command, Departure, Event, Link, Registration, Registry, StreamId, refused,
+    Asked, Asker, Broker, Command, Departure, Event, Link, Registration, Registry, StreamId,
+    refused,
 };
 use crate::signal::message::{Body, Found, Message, Refresh, Refreshed, Register, Registered};
 use crate::signal::{ErrorCode, Ladder, Pace, RegistrationId, RegistrationKey};
@@ -18,8 +19,8 @@ use crate::uri::PeerName;
 /// a living one misses all of these once in 200 times.
 const PINGS: usize = 8;
 /// Bounds of the time between two pings, which follows the holder's round-trip time: a dead
-/// holder's name is free after 0.4 to 2 s.
-const SHORTEST_PING_INTERVAL: Duration = Duration::from_millis(50);
+/// holder's name is free after 0.8 to 2 s, and a living one survives a path that is gone for less.
+const SHORTEST_PING_INTERVAL: Duration = Duration::from_millis(100);
 const LONGEST_PING_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a holder that has just answered is not pinged again.
 const PROOF_OF_LIFE: Duration = Duration::from_secs(2);
@@ -124,9 +125,11 @@ impl<R: Registry> Broker<R> {
             fingerprint: register.fingerprint,
             rtt: register.rtt,
             lease,
+            udp_before: None,
             registered_in: transaction,
             proved_alive_at: None,
             challenge: None,
+            refreshes: VecDeque::new(),
             calls: VecDeque::new(),
             invited: VecDeque::new(),
             bucket: Bucket::full(self.config.burst, now),
@@ -164,56 +167,67 @@ impl<R: Registry> Broker<R> {
 
     pub(super) fn on_refresh(
         &mut self,
-        id: RegistrationId,
+        asker: Asker,
         message: &Message,
         refresh: &Refresh,
         now: Instant,
     ) {
+        let Asker { id, link } = asker;
         let lease = self.grant(refresh.lease);
         let Some(registration) = self.registry.get_mut(id) else { return };
-        registration.lease = lease;
-        registration.rtt = refresh.rtt.or(registration.rtt);
-        registration.nat = refresh.nat.unwrap_or(registration.nat);
-        if let Some(candidates) = &refresh.candidates {
-            registration.candidates.clone_from(candidates);
+        if registration.note_refresh(message.transaction) {
+            registration.lease = lease;
+            registration.rtt = refresh.rtt.or(registration.rtt);
+            registration.nat = refresh.nat.unwrap_or(registration.nat);
+            if let Some(candidates) = &refresh.candidates {
+                registration.candidates.clone_from(candidates);
+            }
+            self.timers.set(Timer::Lease(id), now + lease);
+        } else {
+            self.counters.repeated += 1;
         }
-        let observed = registration.link.remote();
-        self.timers.set(Timer::Lease(id), now + lease);
-        self.answer(id, message, Body::Refreshed(Refreshed { observed, lease }));
+        let observed = link.remote();
+        self.answer(asker, message, Body::Refreshed(Refreshed { observed, lease }));
     }
 
-    pub(super) fn on_unregister(&mut self, id: RegistrationId, message: &Message) {
-        self.answer(id, message, Body::Unregistered);
-        self.remove(id, Departure::Unregistered);
+    pub(super) fn on_unregister(&mut self, asker: Asker, message: &Message) {
+        self.answer(asker, message, Body::Unregistered);
+        self.remove(asker.id, Departure::Unregistered);
     }
 
-    pub(super) fn on_lookup(&mut self, id: RegistrationId, message: &Message, name: &PeerName) {
+    pub(super) fn on_lookup(&mut self, asker: Asker, message: &Message, name: &PeerName) {
         let found = self.registry.find(name).and_then(|it| self.registry.get(it));
         let body = match found {
             Some(peer) => Body::Found(Found { fingerprint: peer.fingerprint, nat: peer.nat }),
             None => refused(message, ErrorCode::UnknownPeer),
         };
-        self.answer(id, message, body);
+        self.answer(asker, message, body);
     }
 
-    /// A stream ended; its peer cannot be reached any more.
+    /// A stream ended; its peer is where it was before, or cannot be reached any more.
     pub(super) fn on_closed(&mut self, stream: StreamId) {
-        if let Some(id) = self.registry.on_stream(stream) {
-            self.remove(id, Departure::LinkClosed);
+        let Some(id) = self.registry.on_stream(stream) else { return };
+        let before = self.registry.get_mut(id).and_then(|it| it.udp_before.take());
+        match before {
+            Some(link) if self.registry.on_link(link).is_none() => self.relink(id, link),
+            Some(_) | None => self.remove(id, Departure::LinkClosed),
         }
     }
 
-    /// Moves a peer to the link on which it has just proved itself.
+    /// Moves a peer to the link on which it has just proved itself. A stream that it leaves is the
+    /// peer's to close, once it knows that the move was taken.
     pub(super) fn relink(&mut self, id: RegistrationId, link: Link) {
         if let Some(other) = self.registry.on_link(link) {
             self.remove(other, Departure::Replaced);
         }
         let before = self.registry.get(id).map(|it| it.link);
         self.registry.relink(id, link);
-        if let Some(Link::Tcp { stream, .. }) = before {
-            self.commands.push_back(Command::Close { stream });
-        }
-        let name = self.registry.get(id).and_then(|it| it.name.clone());
+        let Some(registration) = self.registry.get_mut(id) else { return };
+        registration.udp_before = match (before, link) {
+            (Some(before @ Link::Udp { .. }), Link::Tcp { .. }) => Some(before),
+            _ => None,
+        };
+        let name = registration.name.clone();
         self.events.push_back(Event::Moved { name, link });
     }
 

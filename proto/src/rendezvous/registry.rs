@@ -16,6 +16,9 @@ use crate::uri::PeerName;
 /// How many of a peer's calls are remembered, so that a repeated or replayed one is not a new one.
 pub(super) const REMEMBERED_CALLS: usize = 32;
 
+/// How many of a peer's refreshes are remembered, so that a late copy does not undo a younger one.
+const REMEMBERED_REFRESHES: usize = 8;
+
 /// One registered peer.
 #[derive(Debug)]
 pub struct Registration {
@@ -37,12 +40,16 @@ pub struct Registration {
     pub rtt: Option<Duration>,
     /// How long it is remembered after each refresh.
     pub lease: Duration,
+    /// The UDP link that it left for the stream it is on: if the stream ends, it is back there.
+    pub(super) udp_before: Option<Link>,
     /// The transaction that registered it: repeated, it gets the same answer.
     pub(super) registered_in: TransactionId,
     /// When it last answered a ping.
     pub(super) proved_alive_at: Option<Instant>,
     /// Somebody else wants its name.
     pub(super) challenge: Option<Challenge>,
+    /// Its latest refreshes.
+    pub(super) refreshes: VecDeque<TransactionId>,
     /// Its latest calls.
     pub(super) calls: VecDeque<(TransactionId, CallPlace)>,
     /// The latest meetings it was invited to.
@@ -64,6 +71,18 @@ impl Registration {
     /// The place of the call made in `transaction`.
     pub(super) fn call(&self, transaction: TransactionId) -> Option<CallPlace> {
         self.calls.iter().find(|(made_in, _)| *made_in == transaction).map(|(_, place)| *place)
+    }
+
+    /// Notes a refresh; `false` if it is known already.
+    pub(super) fn note_refresh(&mut self, transaction: TransactionId) -> bool {
+        if self.refreshes.contains(&transaction) {
+            return false;
+        }
+        if self.refreshes.len() == REMEMBERED_REFRESHES {
+            self.refreshes.pop_front();
+        }
+        self.refreshes.push_back(transaction);
+        true
     }
 
     /// Notes where a call is now.

@@ -273,6 +273,13 @@ impl World {
         answers
     }
 
+    /// Hands bytes to a peer as if the broker had sent them over UDP.
+    pub(crate) fn tell_peer(&mut self, peer: usize, payload: &[u8]) {
+        let source = BROKER_UDP.parse().unwrap();
+        self.tell(peer, Input::UdpReceived { socket: udp_socket(peer), source, payload });
+        self.drain();
+    }
+
     /// Delivers what is due next, if that is before `end`.
     fn step(&mut self, end: Instant) -> bool {
         let wire = self.wire.first_key_value().map(|((at, _), _)| *at);

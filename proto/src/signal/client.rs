@@ -23,18 +23,20 @@ mod config;
 mod core;
 mod error;
 mod event;
+mod farewell;
 mod invitations;
+mod receive;
 mod standing;
+#[cfg(test)]
+mod tests;
+mod upgrade;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ntcp_stun::{Class, MAGIC_COOKIE, TransactionId};
-
-use self::core::{Core, Profile, Standing, Way, earlier};
-use super::codec::Received;
-use super::message::{Body, Message, Nonce};
-use super::{ErrorCode, Ladder, NatSummary, Round, SessionId, SignalMethod};
+use self::core::{Core, Profile, Standing, Way};
+use super::message::Nonce;
+use super::{NatSummary, Round, SessionId};
 use crate::address::{Family, canonical};
 use crate::candidate::Candidate;
 use crate::command::{Answer, CommandId, IoFailure, Names};
@@ -44,7 +46,9 @@ use crate::uri::{PeerName, TransportChoice};
 use crate::{Command, Input, SocketId};
 use attempt::{Attempt, Progress};
 use calls::Calls;
+use farewell::Farewell;
 use invitations::Invitations;
+use receive::is_signalling;
 use standing::{Health, Registration};
 
 pub use config::{Config, DEFAULT_TCP_PORT, DEFAULT_UDP_PORT};
@@ -57,8 +61,6 @@ pub const MAX_CALLS: usize = 64;
 const FIRST_REST: Duration = Duration::from_millis(500);
 /// The longest pause between two attempts.
 const LONGEST_REST: Duration = Duration::from_secs(30);
-/// How long a broker is asked to forget us.
-const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What a call asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,15 +116,6 @@ enum Phase {
     Registered(Box<Registration>),
     Leaving(Box<Farewell>),
     Finished,
-}
-
-/// Asking the broker to forget us.
-#[derive(Debug)]
-struct Farewell {
-    standing: Standing,
-    transaction: TransactionId,
-    ladder: Ladder,
-    until: Instant,
 }
 
 impl Client {
@@ -232,11 +225,17 @@ impl Client {
         let source = canonical(source);
         let from_broker = match &self.phase {
             Phase::Attempting(attempt) => attempt.asks(source),
-            Phase::Registered(registration) => registration.standing.way.remote == source,
+            Phase::Registered(registration) => registration.asks(source),
             Phase::Leaving(farewell) => farewell.standing.way.remote == source,
             Phase::Idle | Phase::Resting { .. } | Phase::Finished => false,
         };
         from_broker && is_signalling(payload)
+    }
+
+    /// How often to refresh from the next refresh on, if the NAT's mappings live shorter or longer
+    /// than [`Config::refresh`] supposes.
+    pub fn set_refresh(&mut self, refresh: Duration) {
+        self.core.config.refresh = refresh;
     }
 
     /// Round-trip time to the broker, once measured.
@@ -265,8 +264,7 @@ impl Client {
             Progress::Going => {}
             Progress::Done(done) => {
                 self.failures = 0;
-                let shown = self.core.profile.clone();
-                let registration = Registration::new(&mut self.core, *done, shown, now);
+                let registration = Registration::new(&mut self.core, *done, now);
                 self.calls.ask_waiting(&mut self.core, &registration.standing, now);
                 self.phase = Phase::Registered(Box::new(registration));
             }
@@ -318,10 +316,7 @@ impl Client {
     }
 
     fn take_leave(&mut self, standing: Standing, now: Instant) {
-        let ladder = standing.way.ladder(self.core.rtt);
-        let transaction = self.core.transaction();
-        let mut farewell = Farewell { standing, transaction, ladder, until: now + FAREWELL };
-        farewell.send(&mut self.core, now);
+        let farewell = Farewell::start(&mut self.core, standing, now);
         self.phase = Phase::Leaving(Box::new(farewell));
     }
 
@@ -329,97 +324,6 @@ impl Client {
         if let Phase::Leaving(farewell) = std::mem::replace(&mut self.phase, Phase::Finished) {
             self.core.close(farewell.standing.way);
             self.core.tell(Event::Unregistered);
-        }
-    }
-
-    fn handle_bytes(&mut self, way: Way, payload: &[u8], now: Instant) {
-        let received = match Message::parse(payload) {
-            Ok(received) => received,
-            Err(error) => {
-                tracing::trace!(%error, "ignored");
-                self.ignored.unreadable += 1;
-                return;
-            }
-        };
-        match &mut self.phase {
-            Phase::Attempting(attempt) => {
-                let progress = attempt.handle_message(&mut self.core, way, &received.message, now);
-                self.on_progress(progress, now);
-            }
-            Phase::Registered(registration) if registration.standing.way == way => {
-                self.handle_registered(&received, now);
-            }
-            Phase::Leaving(farewell) if farewell.standing.way == way => {
-                if received.message.transaction == farewell.transaction {
-                    self.finish();
-                }
-            }
-            Phase::Registered(_)
-            | Phase::Leaving(_)
-            | Phase::Idle
-            | Phase::Resting { .. }
-            | Phase::Finished => self.ignored.stray += 1,
-        }
-    }
-
-    /// A message from the broker that knows us.
-    fn handle_registered(&mut self, received: &Received<'_>, now: Instant) {
-        let Phase::Registered(registration) = &mut self.phase else { return };
-        let message = &received.message;
-        if !received.is_signed_by(&registration.standing.key) {
-            let asked = registration.asked_in(message.transaction)
-                || self.calls.asked_in(message.transaction);
-            match unsigned_refusal(message) {
-                Some(ErrorCode::UnknownRegistration) if asked => {
-                    self.lose(LossReason::Unknown, message.nonce.clone(), now);
-                }
-                Some(ErrorCode::StaleNonce) if asked => self.handle_response(message, now),
-                Some(_) | None => self.ignored.unsigned += 1,
-            }
-            return;
-        }
-        let class = message.body.kind().0;
-        if matches!(class, Class::Success | Class::Error) {
-            self.handle_response(message, now);
-        } else {
-            self.handle_request(message, now);
-        }
-    }
-
-    fn handle_response(&mut self, message: &Message, now: Instant) {
-        let Phase::Registered(registration) = &mut self.phase else { return };
-        if registration.handle_answer(&mut self.core, message, now) {
-            return;
-        }
-        if !self.calls.asked_in(message.transaction) {
-            self.ignored.unexpected += 1;
-            return;
-        }
-        if let Body::Refused(refused) = &message.body
-            && refused.code == ErrorCode::StaleNonce
-        {
-            registration.on_stale_nonce(message);
-        }
-        self.calls.handle_answer(&mut self.core, &registration.standing, message, now);
-    }
-
-    fn handle_request(&mut self, message: &Message, now: Instant) {
-        let Phase::Registered(registration) = &self.phase else { return };
-        let (core, standing) = (&mut self.core, &registration.standing);
-        let (invitations, availability) = (&mut self.invitations, self.availability);
-        match &message.body {
-            Body::Invite(punch) => {
-                invitations.handle_invite(core, standing, (message, punch), availability, now);
-            }
-            Body::Gather(gather) => {
-                invitations.handle_gather(core, standing, (message, gather), availability);
-            }
-            Body::Punch(punch) => invitations.handle_punch(core, standing, (message, punch), now),
-            Body::CalleeAnswer(answer) => self.calls.handle_callee(core, answer),
-            Body::Ping => {
-                core.send(standing, &message.answer(Body::Pong));
-            }
-            _ => self.ignored.unexpected += 1,
         }
     }
 
@@ -465,14 +369,6 @@ impl Client {
     }
 }
 
-impl Farewell {
-    fn send(&mut self, core: &mut Core, now: Instant) {
-        let transmit = self.ladder.sent(now);
-        let message = Message::new(self.transaction, Body::Unregister);
-        core.send(&self.standing, &self.standing.request(message, transmit));
-    }
-}
-
 impl Machine for Client {
     type Input<'a> = Input<'a>;
     type Command = Command;
@@ -513,11 +409,9 @@ impl Machine for Client {
                     Health::Lost(reason) => self.lose(reason, None, now),
                 }
             }
-            Phase::Leaving(farewell) if farewell.until <= now => self.finish(),
-            Phase::Leaving(farewell) if farewell.ladder.is_due(now) => {
-                farewell.send(&mut self.core, now);
-            }
-            Phase::Resting { .. } | Phase::Leaving(_) | Phase::Idle | Phase::Finished => {}
+            Phase::Leaving(farewell) if farewell.is_over(now) => self.finish(),
+            Phase::Leaving(farewell) => farewell.handle_timeout(&mut self.core, now),
+            Phase::Resting { .. } | Phase::Idle | Phase::Finished => {}
         }
         self.calls.handle_timeout(&mut self.core, standing(&self.phase), now);
     }
@@ -535,9 +429,7 @@ impl Machine for Client {
             Phase::Attempting(attempt) => (attempt.next(), "register at the broker"),
             Phase::Resting { until } => (Some(*until), "try the broker again"),
             Phase::Registered(registration) => (registration.next(), "refresh the registration"),
-            Phase::Leaving(farewell) => {
-                (earlier(farewell.ladder.next(), Some(farewell.until)), "leave the broker")
-            }
+            Phase::Leaving(farewell) => (farewell.next(), "leave the broker"),
             Phase::Idle | Phase::Finished => (None, "nothing"),
         };
         let step = step.map(|at| Deadline::new(at, reason));
@@ -555,27 +447,5 @@ fn standing(phase: &Phase) -> Option<&Standing> {
         | Phase::Resting { .. }
         | Phase::Leaving(_)
         | Phase::Finished => None,
-    }
-}
-
-/// Whether bytes have the header of a signalling message (RFC 8489 section 5), by a glance.
-fn is_signalling(payload: &[u8]) -> bool {
-    let Some(&[high, low, _, _, cookie @ ..]) = payload.first_chunk::<8>() else { return false };
-    let message_type = u16::from_be_bytes([high, low]);
-    // The method's bits without those of the class.
-    let method =
-        (message_type & 0x000F) | ((message_type >> 1) & 0x0070) | ((message_type >> 2) & 0x0F80);
-    message_type < 0x4000
-        && cookie == MAGIC_COOKIE
-        && SignalMethod::ALL.iter().any(|it| it.number() == method)
-}
-
-/// The code of a refusal that the broker cannot sign: it does not know the sender, or must not
-/// answer it at length before it has proved its address. That it repeats a transaction id which
-/// nobody can guess has to be enough.
-fn unsigned_refusal(message: &Message) -> Option<ErrorCode> {
-    match (&message.body, &message.nonce) {
-        (Body::Refused(refused), Some(_)) => Some(refused.code),
-        _ => None,
     }
 }

@@ -12,6 +12,9 @@
 //! 20 ms measured   0   35  105  245   525  1025 …
 //! RFC 8489         0  500 1500 3500 …
 //! ```
+//!
+//! On a stream nothing is lost, but the peer may move to another link while an answer travels: what
+//! has not been answered for a second is asked again.
 
 use std::time::{Duration, Instant};
 
@@ -32,6 +35,8 @@ const SHORTEST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_millis(500);
 /// On a path nobody measured.
 const UNKNOWN: Duration = Duration::from_millis(100);
+/// On a stream.
+const STREAM_INTERVAL: Duration = Duration::from_secs(1);
 /// What a measured round-trip time may be exceeded by, besides a quarter of it: scheduling at both
 /// ends.
 const MARGIN: Duration = Duration::from_millis(10);
@@ -42,6 +47,9 @@ impl Pace {
         let first = rtt.map_or(UNKNOWN, |rtt| (rtt + rtt / 4 + MARGIN).clamp(SHORTEST, LONGEST));
         Self { first, longest: LONGEST }
     }
+
+    /// The pace on a stream.
+    pub(crate) const STREAM: Self = Self { first: STREAM_INTERVAL, longest: STREAM_INTERVAL };
 }
 
 /// The sendings of one request.
@@ -50,18 +58,13 @@ pub(crate) struct Ladder {
     sent_at: Vec<Instant>,
     next: Option<Instant>,
     interval: Duration,
-    pace: Option<Pace>,
+    pace: Pace,
 }
 
 impl Ladder {
     /// Repeats at `pace`.
     pub(crate) fn repeating(pace: Pace) -> Self {
-        Self { sent_at: Vec::new(), next: None, interval: pace.first, pace: Some(pace) }
-    }
-
-    /// Never repeats: the transport does.
-    pub(crate) fn once() -> Self {
-        Self { sent_at: Vec::new(), next: None, interval: Duration::ZERO, pace: None }
+        Self { sent_at: Vec::new(), next: None, interval: pace.first, pace }
     }
 
     /// Notes a sending at `now`, schedules the next one, and tells the number of this one.
@@ -69,10 +72,8 @@ impl Ladder {
         if self.sent_at.len() < usize::from(u8::MAX) {
             self.sent_at.push(now);
         }
-        if let Some(pace) = self.pace {
-            self.next = Some(now + self.interval);
-            self.interval = (self.interval * 2).min(pace.longest);
-        }
+        self.next = Some(now + self.interval);
+        self.interval = (self.interval * 2).min(self.pace.longest);
         // The vector is never longer than a byte counts.
         TransmitCount { request: self.sent_at.len() as u8, response: 0 }
     }
@@ -157,9 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reliable_transport_is_not_helped() {
-        let mut ladder = Ladder::once();
-        ladder.sent(any_instant());
-        assert_eq!(ladder.next(), None);
+    fn a_stream_is_asked_again_each_second() {
+        assert_eq!(instants(Pace::STREAM, 4), [0, 1000, 2000, 3000]);
     }
 }

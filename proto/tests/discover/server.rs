@@ -1,11 +1,13 @@
-//! STUN servers, honest and otherwise.
+//! STUN servers: our own, and what others make of it.
 
 use std::net::SocketAddr;
 
+use ntcp_proto::candidate::Transport;
 use ntcp_stun::attribute::{
     ChangeRequest, ChangedAddress, ErrorCode, MappedAddress, OtherAddress, SourceAddress,
     XorMappedAddress,
 };
+use ntcp_stun::server::{Quartet, Request, Server as Stun, Transport as StunTransport};
 use ntcp_stun::{Class, Message, Method, WriteError, Writer};
 
 /// How a server behaves.
@@ -57,13 +59,19 @@ pub(crate) struct Server {
     pub(crate) alternate: SocketAddr,
     pub(crate) conduct: Conduct,
     pub(crate) tcp: Tcp,
-    pub(crate) answered: u32,
+    stun: Stun,
+    answered: u32,
 }
 
 impl Server {
     pub(crate) fn new(primary: &str, alternate: &str, conduct: Conduct) -> Self {
-        let (primary, alternate) = (primary.parse().unwrap(), alternate.parse().unwrap());
-        Self { primary, alternate, conduct, tcp: Tcp::Serves, answered: 0 }
+        let (primary, alternate): (SocketAddr, SocketAddr) =
+            (primary.parse().unwrap(), alternate.parse().unwrap());
+        let mut stun = Stun::new();
+        if !matches!(conduct, Conduct::Single | Conduct::SingleSamePlace) {
+            stun.add_quartet(Quartet::new(primary, alternate).unwrap());
+        }
+        Self { primary, alternate, conduct, tcp: Tcp::Serves, stun, answered: 0 }
     }
 
     pub(crate) fn with_tcp(mut self, tcp: Tcp) -> Self {
@@ -89,101 +97,120 @@ impl Server {
     /// What it answers to `request`, which came from `from` to `at`, and from where.
     pub(crate) fn answer(
         &mut self,
+        transport: Transport,
         at: SocketAddr,
         from: SocketAddr,
         request: &[u8],
     ) -> Option<(SocketAddr, Vec<u8>)> {
+        self.answered += 1;
         let message = Message::parse_classic(request).ok()?;
-        if message.class() != Class::Request || message.method() != Method::BINDING {
-            return None;
-        }
         let change: ChangeRequest =
             message.attribute().ok().flatten().unwrap_or(ChangeRequest::Nothing);
-        self.answered += 1;
-        if change != ChangeRequest::Nothing {
-            match self.conduct {
-                Conduct::Ignores => return None,
-                Conduct::Refuses | Conduct::Single => return Some((at, refuse(&message, 420))),
-                _ => {}
-            }
-        }
+        let asks = change != ChangeRequest::Nothing;
+        let mut honest = |bytes: &[u8], source| {
+            let transport = match transport {
+                Transport::Tcp => StunTransport::Tcp,
+                Transport::Udp => StunTransport::Udp,
+            };
+            let mut buffer = [0; 256];
+            let request = Request { bytes, source, local: at, transport };
+            let reply = self.stun.handle_request(request, &mut buffer).ok()?;
+            Some((reply.from, buffer[..reply.length].to_vec()))
+        };
         match self.conduct {
-            Conduct::Mute => return None,
-            Conduct::SilentAfter(limit) if self.answered > limit => return None,
-            Conduct::Unauthorized => return Some((at, refuse(&message, 401))),
-            _ => {}
+            Conduct::Mute if transport == Transport::Udp => None,
+            Conduct::SilentAfter(limit) if self.answered > limit => None,
+            Conduct::Ignores if asks => None,
+            Conduct::Refuses if asks => Some((at, refusal(&message, 420))),
+            Conduct::Unauthorized => Some((at, refusal(&message, 401))),
+            Conduct::SamePlace => honest(request, from).map(|(_, bytes)| (at, bytes)),
+            Conduct::SingleSamePlace => honest(&plain(&message), from),
+            Conduct::PortOnly if asks => {
+                let (_, bytes) = honest(request, from)?;
+                Some((SocketAddr::new(at.ip(), self.other(at).port()), bytes))
+            }
+            Conduct::WrongView => honest(request, "192.0.2.77:7777".parse().unwrap()),
+            Conduct::Garbled => {
+                let (source, bytes) = honest(request, from)?;
+                Some((source, bytes[..bytes.len() - 3].to_vec()))
+            }
+            Conduct::Classic => {
+                let source = self.changed(at, change);
+                Some((source, self.classic(&message, at, source, from)))
+            }
+            Conduct::SameIp => {
+                let port = if change.changes_port() { self.other(at).port() } else { at.port() };
+                let source = SocketAddr::new(at.ip(), port);
+                Some((source, self.same_ip(&message, at, from)))
+            }
+            Conduct::Honest
+            | Conduct::Single
+            | Conduct::DeadAlternate
+            | Conduct::Mute
+            | Conduct::SilentAfter(_)
+            | Conduct::Ignores
+            | Conduct::Refuses
+            | Conduct::PortOnly => honest(request, from),
         }
-        let source = self.source(at, change);
-        Some((source, self.success(&message, at, source, from)))
     }
 
-    fn source(&self, at: SocketAddr, change: ChangeRequest) -> SocketAddr {
-        let other_ip =
-            if at.ip() == self.primary.ip() { self.alternate.ip() } else { self.primary.ip() };
-        let other_port = if at.port() == self.primary.port() {
-            self.alternate.port()
-        } else {
-            self.primary.port()
-        };
-        let (ip, port) = match self.conduct {
-            Conduct::SamePlace | Conduct::SingleSamePlace => (false, false),
-            Conduct::PortOnly => (false, change != ChangeRequest::Nothing),
-            Conduct::SameIp => (false, change.changes_port()),
-            _ => (change.changes_ip(), change.changes_port()),
-        };
-        let ip = if ip { other_ip } else { at.ip() };
-        SocketAddr::new(ip, if port { other_port } else { at.port() })
+    /// The address that differs from `at` in both parts.
+    fn other(&self, at: SocketAddr) -> SocketAddr {
+        let (one, two) = (self.primary, self.alternate);
+        let ip = if at.ip() == one.ip() { two.ip() } else { one.ip() };
+        SocketAddr::new(ip, if at.port() == one.port() { two.port() } else { one.port() })
     }
 
-    fn success(
+    fn changed(&self, at: SocketAddr, change: ChangeRequest) -> SocketAddr {
+        let other = self.other(at);
+        let ip = if change.changes_ip() { other.ip() } else { at.ip() };
+        SocketAddr::new(ip, if change.changes_port() { other.port() } else { at.port() })
+    }
+
+    /// A success as servers of RFC 3489 wrote it, who took the cookie for a part of the id.
+    fn classic(
         &self,
         request: &Message<'_>,
         at: SocketAddr,
         source: SocketAddr,
         from: SocketAddr,
     ) -> Vec<u8> {
-        let mut buffer = [0; 256];
-        let write = |buffer: &mut [u8]| -> Result<usize, WriteError> {
-            let mut writer = Writer::reply(buffer, Class::Success, request)?;
-            let other = self.announced(at);
-            let seen = match self.conduct {
-                Conduct::WrongView => "192.0.2.77:7777".parse().unwrap(),
-                _ => from,
-            };
-            if self.conduct == Conduct::Classic {
-                writer.attribute(&MappedAddress(seen))?;
-                writer.attribute(&SourceAddress(source))?;
-                writer.attribute(&ChangedAddress(other.unwrap()))?;
-            } else {
-                writer.attribute(&XorMappedAddress(seen))?;
-                if let Some(other) = other {
-                    writer.attribute(&OtherAddress(other))?;
-                }
-            }
-            Ok(writer.finish())
-        };
-        let length = write(&mut buffer).unwrap();
-        let length = if self.conduct == Conduct::Garbled { length - 3 } else { length };
-        buffer[..length].to_vec()
+        success(request, |writer| {
+            writer.attribute(&MappedAddress(from))?;
+            writer.attribute(&SourceAddress(source))?;
+            writer.attribute(&ChangedAddress(self.other(at)))
+        })
     }
 
-    fn announced(&self, at: SocketAddr) -> Option<SocketAddr> {
-        match self.conduct {
-            Conduct::Single | Conduct::SingleSamePlace => None,
-            Conduct::SameIp => Some(SocketAddr::new(at.ip(), self.alternate.port())),
-            _ => Some(self.source_of_both(at)),
-        }
-    }
-
-    fn source_of_both(&self, at: SocketAddr) -> SocketAddr {
-        let ip = if at.ip() == self.primary.ip() { self.alternate.ip() } else { self.primary.ip() };
-        let primary_port = self.primary.port();
-        let port = if at.port() == primary_port { self.alternate.port() } else { primary_port };
-        SocketAddr::new(ip, port)
+    fn same_ip(&self, request: &Message<'_>, at: SocketAddr, from: SocketAddr) -> Vec<u8> {
+        let other = SocketAddr::new(at.ip(), self.other(at).port());
+        success(request, |writer| {
+            writer.attribute(&XorMappedAddress(from))?;
+            writer.attribute(&OtherAddress(other))
+        })
     }
 }
 
-fn refuse(request: &Message<'_>, code: u16) -> Vec<u8> {
+fn success(
+    request: &Message<'_>,
+    fill: impl FnOnce(&mut Writer<'_>) -> Result<(), WriteError>,
+) -> Vec<u8> {
+    let mut buffer = [0; 256];
+    let mut writer = Writer::reply(&mut buffer, Class::Success, request).unwrap();
+    fill(&mut writer).unwrap();
+    let length = writer.finish();
+    buffer[..length].to_vec()
+}
+
+/// The request without its attributes.
+fn plain(request: &Message<'_>) -> Vec<u8> {
+    let mut buffer = [0; 20];
+    let id = request.transaction_id();
+    let length = Writer::new(&mut buffer, Class::Request, Method::BINDING, id).unwrap().finish();
+    buffer[..length].to_vec()
+}
+
+fn refusal(request: &Message<'_>, code: u16) -> Vec<u8> {
     let mut buffer = [0; 64];
     let mut writer = Writer::reply(&mut buffer, Class::Error, request).unwrap();
     writer.attribute(&ErrorCode::new(code, "no").unwrap()).unwrap();

@@ -1,13 +1,13 @@
 //! One host, the boxes before it, and servers beyond, in virtual time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use ntcp_proto::candidate::Transport;
 use ntcp_proto::command::Ends;
 use ntcp_proto::discover::{Discovery, Event, Findings};
-use ntcp_proto::{Answer, Command, CommandId, Input, IoFailure, Machine, SocketId};
+use ntcp_proto::{Answer, Command, CommandId, Input, IoFailure, Machine, Owner, SocketId};
 
 use crate::dice::Dice;
 use crate::nat::{Inward, Nat};
@@ -73,6 +73,8 @@ pub(crate) struct World {
     /// Of every packet in each direction, in percent.
     pub(crate) loss: u64,
     pub(crate) udp_blocked: bool,
+    /// Whether every input comes twice, and a part of every datagram before it.
+    pub(crate) echoes: bool,
     pub(crate) dice: Dice,
     start: Instant,
     now: Instant,
@@ -109,6 +111,7 @@ impl World {
             jitter: Duration::ZERO,
             loss: 0,
             udp_blocked: false,
+            echoes: false,
             dice: Dice::new(seed),
             start,
             now: start,
@@ -164,7 +167,16 @@ impl World {
             turns = if self.now == before { turns + 1 } else { 0 };
             assert!(turns < MAX_TURNS, "busy loop: {}", deadline.reason);
         }
+        let late = Input::UdpReceived {
+            socket: SocketId { owner: Owner(7), serial: 1 },
+            source: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3478),
+            payload: b"late",
+        };
+        machine.handle_input(late, self.now);
+        machine.handle_timeout(self.now);
         assert_eq!(machine.poll_command(), None, "a finished machine has no commands");
+        assert_eq!(machine.poll_event(), None, "a finished machine has no events");
+        assert_eq!(machine.poll_timeout(), None, "a finished machine has no deadline");
         assert!(
             self.udp.is_empty() && self.streams.is_empty(),
             "a finished machine has no sockets"
@@ -325,7 +337,7 @@ impl World {
         match happening {
             Happening::ToServer { from, to, payload } => {
                 let Some(server) = self.servers.iter_mut().find(|it| it.owns(to)) else { return };
-                if let Some((source, payload)) = server.answer(to, from, &payload)
+                if let Some((source, payload)) = server.answer(Transport::Udp, to, from, &payload)
                     && !self.dice.hits(self.loss)
                 {
                     let delay = self.travel();
@@ -345,8 +357,12 @@ impl World {
             Happening::ToHost { from, to, payload } => {
                 let socket = self.udp.iter().find(|(_, local)| **local == to).map(|it| *it.0);
                 if let Some(socket) = socket {
-                    let input = Input::UdpReceived { socket, source: from, payload: &payload };
-                    machine.handle_input(input, now);
+                    let input = |payload| Input::UdpReceived { socket, source: from, payload };
+                    if self.echoes {
+                        machine.handle_input(input(&payload[..payload.len() / 2]), now);
+                        machine.handle_input(input(&payload), now);
+                    }
+                    machine.handle_input(input(&payload), now);
                 }
             }
             Happening::Resolved { id, result } => {
@@ -356,19 +372,27 @@ impl World {
                 if result.is_err() {
                     self.streams.remove(&socket);
                 }
-                machine.handle_input(Input::Answer { id, answer: Answer::Connected(result) }, now);
+                let input = || Input::Answer { id, answer: Answer::Connected(result) };
+                if self.echoes {
+                    machine.handle_input(input(), now);
+                }
+                machine.handle_input(input(), now);
             }
             Happening::StreamToServer { socket, payload } => {
                 let Some(stream) = self.streams.get(&socket) else { return };
                 let (from, remote) = (stream.external, stream.remote);
                 let server = self.servers.iter_mut().find(|it| it.owns(remote));
-                if let Some((_, payload)) = server.and_then(|it| it.answer(remote, from, &payload))
+                if let Some((_, payload)) =
+                    server.and_then(|it| it.answer(Transport::Tcp, remote, from, &payload))
                 {
                     self.later(self.delay, Happening::StreamToHost { socket, payload });
                 }
             }
             Happening::StreamToHost { socket, payload } => {
                 if self.streams.contains_key(&socket) {
+                    if self.echoes {
+                        machine.handle_input(Input::TcpReceived { socket, payload: &payload }, now);
+                    }
                     machine.handle_input(Input::TcpReceived { socket, payload: &payload }, now);
                 }
             }

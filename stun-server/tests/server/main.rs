@@ -1,9 +1,6 @@
-//! The server as its clients meet it, on real sockets.
+//! The server in a thread of the test, asked by clients of our own and of others.
 
-mod client;
-mod lifecycle;
-mod other_clients;
-mod program;
-mod several_ips;
+mod strangers;
+mod support;
 mod tcp;
 mod udp;

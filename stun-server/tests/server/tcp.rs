@@ -1,248 +1,209 @@
-//! TCP on loopback: framing, patience, and what is too much.
+//! The server over TCP, on loopback addresses.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr};
-use std::time::Duration;
-
-use crate::client::{
-    PATIENCE, Tcp, at, binding, change, message, request, serve, serve_four, start,
+use crate::support::{PATIENCE, Running, options, request};
+use ntcp_stun::attribute::{
+    ChangeRequest, OtherAddress, Padding, ResponseOrigin, UnknownAttributes, XorMappedAddress,
 };
-use ntcp_stun::Class;
-use ntcp_stun::attribute::ChangeRequest::IpAndPort;
-use ntcp_stun::attribute::Software;
-use ntcp_stun_server::{Config, Limits, Running};
-use socket2::{Domain, Socket, Type};
+use ntcp_stun::framing::Deframer;
+use ntcp_stun::{AttributeType, Class, Message, Method, TransactionId, Writer};
+use ntcp_stun_server::Options;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
-fn serve_with(limits: Limits) -> (Running, SocketAddr) {
-    let server = start(&Config::new([at("127.0.0.1:0")]).with_limits(limits));
-    let address = server.local_addresses()[0];
-    (server, address)
+struct Stream {
+    socket: TcpStream,
+    deframer: Deframer,
 }
 
-#[test]
-fn each_address_of_the_four_answers_over_tcp_and_announces_its_opposite() {
-    let server = serve_four();
-    let addresses = server.local_addresses();
-    for to in addresses {
-        let mut client = Tcp::connect(*to);
-        let reply = client.ask(&binding(1));
-        assert_eq!((reply.mapped(), reply.origin()), (client.address(), Some(*to)));
-        let other = reply.other().expect("OTHER-ADDRESS");
-        assert!(addresses.contains(&other) && other.ip() != to.ip() && other.port() != to.port());
-        assert_eq!(client.ask(&change(2, IpAndPort)).error(), Some(420));
-    }
-}
-
-#[test]
-fn ipv6_is_served_over_tcp() {
-    let server = serve("[::]:0");
-    let to = SocketAddr::new(at("[::1]:0").ip(), server.local_addresses()[0].port());
-    let mut client = Tcp::connect(to);
-    assert_eq!(client.ask(&binding(1)).mapped(), client.address());
-}
-
-#[test]
-fn a_request_may_be_split_at_every_byte() {
-    let server = serve("127.0.0.1:0");
-    let request = request(9, |it| it.attribute(&Software::new("split").unwrap()).unwrap());
-    for split in 1..request.len() {
-        let mut client = Tcp::connect(server.local_addresses()[0]);
-        // That the first part arrived alone is likely, not certain; it must be right either way.
-        client.send(&request[..split]);
-        client.send(&request[split..]);
-        assert_eq!(client.receive().expect("a reply").number(), 9, "{split}");
-    }
-    let mut client = Tcp::connect(server.local_addresses()[0]);
-    for byte in &request {
-        client.send(&[*byte]);
-    }
-    assert_eq!(client.receive().expect("a reply").number(), 9);
-}
-
-#[test]
-fn requests_sent_together_are_answered_in_order_though_the_client_ends_its_side() {
-    let server = serve("127.0.0.1:0");
-    let mut client = Tcp::connect(server.local_addresses()[0]);
-    let requests: Vec<u8> = (0..100).flat_map(binding).collect();
-    client.send(&requests);
-    client.stream.shutdown(Shutdown::Write).expect("ended");
-    for number in 0..100 {
-        assert_eq!(client.receive().expect("a reply").number(), number);
-    }
-    assert!(client.receive().is_none());
-}
-
-#[test]
-fn what_needs_no_reply_is_passed_over() {
-    let server = serve("127.0.0.1:0");
-    let mut client = Tcp::connect(server.local_addresses()[0]);
-    client.send(&message(Class::Indication, 1, |_| {}));
-    client.send(&message(Class::Success, 2, |_| {}));
-    assert_eq!(client.ask(&binding(3)).number(), 3);
-}
-
-#[test]
-fn what_is_not_stun_closes_the_connection() {
-    let server = serve("127.0.0.1:0");
-    let too_long = [&[0, 1, 0xFF, 0xFC][..], b"\x21\x12\xA4\x42sixteen bytes id"].concat();
-    let without_cookie = b"\x00\x01\x00\x00sixteen bytes id";
-    let garbage: [&[u8]; 5] =
-        [b"GET / HTTP/1.1\r\n\r\n", &[0xFF], &[0; 20], &too_long, without_cookie];
-    for bytes in garbage {
-        let mut client = Tcp::connect(server.local_addresses()[0]);
-        assert_eq!(client.ask(&binding(1)).number(), 1);
-        // The server may have closed before all is sent.
-        let _ = client.stream.write_all(bytes);
-        assert!(client.receive().is_none(), "{bytes:?}");
-    }
-}
-
-#[test]
-fn a_connection_without_a_whole_message_is_closed_in_time() {
-    let limits = Limits {
-        first_message: Duration::from_millis(50),
-        idle: Duration::from_millis(50),
-        ..Limits::default()
-    };
-    let (_server, address) = serve_with(limits);
-    for sent in [&[][..], &binding(1)[..19]] {
-        let mut client = Tcp::connect(address);
-        client.send(sent);
-        assert!(client.receive().is_none(), "{sent:?}");
-    }
-    let mut client = Tcp::connect(address);
-    if let Some(reply) = {
-        client.send(&binding(2));
-        client.receive()
-    } {
-        assert_eq!(reply.number(), 2);
-        // Silence after a message ends it as well.
-        assert!(client.receive().is_none());
-    }
-}
-
-#[test]
-fn a_connection_that_has_asked_may_be_silent_for_longer() {
-    let first_message = Duration::from_secs(1);
-    let (_server, address) = serve_with(Limits { first_message, ..Limits::default() });
-    let mut held = Tcp::connect(address);
-    assert_eq!(held.ask(&binding(1)).number(), 1);
-    // Once this one is closed, the time that a first message may take has passed for the other too.
-    assert!(Tcp::connect(address).receive().is_none());
-    assert_eq!(held.ask(&binding(2)).number(), 2);
-}
-
-#[test]
-fn the_default_patience_outlasts_what_peers_that_hold_a_mapping_need() {
-    assert!(Limits::default().idle >= Duration::from_secs(120));
-}
-
-#[test]
-fn one_connection_too_many_is_closed_and_a_place_that_is_left_is_free_again() {
-    let (server, address) = serve_with(Limits { max_connections: 2, ..Limits::default() });
-    let mut clients = [Tcp::connect(address), Tcp::connect(address)];
-    for client in &mut clients {
-        assert!(client.ask(&binding(1)).is_success());
-    }
-    for _ in 0..3 {
-        assert!(Tcp::connect(address).receive().is_none());
-    }
-    let [first, mut second] = clients;
-    assert!(second.ask(&binding(2)).is_success());
-    drop(first);
-    // The server hears of it in its own time.
-    let mut attempts = 0;
-    loop {
-        let mut client = Tcp::connect(address);
-        let _ = client.stream.write_all(&binding(3));
-        if client.receive().is_some() {
-            break;
-        }
-        attempts += 1;
-        assert!(attempts < 1000, "the place stays taken");
-    }
-    let served = server.stop().expect("stopped");
-    assert_eq!((served.connections, served.refused_connections), (3, 3 + attempts));
-}
-
-/// A client that sends as much as it can and reads nothing.
-struct Deaf {
-    socket: Socket,
-    requests: Vec<u8>,
-    sent: usize,
-}
-
-impl Deaf {
+impl Stream {
     fn connect(address: SocketAddr) -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        socket.set_recv_buffer_size(2048).expect("a small buffer");
-        socket.connect(&address.into()).expect("a connection");
-        socket.set_nonblocking(true).expect("non-blocking");
-        Self { socket, requests: (0..200).flat_map(binding).collect(), sent: 0 }
+        let socket = TcpStream::connect(address).expect("a stream");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        socket.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        socket.set_nodelay(true).expect("no delay");
+        Self { socket, deframer: Deframer::new(4096) }
     }
 
-    /// Sends until there is no more room, and returns why: there is none, or the connection has ended.
-    fn send(&mut self) -> ErrorKind {
+    fn send(&mut self, bytes: &[u8]) {
+        self.socket.write_all(bytes).expect("sent");
+    }
+
+    /// The next message, or `None` at the end of the stream.
+    fn receive(&mut self) -> Option<Vec<u8>> {
         loop {
-            let at = self.sent % binding(0).len();
-            match self.socket.write(&self.requests[at..]) {
-                Ok(length) => self.sent += length,
-                Err(error) => return error.kind(),
+            if let Some(message) = self.deframer.next_message().expect("framed") {
+                return Some(message.to_vec());
             }
-            assert!(self.sent < 100 << 20, "the server reads on though it cannot reply");
+            match self.socket.read(self.deframer.spare()) {
+                Ok(0) => return None,
+                Ok(length) => self.deframer.filled(length),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("neither a message nor an end: {error}"),
+            }
         }
     }
 }
 
 #[test]
-fn a_client_that_does_not_read_is_closed_and_the_others_do_not_wait_for_it() {
-    let write = Duration::from_millis(300);
-    let (_server, address) = serve_with(Limits { write, ..Limits::default() });
-    let (mut deaf, mut other) = (Deaf::connect(address), Tcp::connect(address));
-    let end = loop {
-        match deaf.send() {
-            // Each round trip of another client gives the server time to read on, if it would.
-            ErrorKind::WouldBlock => assert!(other.ask(&binding(1)).is_success()),
-            end => break end,
+fn each_of_four_addresses_answers_on_the_same_stream() {
+    let server = Running::quartet();
+    for (index, address) in server.addresses.iter().enumerate() {
+        let mut stream = Stream::connect(*address);
+        stream.send(&request(1, None));
+        let bytes = stream.receive().expect("a reply");
+        let message = Message::parse(&bytes).expect("well-formed");
+        let mapped = XorMappedAddress(stream.socket.local_addr().expect("bound"));
+        assert_eq!(message.attribute(), Ok(Some(mapped)));
+        assert_eq!(message.attribute(), Ok(Some(ResponseOrigin(*address))));
+        let other = OtherAddress(server.addresses[3 - index]);
+        assert_eq!(message.attribute(), Ok(Some(other)), "where TCP is served too");
+    }
+    assert_eq!(server.stop().tcp, 4);
+}
+
+#[test]
+fn requests_are_answered_in_order_however_the_stream_is_cut() {
+    let server = Running::single();
+    let stream_of_requests: Vec<u8> = (1..=20).flat_map(|id| request(id, None)).collect();
+    for size in [1, 7, 19, 20, 21, 400] {
+        let mut stream = Stream::connect(server.primary());
+        for piece in stream_of_requests.chunks(size) {
+            stream.send(piece);
         }
+        for id in 1..=20 {
+            let bytes = stream.receive().expect("a reply");
+            let message = Message::parse(&bytes).expect("well-formed");
+            assert_eq!(message.transaction_id(), TransactionId::new([id; 12]), "cut at {size}");
+        }
+        stream.socket.shutdown(Shutdown::Write).expect("open");
+        assert_eq!(stream.receive(), None, "the server closes too");
+    }
+}
+
+#[test]
+fn a_reply_cannot_come_from_elsewhere() {
+    let server = Running::quartet();
+    let mut stream = Stream::connect(server.primary());
+    stream.send(&request(2, Some(ChangeRequest::IpAndPort)));
+    let bytes = stream.receive().expect("a reply");
+    let message = Message::parse(&bytes).expect("well-formed");
+    assert_eq!(message.class(), Class::Error);
+    let unknown = message.attribute::<UnknownAttributes>().expect("well-formed").expect("a list");
+    assert_eq!(unknown.as_slice(), [AttributeType::CHANGE_REQUEST]);
+    stream.send(&request(3, None));
+    assert!(stream.receive().is_some(), "and the stream goes on");
+}
+
+#[test]
+fn what_is_not_stun_ends_the_stream_at_once() {
+    let server = Running::single();
+    let mut overrun = request(4, Some(ChangeRequest::Nothing));
+    overrun[23] = 8;
+    let mut too_long = request(5, None);
+    too_long[2] = 0x10;
+    for junk in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x16, 3, 1, 2, 0, 1, 0, 1], &overrun, &too_long]
+    {
+        let mut stream = Stream::connect(server.primary());
+        let start = Instant::now();
+        stream.send(junk);
+        assert_eq!(stream.receive(), None);
+        assert!(start.elapsed() < PATIENCE / 2, "not by a time-out");
+    }
+}
+
+#[test]
+fn an_indication_is_ignored_and_the_stream_goes_on() {
+    let server = Running::single();
+    let mut stream = Stream::connect(server.primary());
+    let mut indication = request(6, None);
+    indication[1] = 0x11;
+    stream.send(&indication);
+    stream.send(&request(7, None));
+    let bytes = stream.receive().expect("a reply");
+    let message = Message::parse(&bytes).expect("well-formed");
+    assert_eq!(message.transaction_id(), TransactionId::new([7; 12]));
+    assert_eq!(server.stop().not_requests, 1);
+}
+
+#[test]
+fn by_default_a_stream_that_asks_every_half_minute_is_kept() {
+    let options = Options::default();
+    assert!(options.next_message >= Duration::from_secs(120));
+    assert!(options.first_message >= Duration::from_secs(10));
+}
+
+#[test]
+fn a_silent_stream_is_closed_and_one_that_trickles_too() {
+    let patience = Duration::from_millis(200);
+    let server = Running::start(&Options {
+        first_message: patience,
+        next_message: patience,
+        ..options(&["127.0.0.1:0"], &[])
+    });
+    let mut silent = Stream::connect(server.primary());
+    assert_eq!(silent.receive(), None);
+
+    let mut trickling = Stream::connect(server.primary());
+    trickling.send(&request(8, None));
+    assert!(trickling.receive().is_some());
+    let start = Instant::now();
+    // A byte now and then is no message.
+    let bytes = request(9, None);
+    let sent = bytes[..19].iter().position(|byte| {
+        std::thread::sleep(patience / 8);
+        trickling.socket.write_all(&[*byte]).is_err()
+    });
+    assert!(sent.is_some() || trickling.receive().is_none());
+    assert!(start.elapsed() >= patience);
+}
+
+#[test]
+fn beyond_the_limit_a_stream_is_closed_and_a_place_that_gets_free_is_used() {
+    let server = Running::start(&Options { max_streams: 2, ..options(&["127.0.0.1:0"], &[]) });
+    let ask = |stream: &mut Stream| {
+        // The server may have closed it before this is written.
+        let _ = stream.socket.write_all(&request(10, None));
+        stream.receive().is_some()
     };
-    assert!([ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&end), "{end}");
-    assert!(other.ask(&binding(2)).is_success());
+    let mut streams: Vec<_> = (0..2).map(|_| Stream::connect(server.primary())).collect();
+    assert!(streams.iter_mut().all(ask));
+    assert!(!ask(&mut Stream::connect(server.primary())), "a third one");
+    let leaving = streams.remove(0);
+    leaving.socket.shutdown(Shutdown::Write).expect("open");
+    assert_eq!({ leaving }.receive(), None, "the server has closed it too");
+    assert!(ask(&mut streams[0]), "the other one is still served");
+    let start = Instant::now();
+    while !ask(&mut Stream::connect(server.primary())) {
+        assert!(start.elapsed() < PATIENCE, "the place is never free again");
+    }
 }
 
 #[test]
-fn stopping_does_not_wait_for_a_client_that_does_not_read() {
-    let write = Duration::from_secs(3600);
-    let (server, address) = serve_with(Limits { write, ..Limits::default() });
-    let (mut deaf, mut other) = (Deaf::connect(address), Tcp::connect(address));
-    for _ in 0..100 {
-        assert_eq!(deaf.send(), ErrorKind::WouldBlock);
-        assert!(other.ask(&binding(1)).is_success());
-    }
-    assert_eq!(server.stop().expect("stopped").connections, 2);
-}
-
-#[test]
-fn a_client_that_never_stops_asking_does_not_keep_others_waiting() {
-    let server = serve("127.0.0.1:0");
-    let address = server.local_addresses()[0];
-    let busy = Tcp::connect(address);
-    let mut writing = busy.stream.try_clone().expect("a clone");
-    let mut reading = busy.stream.try_clone().expect("a clone");
-    let writer = std::thread::spawn(move || {
-        let requests: Vec<u8> = (0..100).flat_map(binding).collect();
-        while writing.write_all(&requests).is_ok() {}
+fn a_peer_that_does_not_read_is_not_read_from_and_then_closed() {
+    let server = Running::start(&Options {
+        unread_reply: Duration::from_millis(300),
+        ..options(&["127.0.0.1:0"], &[])
     });
-    let reader = std::thread::spawn(move || {
-        let mut buffer = [0; 1 << 16];
-        while reading.read(&mut buffer).is_ok_and(|length| length > 0) {}
-    });
-    for number in 0..20 {
-        let mut client = Tcp::connect(address);
-        client.stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        assert_eq!(client.ask(&binding(number)).number(), number);
-    }
-    busy.stream.shutdown(Shutdown::Both).expect("ended");
-    writer.join().expect("the writer");
-    reader.join().expect("the reader");
+    let mut buffer = vec![0; 1500];
+    let id = TransactionId::new([11; 12]);
+    let mut writer = Writer::new(&mut buffer, Class::Request, Method::BINDING, id).expect("room");
+    writer.attribute(&Padding { length: 1400 }).expect("room");
+    let length = writer.finish();
+    let many = buffer[..length].repeat(100);
+    let mut greedy = Stream::connect(server.primary());
+    greedy.socket.set_write_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+    let start = Instant::now();
+    let ended = loop {
+        match greedy.socket.write(&many) {
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error) => break error.kind(),
+        }
+        assert!(start.elapsed() < PATIENCE * 3, "it is never closed");
+    };
+    assert!(matches!(ended, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{ended}");
+    let mut polite = Stream::connect(server.primary());
+    polite.send(&request(12, None));
+    assert!(polite.receive().is_some(), "others are served");
 }

@@ -1,134 +1,211 @@
-//! UDP on loopback: which address a reply leaves from, and what it says about it.
+//! The server over UDP, on loopback addresses.
 
-use crate::client::{Udp, at, binding, change, message, request, serve, serve_four, start};
-use ntcp_stun::attribute::ChangeRequest::{Ip, IpAndPort, Nothing, Port};
-use ntcp_stun::attribute::{ChangedAddress, MappedAddress, ResponsePort, SourceAddress};
-use ntcp_stun::attribute::{UnknownAttributes, XorMappedAddress};
-use ntcp_stun::{AttributeType, Class};
-use ntcp_stun_server::Config;
+use crate::support::{Running, client, options, receive, request};
+use ntcp_stun::attribute::{
+    ChangeRequest, ChangedAddress, MappedAddress, OtherAddress, Padding, ResponseOrigin,
+    ResponsePort, XorMappedAddress,
+};
+use ntcp_stun::{Class, Message, Method, TransactionId, Writer};
+use ntcp_stun_server::{BindError, Server, Transport};
+use std::net::{SocketAddr, UdpSocket};
 
 #[test]
-fn replies_leave_from_the_address_that_was_asked_for_at_each_of_the_four() {
-    let server = serve_four();
-    let [primary, alternate, ..] = server.local_addresses() else { panic!("four addresses") };
-    let ips = [primary.ip(), alternate.ip()];
-    let ports = [primary.port(), alternate.port()];
-    let client = Udp::new("127.0.0.1:0");
-    let mut number = 0;
-    for (ip, port) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-        let to = (ips[ip], ports[port]).into();
-        let other = (ips[1 - ip], ports[1 - port]).into();
-        for (wish, from) in [
-            (Nothing, (ips[ip], ports[port])),
-            (Port, (ips[ip], ports[1 - port])),
-            (Ip, (ips[1 - ip], ports[port])),
-            (IpAndPort, (ips[1 - ip], ports[1 - port])),
-        ] {
-            number += 1;
-            let (reply, came_from) = client.ask(&change(number, wish), to);
-            assert_eq!(came_from, from.into(), "{to} {wish:?}");
-            assert_eq!(reply.number(), number);
-            assert_eq!(reply.origin(), Some(came_from));
-            assert_eq!(reply.other(), Some(other));
-            assert_eq!(reply.mapped(), client.address());
+fn a_client_learns_its_address_in_32_bytes() {
+    let server = Running::single();
+    let socket = client("127.0.0.1");
+    socket.send_to(&request(1, None), server.primary()).expect("sent");
+    let (bytes, from) = receive(&socket);
+    let message = Message::parse(&bytes).expect("well-formed");
+    let mapped = XorMappedAddress(socket.local_addr().expect("bound"));
+    assert_eq!((from, bytes.len()), (server.primary(), 32));
+    assert_eq!(message.attribute(), Ok(Some(mapped)));
+    assert_eq!(message.transaction_id(), TransactionId::new([1; 12]));
+    assert_eq!(server.stop().successes, 1);
+}
+
+#[test]
+fn each_of_four_addresses_answers_from_where_it_is_asked_to() {
+    let server = Running::quartet();
+    let [first, second, third, last] = server.addresses[..] else { panic!("four addresses") };
+    assert_eq!((first.ip(), third.ip()), (second.ip(), last.ip()));
+    assert_eq!((first.port(), second.port()), (third.port(), last.port()));
+    use ChangeRequest::{Ip, IpAndPort, Nothing, Port};
+    for (asked, by_port, by_ip, by_both) in [
+        (first, second, third, last),
+        (second, first, last, third),
+        (third, last, first, second),
+        (last, third, second, first),
+    ] {
+        for (change, expected) in
+            [(Nothing, asked), (Port, by_port), (Ip, by_ip), (IpAndPort, by_both)]
+        {
+            // A socket for each question, so that no answer can be another's.
+            let socket = client("127.0.0.1");
+            socket.send_to(&request(2, Some(change)), asked).expect("sent");
+            let (bytes, from) = receive(&socket);
+            let message = Message::parse(&bytes).expect("well-formed");
+            assert_eq!(from, expected, "{asked} {change:?}");
+            assert_eq!(message.attribute(), Ok(Some(ResponseOrigin(expected))));
+            assert_eq!(message.attribute(), Ok(Some(OtherAddress(by_both))));
         }
     }
-    let served = server.stop().expect("stopped");
-    assert_eq!((served.messages.udp, served.messages.changed), (16, 12));
+    let counters = server.stop();
+    assert_eq!((counters.udp, counters.successes, counters.changed), (16, 16, 12));
 }
 
 #[test]
-fn a_request_of_rfc_3489_is_answered_in_its_words() {
-    let server = serve_four();
-    let [primary, alternate, ..] = server.local_addresses() else { panic!("four addresses") };
-    let client = Udp::new("127.0.0.1:0");
-    // CHANGE-REQUEST with "change IP" and "change port"; no magic cookie.
-    let request = *b"\x00\x01\x00\x08sixteen bytes id\x00\x03\x00\x04\x00\x00\x00\x06";
-    let (reply, from) = client.ask(&request, *primary);
-    assert_eq!(from, *alternate);
-    assert!(reply.is_success() && reply.message().is_classic());
-    assert_eq!(reply.attribute(), Some(MappedAddress(client.address())));
-    assert_eq!(reply.attribute(), Some(SourceAddress(from)));
-    assert_eq!(reply.attribute(), Some(ChangedAddress(*alternate)));
-    assert_eq!(reply.attribute::<XorMappedAddress>(), None);
+fn a_reply_goes_to_the_port_asked_for() {
+    let server = Running::quartet();
+    let (asking, receiving) = (client("127.0.0.1"), client("127.0.0.1"));
+    let port = receiving.local_addr().expect("bound").port();
+    let mut buffer = [0; 64];
+    let id = TransactionId::new([3; 12]);
+    let mut writer = Writer::new(&mut buffer, Class::Request, Method::BINDING, id).expect("room");
+    writer.attribute(&ResponsePort(port)).expect("room");
+    writer.attribute(&ChangeRequest::IpAndPort).expect("room");
+    let length = writer.finish();
+    asking.send_to(&buffer[..length], server.primary()).expect("sent");
+    let (bytes, from) = receive(&receiving);
+    let message = Message::parse(&bytes).expect("well-formed");
+    let mapped = XorMappedAddress(asking.local_addr().expect("bound"));
+    assert_eq!(message.attribute(), Ok(Some(mapped)));
+    assert_eq!(from, server.addresses[3]);
 }
 
 #[test]
-fn without_a_second_address_no_other_is_announced_and_change_is_refused() {
-    for listen in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
-        let server = serve(listen);
-        let mut to = server.local_addresses()[0];
-        let loopback = if to.is_ipv4() { at("127.0.0.1:0") } else { at("[::1]:0") };
-        to.set_ip(loopback.ip());
-        let client = Udp::new(&loopback.to_string());
-        let (reply, from) = client.ask(&binding(1), to);
-        assert_eq!((reply.mapped(), from), (client.address(), to), "{listen}");
-        assert_eq!(reply.other(), None, "{listen}");
-        for wish in [Port, Ip, IpAndPort] {
-            let (reply, from) = client.ask(&change(2, wish), to);
-            assert_eq!((reply.error(), from), (Some(420), to), "{listen} {wish:?}");
-            let unknown = reply.attribute::<UnknownAttributes>().expect("the list");
-            assert_eq!(unknown.as_slice(), [AttributeType::CHANGE_REQUEST]);
-        }
+fn a_padded_request_longer_than_any_packet_is_answered_in_kind() {
+    let server = Running::single();
+    let socket = client("127.0.0.1");
+    for length in [1_400, 9_000, 60_000] {
+        let padding = Padding { length };
+        let mut buffer = vec![0; 65_000];
+        let id = TransactionId::new([4; 12]);
+        let mut writer =
+            Writer::new(&mut buffer, Class::Request, Method::BINDING, id).expect("room");
+        writer.attribute(&padding).expect("room");
+        let end = writer.finish();
+        socket.send_to(&buffer[..end], server.primary()).expect("sent");
+        let (bytes, _) = receive(&socket);
+        let message = Message::parse(&bytes).expect("well-formed");
+        assert_eq!(message.attribute(), Ok(Some(padding)));
+        assert!(bytes.len() <= end + 48);
     }
 }
 
 #[test]
-fn on_an_unspecified_address_replies_leave_from_the_ip_that_was_asked() {
-    let server = serve("0.0.0.0:0");
-    let port = server.local_addresses()[0].port();
-    let client = Udp::new("127.0.0.1:0");
-    for ip in [[127, 0, 0, 1], [127, 0, 0, 2], [127, 1, 2, 3], [127, 255, 255, 254]] {
-        let to = (ip, port).into();
-        let (reply, from) = client.ask(&binding(ip[3]), to);
-        assert_eq!((reply.number(), from), (ip[3], to));
+fn a_classic_client_is_told_the_changed_address() {
+    let server = Running::quartet();
+    let socket = client("127.0.0.1");
+    let mut bytes = request(5, Some(ChangeRequest::Port));
+    bytes[4..8].copy_from_slice(b"3489");
+    socket.send_to(&bytes, server.primary()).expect("sent");
+    let (bytes, from) = receive(&socket);
+    let message = Message::parse_classic(&bytes).expect("well-formed");
+    assert!(message.is_classic());
+    assert_eq!(from, server.addresses[1]);
+    let mapped = MappedAddress(socket.local_addr().expect("bound"));
+    assert_eq!(message.attribute(), Ok(Some(mapped)));
+    assert_eq!(message.attribute(), Ok(Some(ChangedAddress(server.addresses[3]))));
+    assert_eq!(server.stop().classic, 1);
+}
+
+#[test]
+fn hostile_datagrams_are_survived() {
+    let server = Running::quartet();
+    let socket = client("127.0.0.1");
+    let good = request(6, None);
+    for address in &server.addresses {
+        socket.send_to(&[], address).expect("sent");
+        socket.send_to(&good[..19], address).expect("sent");
+        socket.send_to(&[&good[..], &[0; 4]].concat(), address).expect("sent");
+        socket.send_to(&[0x40, 1, 0, 4, 1, 2, 3, 4], address).expect("sent");
+        socket.send_to(&[0xFF; 1400], address).expect("sent");
+        socket.send_to(&good, address).expect("sent");
+        let (bytes, from) = receive(&socket);
+        assert_eq!((bytes.len(), from), (68, *address), "the one good one is answered");
+    }
+    let counters = server.stop();
+    assert_eq!((counters.successes, counters.malformed), (4, 20));
+}
+
+#[test]
+fn ipv6_is_served_beside_ipv4() {
+    if UdpSocket::bind("[::1]:0").is_err() {
+        eprintln!("SKIPPED: this host has no IPv6");
+        return;
+    }
+    let server = Running::start(&options(&["127.0.0.1:0", "[::1]:0"], &[]));
+    for (ip, address) in ["127.0.0.1", "::1"].iter().zip(&server.addresses) {
+        let socket = client(ip);
+        socket.send_to(&request(7, None), address).expect("sent");
+        let (bytes, from) = receive(&socket);
+        let message = Message::parse(&bytes).expect("well-formed");
+        assert_eq!(from, *address);
+        let mapped = XorMappedAddress(socket.local_addr().expect("bound"));
+        assert_eq!(message.attribute(), Ok(Some(mapped)));
     }
 }
 
 #[test]
-fn an_unspecified_address_of_each_family_tells_its_clients_their_own() {
-    let server = start(&Config::new([at("0.0.0.0:0"), at("[::]:0")]));
-    for (own, to) in [("127.0.0.1:0", 0), ("[::1]:0", 1)] {
-        let client = Udp::new(own);
-        let to = (client.address().ip(), server.local_addresses()[to].port()).into();
-        let (reply, from) = client.ask(&binding(1), to);
-        assert_eq!((reply.mapped(), from), (client.address(), to));
+#[cfg(target_os = "linux")]
+fn listening_everywhere_still_answers_from_the_address_asked() {
+    let server = Running::start(&options(&["0.0.0.0:0", "[::]:0"], &[]));
+    let port = server.primary().port();
+    for ip in ["127.0.0.1", "127.0.0.5", "127.255.0.9"] {
+        let asked: SocketAddr = format!("{ip}:{port}").parse().expect("an address");
+        let socket = client("127.0.0.1");
+        let mut bytes = request(8, None);
+        bytes[4..8].copy_from_slice(b"3489");
+        socket.send_to(&bytes, asked).expect("sent");
+        let (bytes, from) = receive(&socket);
+        let message = Message::parse_classic(&bytes).expect("well-formed");
+        assert_eq!(from, asked);
+        let origin = ntcp_stun::attribute::SourceAddress(asked);
+        assert_eq!(message.attribute(), Ok(Some(origin)), "and it knows which that is");
     }
+    let Some(v6) = server.addresses.get(1) else {
+        eprintln!("SKIPPED in part: this host has no IPv6");
+        return;
+    };
+    let asked: SocketAddr = format!("[::1]:{}", v6.port()).parse().expect("an address");
+    let socket = client("::1");
+    socket.send_to(&request(9, None), asked).expect("sent");
+    assert_eq!(receive(&socket).1, asked);
 }
 
 #[test]
-fn response_port_sends_the_reply_to_another_port_of_the_same_client() {
-    let server = serve_four();
-    let (asking, waiting) = (Udp::new("127.0.0.1:0"), Udp::new("127.0.0.1:0"));
-    let to = server.local_addresses()[0];
-    let port = ResponsePort(waiting.address().port());
-    asking.send(&request(1, |it| it.attribute(&port).expect("room")), to);
-    let (reply, from) = waiting.receive();
-    assert_eq!((reply.mapped(), from), (asking.address(), to));
+fn a_stopped_server_frees_its_ports() {
+    let server = Running::quartet();
+    let addresses = server.addresses.clone();
+    let options = options(&[&addresses[0].to_string()], &[&addresses[3].to_string()]);
+    let taken = Server::bind(&options).err();
+    let transport = Transport::Udp;
+    assert!(
+        matches!(taken, Some(BindError::InUse { transport: t, address }) if t == transport && address == addresses[0]),
+        "{taken:?}"
+    );
+    server.stop();
+    let again = Running::start(&options);
+    assert_eq!(again.addresses, addresses);
 }
 
 #[test]
-fn what_is_not_a_request_is_passed_over_and_the_next_request_is_answered() {
-    let server = serve_four();
-    let to = server.local_addresses()[0];
-    let client = Udp::new("127.0.0.1:0");
-    let good = change(1, Nothing);
-    let mut bad: Vec<Vec<u8>> = (0..good.len()).map(|end| good[..end].to_vec()).collect();
-    bad.push(vec![0xFF; 65_000]);
-    bad.push(message(Class::Indication, 2, |_| {}));
-    bad.push(message(Class::Success, 2, |_| {}));
-    bad.push([&binding(3)[..], b"after"].concat());
-    // Looks like a TURN channel's data.
-    bad.push([&[0x40, 0, 0, 4][..], &[0; 16]].concat());
-    for (number, bytes) in bad.iter().enumerate() {
-        client.send(bytes, to);
-        let number = number as u8;
-        // Nothing came for the bad one, or this would be it: one thread answers in the order of arrival.
-        let (reply, _) = client.ask(&binding(number), to);
-        assert_eq!(reply.number(), number, "{bytes:?}");
-        assert!(reply.is_success());
+fn addresses_that_would_make_a_liar_are_refused() {
+    for (listen, alternate) in [
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("0.0.0.0:0", "127.0.0.2:0"),
+        ("127.0.0.1:13478", "127.0.0.2:13478"),
+    ] {
+        let refused = Server::bind(&options(&[listen], &[alternate])).err();
+        assert!(matches!(refused, Some(BindError::Alternate(_))), "{listen}: {refused:?}");
     }
-    let served = server.stop().expect("stopped");
-    assert_eq!(served.messages.udp, 2 * bad.len() as u64);
-    assert_eq!(served.messages.successes, bad.len() as u64);
+    let alone = Server::bind(&options(&["[::1]:0"], &["127.0.0.2:0"])).err();
+    assert!(matches!(
+        alone,
+        Some(BindError::AlternateAlone { .. }) | Some(BindError::NotOurs { .. })
+    ));
+    let nothing = Server::bind(&options(&[], &[])).err();
+    assert!(matches!(nothing, Some(BindError::Nothing)));
+    let not_ours = Server::bind(&options(&["192.0.2.77:0"], &[])).err();
+    assert!(matches!(not_ours, Some(BindError::NotOurs { .. })), "{not_ours:?}");
 }

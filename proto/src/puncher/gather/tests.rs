@@ -45,7 +45,7 @@ impl Bench {
         let start = any_instant();
         let servers = ["stun.example.org".parse().unwrap()];
         let mut gatherer =
-            Gatherer::new(&servers, None, Names::new(Owner(1)), Seed::from_number(1));
+            Gatherer::new(&servers, None, None, Names::new(Owner(1)), Seed::from_number(1));
         let port = gatherer.open_port(0, start);
         let mut bench = Self {
             gatherer,

@@ -28,7 +28,7 @@ impl Way {
     pub(super) fn ladder(&self, rtt: Option<Duration>) -> Ladder {
         match self.link {
             Link::Udp => Ladder::repeating(Pace::of(rtt)),
-            Link::Tcp => Ladder::once(),
+            Link::Tcp => Ladder::repeating(Pace::STREAM),
         }
     }
 }
@@ -106,12 +106,12 @@ impl Core {
         });
     }
 
-    /// What a Register says about us.
-    pub(super) fn register(&self) -> Register {
+    /// A Register that shows `profile`.
+    pub(super) fn register(&self, profile: &Profile) -> Register {
         Register {
             name: self.config.name.clone(),
-            candidates: self.profile.candidates.clone(),
-            nat: self.profile.nat,
+            candidates: profile.candidates.clone(),
+            nat: profile.nat,
             fingerprint: self.config.fingerprint,
             lease: self.config.lease,
             rtt: self.rtt,

@@ -15,7 +15,8 @@ pub struct RequestId(pub u64);
 /// Something the owner wants to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The broker knows us now. Comes once for each registration, also for one made anew.
+    /// The broker knows us now. Comes once for each registration, also for one made anew, and once
+    /// more when it moves from TCP to UDP.
     Registered {
         /// What the broker saw as our address on that link.
         observed: SocketAddr,

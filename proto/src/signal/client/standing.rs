@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 use ntcp_stun::TransactionId;
 
 use super::attempt::{Done, MAX_STALE_NONCES};
-use super::core::{Core, Profile, Standing, earlier};
+use super::core::{Core, Profile, Standing, Way, earlier};
+use super::upgrade::Upgrade;
 use super::{Event, LossReason};
+use crate::candidate::Candidate;
+use crate::signal::codec::Received;
 use crate::signal::message::{Body, Message, Refresh, Refreshed};
 use crate::signal::{ErrorCode, Ladder};
 
@@ -23,6 +26,8 @@ pub(super) struct Registration {
     stale: u8,
     /// What the broker shows to others.
     shown: Profile,
+    /// Better ways than the one it stands on.
+    upgrade: Upgrade,
 }
 
 /// A refresh under way.
@@ -42,27 +47,50 @@ pub(super) enum Health {
 }
 
 impl Registration {
-    pub(super) fn new(core: &mut Core, done: Done, shown: Profile, now: Instant) -> Self {
-        let Done { standing, observed, lease } = done;
-        core.tell(Event::Registered {
-            observed,
-            link: standing.way.link,
-            broker: standing.way.remote,
-            rtt: core.rtt.unwrap_or_default(),
-            lease,
-        });
+    /// Our candidates, if they are others than the broker shows: a caller has been told the old ones.
+    pub(super) fn news(&self, core: &Core) -> Vec<Candidate> {
+        let current = &core.profile.candidates;
+        if self.shown.candidates == *current { Vec::new() } else { current.clone() }
+    }
+
+    pub(super) fn new(core: &mut Core, done: Done, now: Instant) -> Self {
+        let Done { standing, observed, lease, shown, udp_ways } = done;
         let refresh_at = now + interval(core, lease);
+        let upgrade = Upgrade::over(udp_ways);
         let mut registration =
-            Self { standing, observed, lease, refresh_at, refresh: None, stale: 0, shown };
+            Self { standing, observed, lease, refresh_at, refresh: None, stale: 0, shown, upgrade };
+        registration.tell_registered(core);
+        registration.upgrade.knock(core, &registration.standing);
         registration.show(core, now);
         registration
     }
 
+    fn tell_registered(&self, core: &mut Core) {
+        core.tell(Event::Registered {
+            observed: self.observed,
+            link: self.standing.way.link,
+            broker: self.standing.way.remote,
+            rtt: core.rtt.unwrap_or_default(),
+            lease: self.lease,
+        });
+    }
+
+    /// Whether a message on `way` may concern us.
+    pub(super) fn uses(&self, way: Way) -> bool {
+        self.standing.way == way || self.upgrade.uses(way)
+    }
+
+    /// Whether `source` is an address that we ask over UDP.
+    pub(super) fn asks(&self, source: SocketAddr) -> bool {
+        self.standing.way.remote == source || self.upgrade.asks(source)
+    }
+
     pub(super) fn next(&self) -> Option<Instant> {
-        match &self.refresh {
+        let refresh = match &self.refresh {
             Some(refresh) => earlier(refresh.ladder.next(), Some(self.silent_at(refresh))),
             None => Some(self.refresh_at),
-        }
+        };
+        earlier(refresh, self.upgrade.next())
     }
 
     /// When a broker that has not answered the refresh counts as gone: well before the lease ends,
@@ -72,11 +100,16 @@ impl Registration {
     }
 
     pub(super) fn handle_timeout(&mut self, core: &mut Core, now: Instant) -> Health {
-        match &mut self.refresh {
-            None if self.refresh_at <= now => self.start_refresh(core, None, now),
+        self.upgrade.handle_timeout(core, &self.standing, now);
+        match &self.refresh {
+            None if self.refresh_at <= now => {
+                self.upgrade.knock(core, &self.standing);
+                let profile = (self.shown != core.profile).then(|| core.profile.clone());
+                self.start_refresh(core, profile, now);
+            }
             None => {}
             Some(refresh) => {
-                if refresh.started + self.lease / 6 <= now {
+                if self.silent_at(refresh) <= now {
                     let silent = now.saturating_duration_since(refresh.started);
                     return Health::Lost(LossReason::Silent(silent));
                 }
@@ -88,10 +121,11 @@ impl Registration {
         Health::Stands
     }
 
-    /// Tells the broker what others shall see, if that has changed.
+    /// Tells the broker what others shall see, if that has changed: at once, or when it has
+    /// answered what it was told before, lest the two overtake each other.
     pub(super) fn show(&mut self, core: &mut Core, now: Instant) {
-        let pending = self.refresh.as_ref().and_then(|it| it.profile.as_ref());
-        if pending.unwrap_or(&self.shown) != &core.profile {
+        let is_telling = self.refresh.as_ref().is_some_and(|it| it.profile.is_some());
+        if !is_telling && self.shown != core.profile {
             let profile = core.profile.clone();
             self.start_refresh(core, Some(profile), now);
         }
@@ -139,8 +173,8 @@ impl Registration {
                 self.on_stale_nonce(message);
                 self.start_refresh(core, refresh.profile, now);
             }
-            // Too busy, or not to its liking: what it has still holds until the next refresh.
-            (_, _) => self.refresh_at = now + interval(core, self.lease),
+            // Too busy, or not to its liking: what it has still holds for a while.
+            (_, _) => self.refresh_at = now + interval(core, self.lease) / 4,
         }
         true
     }
@@ -168,6 +202,35 @@ impl Registration {
     /// Whether the refresh under way asks in this transaction.
     pub(super) fn asked_in(&self, transaction: TransactionId) -> bool {
         self.refresh.as_ref().is_some_and(|it| it.transaction == transaction)
+    }
+
+    /// A message on a way that the registration does not stand on yet; `false` if it is about
+    /// something else than the move.
+    pub(super) fn handle_elsewhere(
+        &mut self,
+        core: &mut Core,
+        (way, received): (Way, &Received<'_>),
+        now: Instant,
+    ) -> bool {
+        let message = &received.message;
+        if !received.is_signed_by(&self.standing.key) {
+            return self.upgrade.handle_refusal(core, &self.standing, (way, message), now);
+        }
+        let Body::Refreshed(refreshed) = &message.body else { return false };
+        if !self.upgrade.has_moved(way, message) {
+            return false;
+        }
+        core.close(self.standing.way);
+        self.standing.way = way;
+        self.upgrade = Upgrade::over(Vec::new());
+        self.observed = refreshed.observed;
+        self.lease = refreshed.lease;
+        self.refresh_at = now + interval(core, self.lease);
+        // What was asked on the stream may be lost with it.
+        self.refresh = None;
+        self.tell_registered(core);
+        self.show(core, now);
+        true
     }
 
     /// Takes a nonce that the broker wants to see.

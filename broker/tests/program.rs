@@ -1,0 +1,107 @@
+//! The program: its flags, its messages, its exit status.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
+
+fn broker(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ntcp-broker"));
+    // Neither a file nor a variable of whoever runs the tests.
+    command.args(arguments).env_clear().current_dir(env!("CARGO_TARGET_TMPDIR"));
+    command
+}
+
+fn run(arguments: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } = broker(arguments).output().unwrap();
+    let text = [stdout, stderr].concat();
+    (status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn a_good_configuration_is_checked_and_described() {
+    let (status, text) = run(&["--check", "--udp", "127.0.0.1:1"]);
+    assert_eq!(status, Some(0));
+    assert!(text.contains("UDP on 127.0.0.1:1, TCP on 0.0.0.0:9999 and [::]:9999"), "{text}");
+    let (status, text) = run(&["udp", "--check"]);
+    assert_eq!(status, Some(0));
+    assert!(text.contains("no TCP"), "{text}");
+}
+
+#[test]
+fn wrong_usage_and_wrong_configuration_end_with_2() {
+    let absent = ["--config", "does-not-exist.toml", "--check"];
+    let cases: [(&[&str], &str); 5] = [
+        (&["--udp", "nonsense"], "nonsense"),
+        (&["sideways"], "sideways"),
+        (&["udp", "--tcp", "127.0.0.1:1"], "--tcp makes no sense"),
+        (&["tcp", "--udp", "127.0.0.1:1"], "--udp makes no sense"),
+        (&absent, "does-not-exist.toml"),
+    ];
+    for (arguments, culprit) in cases {
+        let (status, text) = run(arguments);
+        assert_eq!(status, Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(culprit), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn a_port_in_use_ends_with_1() {
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (status, text) = run(&["udp", "--udp", &address]);
+    assert_eq!(status, Some(1));
+    assert!(text.contains(&address) && text.contains("in use"), "{text}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_ends_it_gracefully_with_0() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let arguments = ["--udp", "127.0.0.1:0", "--tcp", "127.0.0.1:0"];
+        let mut child = broker(&arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut listening = 0;
+        while listening < 2 {
+            let line = lines.next().expect("it says where it listens").unwrap();
+            listening += usize::from(line.contains("listening"));
+        }
+        kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+        let rest: Vec<String> = lines.map_while(Result::ok).collect();
+        assert!(rest.iter().any(|line| line.contains("stopped")), "{rest:?}");
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn with_few_descriptors_it_serves_few_streams_and_says_so() {
+    use std::io::Read;
+    use std::net::TcpStream;
+    use std::time::{Duration, Instant};
+
+    let program = env!("CARGO_BIN_EXE_ntcp-broker");
+    let line = format!("ulimit -n 66 && exec {program} tcp --tcp 127.0.0.1:0");
+    let mut command = Command::new("sh");
+    command.args(["-c", &line]).env_clear().current_dir(env!("CARGO_TARGET_TMPDIR"));
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let warned = lines.next().unwrap().unwrap();
+    assert!(warned.contains("streams=2"), "{warned}");
+    let listening = lines.next().unwrap().unwrap();
+    let address = listening.split("address=").nth(1).unwrap().trim().to_owned();
+    let streams: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    // The one too many is closed; which one it is depends on the order of acceptance.
+    let is_closed = |mut stream: &TcpStream| {
+        stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        matches!(stream.read(&mut [0]), Ok(0))
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !streams.iter().any(is_closed) {
+        assert!(Instant::now() < deadline, "all three are served");
+    }
+    assert_eq!(streams.iter().filter(|it| is_closed(it)).count(), 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -1,0 +1,355 @@
+//! The server on loopback, spoken to by hand over real sockets.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::channel::oneshot;
+use ntcp_broker::{BindError, Broker, Options, Transport};
+use ntcp_proto::rendezvous::Counters;
+use ntcp_proto::signal::message::{Body, Connect, Message, Nonce, Register, Registered};
+use ntcp_proto::signal::{
+    ErrorCode, Fingerprint, NatSummary, Punch, RegistrationId, RegistrationKey, Role, Round,
+};
+use ntcp_proto::uri::TransportChoice;
+use ntcp_stun::TransactionId;
+
+/// Nothing on loopback takes this long; a test that waits for it has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Server {
+    udp: SocketAddr,
+    tcp: SocketAddr,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<Counters>,
+}
+
+impl Server {
+    fn start() -> Self {
+        Self::with(&loopback())
+    }
+
+    fn with(options: &Options) -> Self {
+        let broker = Broker::bind(options).unwrap();
+        let (udp, tcp) = (broker.udp_addresses()[0], broker.tcp_addresses()[0]);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = stopped.map(drop);
+        let thread = std::thread::spawn(|| async_io::block_on(broker.run(stopped)));
+        Self { udp, tcp, stop, thread }
+    }
+
+    fn stop(self) -> Counters {
+        self.stop.send(()).unwrap();
+        self.thread.join().unwrap()
+    }
+}
+
+fn loopback() -> Options {
+    let any_port = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+    Options { udp: any_port.clone(), tcp: any_port, ..Options::default() }
+}
+
+/// A peer's socket.
+enum Socket {
+    Udp(UdpSocket),
+    Tcp(TcpStream),
+}
+
+impl Socket {
+    fn udp(server: &Server) -> Self {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.connect(server.udp).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self::Udp(socket)
+    }
+
+    fn tcp(server: &Server) -> Self {
+        let socket = TcpStream::connect(server.tcp).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_nodelay(true).unwrap();
+        Self::Tcp(socket)
+    }
+
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Udp(socket) => socket.local_addr().unwrap(),
+            Self::Tcp(socket) => socket.local_addr().unwrap(),
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Udp(socket) => drop(socket.send(bytes).unwrap()),
+            Self::Tcp(socket) => socket.write_all(bytes).unwrap(),
+        }
+    }
+
+    fn receive(&mut self) -> Vec<u8> {
+        match self {
+            Self::Udp(socket) => {
+                let mut buffer = [0; 2048];
+                let length = socket.recv(&mut buffer).unwrap();
+                buffer[..length].to_vec()
+            }
+            Self::Tcp(socket) => {
+                let mut bytes = vec![0; 20];
+                socket.read_exact(&mut bytes).unwrap();
+                bytes.resize(20 + usize::from(u16::from_be_bytes([bytes[2], bytes[3]])), 0);
+                socket.read_exact(&mut bytes[20..]).unwrap();
+                bytes
+            }
+        }
+    }
+
+    /// Whether the other end has closed the stream.
+    fn is_closed(&mut self) -> bool {
+        let Self::Tcp(socket) = self else { return false };
+        let mut rest = Vec::new();
+        match socket.read_to_end(&mut rest) {
+            Ok(_) => true,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    }
+}
+
+/// A peer made by hand.
+struct Peer {
+    socket: Socket,
+    serial: u8,
+    registration: RegistrationId,
+    key: RegistrationKey,
+}
+
+impl Peer {
+    fn register(mut socket: Socket, name: &str) -> Self {
+        let mut nonce = None;
+        if let Socket::Udp(_) = socket {
+            let first = register(name, 0, None);
+            socket.send(&first);
+            let challenge = socket.receive();
+            assert!(challenge.len() <= first.len());
+            nonce = Message::parse(&challenge).unwrap().message.nonce;
+            assert!(nonce.is_some());
+        }
+        socket.send(&register(name, 1, nonce));
+        let answer = socket.receive();
+        let Body::Registered(it) = Message::parse(&answer).unwrap().message.body else {
+            panic!("{answer:?}")
+        };
+        let Registered { registration, key, observed, .. } = it;
+        assert_eq!(observed, socket.address());
+        Self { socket, serial: 1, registration, key }
+    }
+
+    fn send(&mut self, body: Body) {
+        self.serial += 1;
+        let message = Message::new(TransactionId::new([self.serial; 12]), body);
+        let message = Message { registration: Some(self.registration), ..message };
+        self.socket.send(&message.emit(Some(&self.key)));
+    }
+
+    /// The next message, which must be signed.
+    fn receive(&mut self) -> Message {
+        let bytes = self.socket.receive();
+        let received = Message::parse(&bytes).unwrap();
+        assert!(received.is_signed_by(&self.key));
+        received.message
+    }
+
+    fn ask(&mut self, body: Body) -> Body {
+        self.send(body);
+        self.receive().body
+    }
+}
+
+fn register(name: &str, serial: u8, nonce: Option<Nonce>) -> Vec<u8> {
+    let body = Body::Register(Register {
+        name: Some(name.parse().unwrap()),
+        candidates: Vec::new(),
+        nat: NatSummary::default(),
+        fingerprint: Fingerprint([7; 32]),
+        lease: Duration::from_secs(60),
+        rtt: Some(Duration::from_millis(1)),
+    });
+    Message { nonce, ..Message::new(TransactionId::new([serial; 12]), body) }.emit(None)
+}
+
+fn connect(callee: &str) -> Body {
+    Body::Connect(Connect {
+        callee: callee.parse().unwrap(),
+        transport: TransportChoice::Any,
+        round: Round::FIRST,
+        candidates: Vec::new(),
+        nat: NatSummary::default(),
+        fingerprint: Fingerprint([7; 32]),
+        rtt: Some(Duration::from_millis(1)),
+        wait: Duration::ZERO,
+    })
+}
+
+#[test]
+fn peers_on_udp_and_tcp_are_brought_together() {
+    let server = Server::start();
+    let mut alice = Peer::register(Socket::udp(&server), "alice");
+    let mut bob = Peer::register(Socket::tcp(&server), "bob");
+    let Body::Connected(caller) = alice.ask(connect("bob")) else { panic!() };
+    let invite = bob.receive();
+    let Body::Invite(callee) = &invite.body else { panic!("{invite:?}") };
+    assert_eq!((caller.role, callee.role), (Role::Controlling, Role::Controlled));
+    assert_eq!((caller.session, caller.secret), (callee.session, callee.secret));
+    let Punch { session, .. } = caller;
+    let answer = ntcp_proto::signal::message::Answer { session, candidates: Vec::new() };
+    bob.socket.send(&invite.answer(Body::Answer(answer)).emit(Some(&bob.key)));
+    // The order came twice, and so does what the callee said.
+    assert!(matches!(alice.receive().body, Body::Connected(_)));
+    assert!(matches!(alice.receive().body, Body::CalleeAnswer(it) if it.session == session));
+    let counters = server.stop();
+    assert_eq!((counters.registered, counters.ordered, counters.accepted), (2, 1, 1));
+}
+
+#[test]
+fn a_peer_whose_stream_ends_is_gone() {
+    let server = Server::start();
+    let mut alice = Peer::register(Socket::udp(&server), "alice");
+    let bob = Peer::register(Socket::tcp(&server), "bob");
+    let bobs_name = || Body::Lookup("bob".parse().unwrap());
+    assert!(matches!(alice.ask(bobs_name()), Body::Found(_)));
+    drop(bob);
+    // The end of the stream travels beside the lookups: ask until it has arrived.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        match alice.ask(bobs_name()) {
+            Body::Refused(refused) if refused.code == ErrorCode::UnknownPeer => break,
+            Body::Refused(refused) if refused.code == ErrorCode::TooManyRequests => {}
+            Body::Found(_) => {}
+            other => panic!("{other:?}"),
+        }
+        assert!(std::time::Instant::now() < deadline, "bob is still there");
+    }
+    server.stop();
+}
+
+#[test]
+fn messages_that_come_in_pieces_or_together_are_all_answered() {
+    let server = Server::start();
+    let mut peer = Peer::register(Socket::tcp(&server), "alice");
+    let message = |serial: u8, peer: &Peer| {
+        let message = Message::new(TransactionId::new([serial; 12]), Body::Ping);
+        let message = Message { registration: Some(peer.registration), ..message };
+        message.emit(Some(&peer.key))
+    };
+    let whole = message(10, &peer);
+    for split in 1..whole.len() {
+        peer.socket.send(&whole[..split]);
+        peer.socket.send(&whole[split..]);
+        let answer = Message::parse(&peer.socket.receive()).unwrap().message;
+        // There are more splits than requests allowed in a burst.
+        assert!(matches!(answer.body, Body::Pong | Body::Refused(_)), "split at {split}");
+    }
+    let three: Vec<u8> = (20..23).flat_map(|serial| message(serial, &peer)).collect();
+    peer.socket.send(&three);
+    for serial in 20..23 {
+        let answer = Message::parse(&peer.socket.receive()).unwrap().message;
+        assert_eq!(answer.transaction, TransactionId::new([serial; 12]));
+    }
+    server.stop();
+}
+
+#[test]
+fn a_stream_that_carries_something_else_is_closed() {
+    let server = Server::start();
+    let mut socket = Socket::tcp(&server);
+    socket.send(b"GET / HTTP/1.1\r\nHost: broker.example\r\n\r\n");
+    assert!(socket.is_closed());
+    let mut alice = Peer::register(Socket::tcp(&server), "alice");
+    assert_eq!(alice.ask(Body::Ping), Body::Pong, "the others do not notice");
+    server.stop();
+}
+
+#[test]
+fn a_stream_that_says_nothing_is_closed() {
+    let options = Options { first_message: Duration::from_millis(20), ..loopback() };
+    let server = Server::with(&options);
+    assert!(Socket::tcp(&server).is_closed());
+    server.stop();
+}
+
+#[test]
+fn streams_beyond_the_limit_are_closed_and_make_room_when_they_end() {
+    let options = Options { max_streams: 1, ..loopback() };
+    let server = Server::with(&options);
+    let first = Peer::register(Socket::tcp(&server), "alice");
+    assert!(Socket::tcp(&server).is_closed());
+    drop(first);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let mut socket = Socket::tcp(&server);
+        socket.send(&register("bob", 1, None));
+        let Socket::Tcp(stream) = &mut socket else { unreachable!() };
+        let mut header = [0; 20];
+        if stream.read_exact(&mut header).is_ok() {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "the place is still taken");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_peer_that_does_not_read_is_closed() {
+    let mut options = Options { max_unread: 4096, ..loopback() };
+    options.limits.burst = u32::MAX;
+    let server = Server::with(&options);
+    let mut peer = Peer::register(Socket::tcp(&server), "alice");
+    let message = Message::new(TransactionId::new([9; 12]), Body::Ping);
+    let message = Message { registration: Some(peer.registration), ..message };
+    let bytes = message.emit(Some(&peer.key)).repeat(64);
+    let Socket::Tcp(stream) = &mut peer.socket else { unreachable!() };
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    // The kernel's buffers hold some thousand answers; then the broker gives up on the peer.
+    let refused = (0..100_000).find_map(|_| stream.write_all(&bytes).err());
+    let kind = refused.map(|error| error.kind());
+    let broken = [std::io::ErrorKind::ConnectionReset, std::io::ErrorKind::BrokenPipe];
+    assert!(kind.is_some_and(|kind| broken.contains(&kind)), "{kind:?}");
+    server.stop();
+}
+
+#[test]
+fn a_port_in_use_is_named_with_what_to_do() {
+    let server = Server::start();
+    for (options, transport) in [
+        (Options { udp: vec![server.udp], ..loopback() }, Transport::Udp),
+        (Options { tcp: vec![server.tcp], ..loopback() }, Transport::Tcp),
+    ] {
+        let Err(error) = Broker::bind(&options) else { panic!("bound twice") };
+        assert!(matches!(error, BindError::InUse { transport: it, .. } if it == transport));
+        let text = error.to_string();
+        assert!(text.contains("in use by another program") && text.contains("--"), "{text}");
+    }
+    server.stop();
+}
+
+#[test]
+fn nothing_to_listen_on_is_an_error() {
+    let options = Options { udp: Vec::new(), tcp: Vec::new(), ..Options::default() };
+    assert!(matches!(Broker::bind(&options), Err(BindError::Nothing)));
+}
+
+#[test]
+fn a_host_with_several_addresses_answers_from_the_one_that_was_asked() {
+    let everywhere = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))];
+    let options = Options { udp: everywhere, ..loopback() };
+    let server = Server::with(&options);
+    let asked = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 77), server.udp.port()));
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.send_to(&register("alice", 0, None), asked).unwrap();
+    let mut buffer = [0; 2048];
+    let (_, source) = socket.recv_from(&mut buffer).unwrap();
+    if cfg!(target_os = "linux") {
+        assert_eq!(source, asked);
+    }
+    server.stop();
+}

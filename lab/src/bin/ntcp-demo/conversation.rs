@@ -1,0 +1,138 @@
+//! One call: `ntcp listen` in one home, `ntcp connect` in the other, data both ways at once.
+
+use crate::pattern::{Heard, Pattern};
+use crate::stage::Stage;
+use anyhow::{Context, anyhow, bail};
+use ntcp_lab::kernel::{Child, Stream};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// How long a whole conversation may take, however slow the machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How it went.
+pub(crate) struct Conversation {
+    /// The caller's report.
+    pub(crate) report: Value,
+    /// What the caller printed, if it failed.
+    pub(crate) complaint: String,
+    /// Bytes that each said.
+    pub(crate) said: u64,
+    /// What the callee heard.
+    pub(crate) forth: Heard,
+    /// What the caller heard.
+    pub(crate) back: Heard,
+}
+
+impl Conversation {
+    /// Lets the two meet once, over this transport.
+    pub(crate) fn hold(stage: &Stage, transport: &str, bytes: u64) -> anyhow::Result<Self> {
+        let server = stage.server().to_string();
+        let mut bob = stage
+            .ntcp("bob", &["listen", "bob", "--broker", &server])?
+            .stdin(Stream::Piped)
+            .stdout(Stream::Piped)
+            .stderr(Stream::Piped)
+            .spawn()?;
+        await_registration(&mut bob)?;
+        let report = ReportFile::new();
+        let uri = format!("ntcp://bob@{server}");
+        let flags = ["connect", &uri, "--transport", transport, "--report", report.path()?];
+        let mut alice = stage
+            .ntcp("alice", &flags)?
+            .stdin(Stream::Piped)
+            .stdout(Stream::Piped)
+            .stderr(Stream::Piped)
+            .spawn()?;
+        let mut errors = alice.stderr.take().context("no standard error")?;
+        let complaint = thread::spawn(move || {
+            let mut text = String::new();
+            // What was written before a failure is all there is to show.
+            let _ = errors.read_to_string(&mut text);
+            text
+        });
+        let (question, answer) = (Pattern::new(1), Pattern::new(2));
+        let back = converse(&mut alice, &question, &answer, bytes)?;
+        let forth = converse(&mut bob, &answer, &question, bytes)?;
+        let Some(status) = alice.wait_timeout(PATIENCE)? else {
+            bail!("ntcp connect did not end within {PATIENCE:?}");
+        };
+        if !status.success() {
+            // Nobody will come: what bob still has to say is not heard.
+            bob.kill()?;
+        }
+        let complaint = joined(complaint)?;
+        let report = report.read().with_context(|| format!("no report: {complaint}"))?;
+        let (back, forth) = (joined(back)??, joined(forth)??);
+        Ok(Self { report, complaint, said: bytes, forth, back })
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.report["outcome"] == "connected"
+    }
+
+    /// Whether both heard everything that was said.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.forth.is_whole(self.said) && self.back.is_whole(self.said)
+    }
+}
+
+/// Says `mine` to a program and hears `theirs` from it.
+fn converse(
+    program: &mut Child,
+    mine: &Pattern,
+    theirs: &Pattern,
+    bytes: u64,
+) -> anyhow::Result<JoinHandle<std::io::Result<Heard>>> {
+    let input = program.stdin.take().context("no standard input")?;
+    let output = program.stdout.take().context("no standard output")?;
+    let (mine, theirs) = (mine.clone(), theirs.clone());
+    // A program that fails does not listen to the end; its report tells why.
+    thread::spawn(move || mine.say(input, bytes));
+    Ok(thread::spawn(move || theirs.hear(output)))
+}
+
+/// Reads what a listener prints until it is registered; the rest is read by nobody.
+fn await_registration(listener: &mut Child) -> anyhow::Result<()> {
+    let mut lines = BufReader::new(listener.stderr.take().context("no standard error")?);
+    let mut line = String::new();
+    lines.read_line(&mut line)?;
+    if !line.starts_with("listening") {
+        lines.read_to_string(&mut line)?;
+        bail!("bob cannot register: {}", line.trim());
+    }
+    thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+    Ok(())
+}
+
+fn joined<T>(thread: JoinHandle<T>) -> anyhow::Result<T> {
+    thread.join().map_err(|_| anyhow!("a thread of the demo panicked"))
+}
+
+/// Where the caller writes its report; removed afterwards.
+struct ReportFile(PathBuf);
+
+impl ReportFile {
+    fn new() -> Self {
+        let name = format!("ntcp-demo-{}.json", std::process::id());
+        Self(std::env::temp_dir().join(name))
+    }
+
+    fn path(&self) -> anyhow::Result<&str> {
+        self.0.to_str().context("the folder for temporary files has a name that is no text")
+    }
+
+    fn read(&self) -> anyhow::Result<Value> {
+        Ok(serde_json::from_str(&std::fs::read_to_string(&self.0)?)?)
+    }
+}
+
+impl Drop for ReportFile {
+    fn drop(&mut self) {
+        // If it was never written there is nothing to remove.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,444 @@
+//! One TCP connection: smoltcp, made to behave like Linux where hole punching can see a difference.
+//!
+//! Each connection has a smoltcp interface and socket of its own, so that the host decides which
+//! connection a segment belongs to. Segments are adjusted on their way in and out:
+//!
+//! * **Initial sequence number.** smoltcp draws it at random; Linux derives it from the pair of ends
+//!   and adds a 64 ns clock, so that a reconnect has a *later* one, which connection tracking on the
+//!   way insists on. All sequence numbers are shifted by the difference.
+//! * **SYN retransmission.** smoltcp doubles a timer of one second; Linux repeats the SYN four times
+//!   at a distance of a second before it doubles. smoltcp's repetitions are swallowed and the first
+//!   SYN is sent again by [`SYN_SCHEDULE`].
+//! * **Simultaneous open.** smoltcp answers a SYN-ACK in SYN-RECEIVED with a challenge ACK and waits
+//!   for an ACK, which takes another round trip; Linux (since July 2024) takes it for the ACK that it
+//!   contains. Such a SYN-ACK is turned into that ACK, and answered with one.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use ntcp_proto::IoFailure;
+use ntcp_proto::command::Ends;
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::socket::tcp;
+use smoltcp::time::Instant as SmolInstant;
+use smoltcp::wire::{HardwareAddress, IpCidr, IpEndpoint};
+
+use super::queues::Queues;
+use crate::packet::{self, IcmpError, Packet, Segment, flag};
+
+/// When the SYN is sent again, after it was first sent: measured on Linux 6.18 with
+/// `tcp_syn_linear_timeouts` = 4 and `tcp_syn_retries` = 6.
+pub const SYN_SCHEDULE: [Duration; 10] = [
+    Duration::from_millis(1_000),
+    Duration::from_millis(2_050),
+    Duration::from_millis(3_070),
+    Duration::from_millis(4_100),
+    Duration::from_millis(5_100),
+    Duration::from_millis(7_100),
+    Duration::from_millis(11_200),
+    Duration::from_millis(19_400),
+    Duration::from_millis(35_800),
+    Duration::from_millis(68_600),
+];
+
+/// When connecting is given up.
+const SYN_TIMEOUT: Duration = Duration::from_secs(134);
+
+/// When a handshake that somebody else began is given up: `tcp_synack_retries` = 5 of Linux.
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(63);
+
+/// Bytes buffered by the system in each direction.
+const BUFFER: usize = 65_535;
+
+/// How a connection came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Somebody here connects.
+    Connect,
+    /// A SYN arrived for a listener.
+    Accept,
+}
+
+/// What a connection has to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Happening {
+    /// The handshake is over.
+    Established,
+    /// Bytes arrived.
+    Data(Vec<u8>),
+    /// The handshake failed.
+    Failed(IoFailure),
+    /// It is over.
+    Ended(IoFailure),
+}
+
+/// The SYN that is being repeated.
+#[derive(Debug)]
+struct Repetition {
+    syn: Vec<u8>,
+    first: Instant,
+    sent: usize,
+}
+
+/// The life of a connection as its user sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Opening,
+    Open,
+    Ended,
+}
+
+/// One connection.
+pub(super) struct Connection {
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    handle: SocketHandle,
+    queues: Queues,
+    ends: Ends,
+    /// The initial sequence number on the wire.
+    initial: u32,
+    /// What is added to smoltcp's sequence numbers; known from its first SYN on.
+    offset: Option<u32>,
+    repetition: Option<Repetition>,
+    phase: Phase,
+    /// Bytes that did not fit into the system's buffer.
+    unsent: VecDeque<u8>,
+    /// The last segment told the peer's window scale, or the SYN before it did.
+    peer_scale: u8,
+    /// Close once everything was handed to the system.
+    closing: bool,
+    /// When an accepted handshake is given up.
+    accept_by: Option<Instant>,
+    epoch: Instant,
+    happenings: VecDeque<Happening>,
+}
+
+impl Connection {
+    /// A connection on its way; [`Connection::advance`] sends its SYN.
+    pub(super) fn new(
+        origin: Origin,
+        ends: Ends,
+        initial: u32,
+        ttl: Option<u8>,
+        now: Instant,
+    ) -> Self {
+        let mut queues = Queues::default();
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = u64::from(initial);
+        let mut interface = Interface::new(config, &mut queues, SmolInstant::ZERO);
+        let prefix = if ends.local.is_ipv4() { 32 } else { 128 };
+        interface.update_ip_addrs(|addresses| {
+            // One address always fits.
+            let _ = addresses.push(IpCidr::new(ends.local.ip().into(), prefix));
+        });
+        add_default_route(&mut interface, ends.local.ip());
+        let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER]);
+        let mut socket = tcp::Socket::new(buffer(), buffer());
+        socket.set_hop_limit(Some(ttl.unwrap_or(64).max(1)));
+        socket.set_ack_delay(None);
+        socket.set_nagle_enabled(false);
+        let local = IpEndpoint::from(ends.local);
+        // Both fail only for a socket in use or without a port: this one is fresh and has one.
+        let _ = match origin {
+            Origin::Connect => socket.connect(interface.context(), ends.remote, local).is_ok(),
+            Origin::Accept => socket.listen(local).is_ok(),
+        };
+        let mut sockets = SocketSet::new(Vec::new());
+        let handle = sockets.add(socket);
+        Self {
+            interface,
+            sockets,
+            handle,
+            queues,
+            ends,
+            initial,
+            offset: None,
+            repetition: None,
+            phase: Phase::Opening,
+            unsent: VecDeque::new(),
+            peer_scale: 0,
+            closing: false,
+            accept_by: (origin == Origin::Accept).then_some(now + ACCEPT_TIMEOUT),
+            epoch: now,
+            happenings: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn ends(&self) -> Ends {
+        self.ends
+    }
+
+    /// Whether the handshake is still going on.
+    pub(super) fn is_opening(&self) -> bool {
+        self.phase == Phase::Opening
+    }
+
+    /// Whether nothing is left to do, so that the pair of ends is free again.
+    pub(super) fn is_dead(&self) -> bool {
+        // An accepting socket falls back to listening when its SYN is taken back.
+        matches!(self.state(), tcp::State::Closed | tcp::State::Listen)
+    }
+
+    /// Waiting for stray segments after a close; a new SYN may take the pair of ends over.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.state() == tcp::State::TimeWait
+    }
+
+    fn state(&self) -> tcp::State {
+        self.sockets.get::<tcp::Socket<'_>>(self.handle).state()
+    }
+
+    fn socket(&mut self) -> &mut tcp::Socket<'static> {
+        self.sockets.get_mut(self.handle)
+    }
+
+    /// The next thing to tell.
+    pub(super) fn next_happening(&mut self) -> Option<Happening> {
+        self.happenings.pop_front()
+    }
+
+    /// The TTL of segments from now on.
+    pub(super) fn set_ttl(&mut self, ttl: u8) {
+        self.socket().set_hop_limit(Some(ttl.max(1)));
+    }
+
+    /// Queues bytes for the peer.
+    pub(super) fn send(&mut self, bytes: &[u8]) {
+        self.unsent.extend(bytes);
+    }
+
+    /// Ends it: politely if it is open, without a word if it is not.
+    pub(super) fn close(&mut self) {
+        match self.phase {
+            Phase::Opening => {
+                self.repetition = None;
+                self.sockets.remove(self.handle);
+                let empty = || tcp::SocketBuffer::new(Vec::new());
+                self.handle = self.sockets.add(tcp::Socket::new(empty(), empty()));
+            }
+            Phase::Open | Phase::Ended => self.closing = true,
+        }
+        self.phase = Phase::Ended;
+    }
+
+    /// A segment for this connection arrived.
+    pub(super) fn handle_segment(&mut self, mut packet: Packet, now: Instant) {
+        let Some(fields) = packet.tcp() else { return };
+        if fields.has(flag::SYN) {
+            self.peer_scale = packet.window_scale().unwrap_or_default();
+        }
+        if let Some(offset) = self.offset {
+            packet.shift_acknowledgment(offset.wrapping_neg());
+        }
+        let simultaneous = self.state() == tcp::State::SynReceived
+            && fields.has(flag::SYN | flag::ACK)
+            && fields.acknowledgment == self.initial.wrapping_add(1);
+        if simultaneous {
+            let answer = self.plain_ack(fields.sequence.wrapping_add(1));
+            packet.make_plain_ack(self.peer_scale);
+            self.queues.outgoing.extend(answer);
+        }
+        let was = self.state();
+        self.queues.incoming.push_back(packet.seal());
+        self.poll(now);
+        if fields.has(flag::RST) && self.state() == tcp::State::Closed {
+            let refused = was == tcp::State::SynSent;
+            self.end(if refused { IoFailure::Refused } else { IoFailure::Reset });
+        }
+    }
+
+    /// The ACK with which Linux answers a SYN-ACK in SYN-RECEIVED, in smoltcp's numbers.
+    fn plain_ack(&self, acknowledgment: u32) -> Option<Vec<u8>> {
+        let offset = self.offset?;
+        Some(packet::tcp(&Segment {
+            source: self.ends.local,
+            destination: self.ends.remote,
+            ttl: self.sockets.get::<tcp::Socket<'_>>(self.handle).hop_limit().unwrap_or(64),
+            flags: flag::ACK,
+            sequence: self.initial.wrapping_add(1).wrapping_sub(offset),
+            acknowledgment,
+            payload: Vec::new(),
+        }))
+    }
+
+    /// An ICMP error about one of this connection's segments: it ends the handshake if it quotes
+    /// the SYN (`tcp_v4_err` in Linux), and means nothing later.
+    pub(super) fn handle_icmp(&mut self, error: IcmpError, quoted_sequence: u32) {
+        if self.phase != Phase::Opening || quoted_sequence != self.initial {
+            return;
+        }
+        let failure = match error {
+            IcmpError::PortUnreachable => IoFailure::Refused,
+            IcmpError::TimeExceeded | IcmpError::HostUnreachable | IcmpError::AdminProhibited => {
+                IoFailure::HostUnreachable
+            }
+            IcmpError::Other { .. } => return,
+        };
+        self.give_up(failure);
+    }
+
+    /// Ends the handshake from this side.
+    fn give_up(&mut self, failure: IoFailure) {
+        self.close();
+        self.happenings.push_back(Happening::Failed(failure));
+    }
+
+    /// Lets time pass and takes what is to be sent.
+    pub(super) fn advance(&mut self, now: Instant) -> Vec<Vec<u8>> {
+        if self.phase == Phase::Opening && self.accept_by.is_some_and(|by| by <= now) {
+            self.give_up(IoFailure::TimedOut);
+        }
+        self.feed();
+        self.poll(now);
+        self.observe();
+        // What was read has made room, which is told at once.
+        self.poll(now);
+        let mut packets = Vec::new();
+        for bytes in std::mem::take(&mut self.queues.outgoing) {
+            packets.extend(self.on_the_wire(&bytes, now));
+        }
+        packets.extend(self.repeat_syn(now));
+        packets
+    }
+
+    /// When [`Connection::advance`] is to be called again.
+    pub(super) fn deadline(&mut self, now: Instant) -> Option<Instant> {
+        let repetition = self.repetition.as_ref().map(Repetition::due);
+        let clock = self.clock(now);
+        let at = self.interface.poll_at(clock, &self.sockets);
+        let own = at.map(|at| {
+            let micros = u64::try_from(at.total_micros()).unwrap_or_default();
+            self.epoch + Duration::from_micros(micros)
+        });
+        let accept = self.accept_by.filter(|_| self.phase == Phase::Opening);
+        // While the SYN is repeated here, smoltcp's own timer is not needed.
+        let own = repetition.or(own);
+        own.into_iter().chain(accept).min()
+    }
+
+    fn clock(&self, now: Instant) -> SmolInstant {
+        let micros = now.saturating_duration_since(self.epoch).as_micros();
+        SmolInstant::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
+    }
+
+    fn poll(&mut self, now: Instant) {
+        let clock = self.clock(now);
+        self.interface.poll(clock, &mut self.queues, &mut self.sockets);
+    }
+
+    /// Hands queued bytes to the system.
+    fn feed(&mut self) {
+        let socket = self.sockets.get_mut::<tcp::Socket<'_>>(self.handle);
+        while socket.can_send() && !self.unsent.is_empty() {
+            let (front, _) = self.unsent.as_slices();
+            let Ok(sent) = socket.send_slice(front) else { break };
+            if sent == 0 {
+                break;
+            }
+            self.unsent.drain(..sent);
+        }
+        if self.closing && self.unsent.is_empty() {
+            socket.close();
+        }
+    }
+
+    /// Finds out what has changed.
+    fn observe(&mut self) {
+        if self.phase == Phase::Opening && self.socket().may_send() {
+            self.phase = Phase::Open;
+            self.repetition = None;
+            self.happenings.push_back(Happening::Established);
+        }
+        let mut data = Vec::new();
+        let socket = self.socket();
+        while socket.can_recv() {
+            let taken = socket.recv(|bytes| {
+                data.extend_from_slice(bytes);
+                (bytes.len(), bytes.len())
+            });
+            if taken.unwrap_or_default() == 0 {
+                break;
+            }
+        }
+        if !data.is_empty() && self.phase == Phase::Open {
+            self.happenings.push_back(Happening::Data(data));
+        }
+        if self.phase == Phase::Open && !self.socket().may_recv() {
+            self.end(IoFailure::Closed);
+        }
+    }
+
+    fn end(&mut self, failure: IoFailure) {
+        let happening = match self.phase {
+            Phase::Opening => Happening::Failed(failure),
+            Phase::Open => Happening::Ended(failure),
+            Phase::Ended => return,
+        };
+        self.phase = Phase::Ended;
+        self.repetition = None;
+        self.closing = true;
+        self.happenings.push_back(happening);
+    }
+
+    /// A segment of smoltcp as it leaves the host.
+    fn on_the_wire(&mut self, bytes: &[u8], now: Instant) -> Option<Vec<u8>> {
+        let mut packet = Packet::parse(bytes).ok()?;
+        let fields = packet.tcp()?;
+        let initial = self.initial;
+        if fields.has(flag::SYN) && self.offset.is_none() {
+            self.offset = Some(initial.wrapping_sub(fields.sequence));
+        }
+        packet.shift_sequence(self.offset.unwrap_or_default());
+        if fields.is_syn() {
+            if self.repetition.is_some() {
+                return None;
+            }
+            let syn = packet.clone().seal();
+            self.repetition = Some(Repetition { syn, first: now, sent: 0 });
+        }
+        Some(packet.seal())
+    }
+
+    fn repeat_syn(&mut self, now: Instant) -> Option<Vec<u8>> {
+        if self.state() != tcp::State::SynSent {
+            self.repetition = None;
+        }
+        let due = self.repetition.as_ref()?.due();
+        if now < due {
+            return None;
+        }
+        let ttl = self.socket().hop_limit();
+        let repetition = self.repetition.as_mut()?;
+        if repetition.sent == SYN_SCHEDULE.len() {
+            self.give_up(IoFailure::TimedOut);
+            return None;
+        }
+        repetition.sent += 1;
+        let mut packet = Packet::parse(&repetition.syn).ok()?;
+        packet.set_ttl(ttl.unwrap_or(64));
+        Some(packet.seal())
+    }
+}
+
+impl Repetition {
+    fn due(&self) -> Instant {
+        self.first + SYN_SCHEDULE.get(self.sent).copied().unwrap_or(SYN_TIMEOUT)
+    }
+}
+
+/// Without a route nothing would leave; where it leads does not matter on a link of two ends.
+fn add_default_route(interface: &mut Interface, local: IpAddr) {
+    let routes = interface.routes_mut();
+    // The table has room for one route of each family.
+    let _ = match local {
+        IpAddr::V4(ip) => routes.add_default_ipv4_route(ip).is_ok(),
+        IpAddr::V6(ip) => routes.add_default_ipv6_route(ip).is_ok(),
+    };
+}
+
+/// The pair of ends of a segment as seen by the host it arrives at.
+pub(super) fn ends_of(packet: &Packet) -> Option<Ends> {
+    let (remote, local): (SocketAddr, SocketAddr) = packet.source().zip(packet.destination())?;
+    Some(Ends { local, remote })
+}

@@ -1,0 +1,93 @@
+//! What the discovery says about every site is what the site is.
+
+use std::time::Duration;
+
+use ntcp_lab::link::Quality;
+use ntcp_lab::meeting;
+use ntcp_lab::presets::{SITES, Site};
+use ntcp_lab::world::World;
+use ntcp_proto::Owner;
+use ntcp_proto::discover::{self, Config, Discovery, Event, Findings};
+use ntcp_proto::nat::{Mapping, NatReport};
+use ntcp_proto::uri::{HostPort, TransportChoice};
+
+fn diagnose(site: &Site, seed: u64) -> (Findings, Duration) {
+    let access = Quality::delay(Duration::from_millis(10));
+    let mut world = World::new(seed);
+    meeting::serve(&mut world, access);
+    let site = world.site("a", site, access);
+    let host = world.host(site, "a");
+    let server = |host: &str| HostPort { host: host.into(), port: None };
+    let config = Config {
+        servers: vec![server("stun1"), server("stun2")],
+        transport: TransportChoice::Any,
+        limit: discover::DEFAULT_LIMIT,
+    };
+    let discovery = Discovery::new(config, Owner(1), world.draw_seed(), world.now());
+    let process = world.run(host, discovery);
+    let finished = |world: &mut World| {
+        let event = world.events(process).last()?.clone();
+        match event {
+            (at, Event::Finished(findings)) => Some((*findings, at)),
+            (_, Event::Reachable { .. }) => None,
+        }
+    };
+    world.advance_until(Duration::from_secs(10), |world| finished(world).is_some());
+    let found = finished(&mut world).expect("a discovery ends");
+    world.assert_finished(process);
+    found
+}
+
+/// What was found, as far as it contradicts what the site is.
+fn contradictions(declared: &NatReport, found: &NatReport) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut check = |what: &str, declared: String, found: Option<String>| {
+        if let Some(found) = found
+            && found != declared
+        {
+            wrong.push(format!("{what}: is {declared}, found {found}"));
+        }
+    };
+    macro_rules! axis {
+        ($($path:tt).+) => {
+            if let Some(is) = &declared.$($path).+ {
+                let found = found.$($path).+.as_ref().map(|it| format!("{it:?}"));
+                check(stringify!($($path).+), format!("{is:?}"), found);
+            }
+        };
+    }
+    axis!(nat);
+    axis!(udp.mapping);
+    axis!(udp.filtering);
+    axis!(udp.port_allocation);
+    axis!(udp.hairpin);
+    axis!(tcp.mapping);
+    axis!(tcp.filtering);
+    axis!(tcp.port_allocation);
+    axis!(tcp.hairpin);
+    check(
+        "udp.reachable",
+        format!("{}", declared.udp.reachable),
+        Some(format!("{}", found.udp.reachable)),
+    );
+    wrong
+}
+
+#[test]
+fn the_doctor_agrees_with_every_site() {
+    let mut wrong = Vec::new();
+    for text in SITES {
+        let site: Site = text.parse().unwrap();
+        let (found, at) = diagnose(&site, 3);
+        assert!(at <= Duration::from_millis(1200), "{text}: it took {at:?}");
+        let mut declared = site.declared();
+        if declared.tcp.mapping == Some(Mapping::ConnectionDependent) {
+            // One connection to each server does not show that a second one would differ.
+            declared.tcp.mapping = Some(Mapping::AddressAndPortDependent);
+        }
+        for contradiction in contradictions(&declared, &found.report) {
+            wrong.push(format!("{text}: {contradiction}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

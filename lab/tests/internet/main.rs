@@ -1,0 +1,4 @@
+//! The real machines in the simulated internet, in virtual time.
+
+mod calls;
+mod doctor;

@@ -1,0 +1,5 @@
+//! Nodes over real sockets of one host, with a broker of their own.
+
+mod common;
+mod faults;
+mod runtimes;

@@ -1,0 +1,89 @@
+//! Who is it, and does it receive what is sent to it?
+
+use std::time::Instant;
+
+use super::{Asker, Broker, Command, Link, Registration, Registry, refused};
+use crate::signal::ErrorCode;
+use crate::signal::codec::Received;
+use crate::signal::message::{Body, Message};
+
+impl<R: Registry> Broker<R> {
+    /// Tells who sent a request, and takes a new address over if the sender proves it.
+    pub(super) fn authenticate(
+        &mut self,
+        link: Link,
+        received: &Received<'_>,
+        length: usize,
+        now: Instant,
+    ) -> Option<Asker> {
+        let message = &received.message;
+        let registration = message.registration.and_then(|id| self.registry.get(id));
+        let known = registration.filter(|it| received.is_signed_by(&it.key));
+        let Some(&Registration { id, link: known_link, .. }) = known else {
+            self.counters.unknown_registration += 1;
+            self.refuse_with_nonce(link, message, ErrorCode::UnknownRegistration, length, now);
+            return None;
+        };
+        if link != known_link {
+            if !self.has_proved(link, message, now) {
+                self.counters.stale_nonce += 1;
+                self.refuse_with_nonce(link, message, ErrorCode::StaleNonce, length, now);
+                return None;
+            }
+            if moves(link, &message.body) {
+                self.relink(id, link);
+            }
+        }
+        let asker = Asker { id, link };
+        if !self.take_token(id, now) {
+            self.counters.rate_limited += 1;
+            self.answer(asker, message, refused(message, ErrorCode::TooManyRequests));
+            return None;
+        }
+        Some(asker)
+    }
+
+    /// Whether the sender receives what is sent to it: a stream's handshake has shown it, a
+    /// datagram's nonce does.
+    pub(super) fn has_proved(&self, link: Link, message: &Message, now: Instant) -> bool {
+        match link {
+            Link::Tcp { .. } => true,
+            Link::Udp { remote, .. } => {
+                message.nonce.as_ref().is_some_and(|nonce| self.cookies.is_ours(nonce, remote, now))
+            }
+        }
+    }
+
+    /// Refuses a request of somebody unknown and tells the nonce that would help.
+    pub(super) fn refuse_with_nonce(
+        &mut self,
+        link: Link,
+        message: &Message,
+        code: ErrorCode,
+        length: usize,
+        now: Instant,
+    ) {
+        let answer = message.answer(refused(message, code));
+        let nonce = self.cookies.bake(link.remote(), now);
+        self.answer_unproven(link, &answer.with_nonce(nonce), length);
+    }
+
+    /// Answers somebody who may have forged its address: never with more bytes than it sent, which
+    /// leaves no room for a signature.
+    pub(super) fn answer_unproven(&mut self, link: Link, message: &Message, length: usize) {
+        let payload = message.emit(None);
+        if payload.len() > length && matches!(link, Link::Udp { .. }) {
+            self.counters.would_amplify += 1;
+            return;
+        }
+        self.counters.refused += 1;
+        self.commands.push_back(Command::Send { link, payload });
+    }
+}
+
+/// Whether a request from another link than the registration's moves it there. Over UDP it does:
+/// its nonce is younger than the move. What comes in on a stream may have been sent before the peer
+/// moved away from it, so there only a Refresh does.
+fn moves(link: Link, body: &Body) -> bool {
+    matches!((link, body), (Link::Udp { .. }, _) | (Link::Tcp { .. }, Body::Refresh(_)))
+}

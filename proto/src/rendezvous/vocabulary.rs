@@ -1,0 +1,96 @@
+//! What the broker is told, what it wants done, and what it tells.
+
+use super::link::{Link, StreamId};
+use crate::signal::{ErrorCode, SessionId};
+use crate::uri::PeerName;
+
+/// Something happened at the broker's sockets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input<'a> {
+    /// A message arrived, whole.
+    Received {
+        /// On this link; its addresses are canonical, never IPv4 mapped into IPv6.
+        link: Link,
+        /// The message.
+        payload: &'a [u8],
+    },
+    /// A stream ended.
+    Closed {
+        /// Which.
+        stream: StreamId,
+    },
+}
+
+/// What the broker wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Send a message.
+    Send {
+        /// On this link.
+        link: Link,
+        /// The message.
+        payload: Vec<u8>,
+    },
+    /// Close a stream: its peer has left.
+    Close {
+        /// Which.
+        stream: StreamId,
+    },
+}
+
+/// Why a peer is not registered any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Departure {
+    /// It said so.
+    Unregistered,
+    /// Its lease ended.
+    Expired,
+    /// Somebody asked for its name, and it did not answer.
+    Dead,
+    /// Its stream ended.
+    LinkClosed,
+    /// Its address registered anew.
+    Replaced,
+}
+
+/// What happened, for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A peer became known.
+    Registered {
+        /// Its name, if it has one.
+        name: Option<PeerName>,
+        /// Its link.
+        link: Link,
+    },
+    /// A peer moved to another address or link.
+    Moved {
+        /// Its name, if it has one.
+        name: Option<PeerName>,
+        /// Its new link.
+        link: Link,
+    },
+    /// A peer is not known any more.
+    Left {
+        /// Its name, if it has one.
+        name: Option<PeerName>,
+        /// Why.
+        why: Departure,
+    },
+    /// Two peers were told of each other, or the callee was asked for fresh candidates.
+    Called {
+        /// The meeting.
+        session: SessionId,
+        /// The caller's name, if it has one.
+        caller: Option<PeerName>,
+        /// The callee.
+        callee: PeerName,
+    },
+    /// The callee answered, declined, or stayed silent.
+    Settled {
+        /// The meeting.
+        session: SessionId,
+        /// What it said; silence is [`ErrorCode::NoAnswer`].
+        result: Result<(), ErrorCode>,
+    },
+}

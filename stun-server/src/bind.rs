@@ -1,0 +1,255 @@
+//! Opens the sockets, or says which one could not be opened and what to do.
+
+use crate::options::Options;
+use ntcp_stun::server::{Quartet, QuartetError};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+
+/// Bytes of datagrams that may wait in the kernel: a burst of some ten thousand requests.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// Bytes that may wait in the kernel for each direction of a stream: some requests and some replies. Left to itself the
+/// kernel lets a peer that does not read hold megabytes.
+const STREAM_BUFFER: usize = 16 << 10;
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+/// How often free ports are sought where port 0 was asked for: one that is free for UDP on one address need not be free
+/// for TCP and on the other address too.
+const ATTEMPTS: usize = 32;
+
+/// UDP or TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// UDP.
+    Udp,
+    /// TCP.
+    Tcp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        })
+    }
+}
+
+/// Why a server could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// Another program listens there.
+    #[error(
+        "{transport} {address} is in use by another program: stop that one, or choose another port with --listen IP:PORT or --alternate IP:PORT"
+    )]
+    InUse {
+        /// UDP or TCP.
+        transport: Transport,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// This host does not have that address.
+    #[error(
+        "{transport} {address} is not an address of this host: add it to an interface, or give one of its own with --listen IP:PORT or --alternate IP:PORT"
+    )]
+    NotOurs {
+        /// UDP or TCP.
+        transport: Transport,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// A port below 1024 without the privilege.
+    #[error(
+        "{transport} {address} is not permitted: ports below 1024 need a privilege, choose a higher one"
+    )]
+    NotPermitted {
+        /// UDP or TCP.
+        transport: Transport,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Anything else.
+    #[error("{transport} {address} cannot be listened on: {source}")]
+    Other {
+        /// UDP or TCP.
+        transport: Transport,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An alternate address that makes no RFC 5780 server with the primary one.
+    #[error("the alternate address cannot be used: {0}")]
+    Alternate(#[from] QuartetError),
+    /// An alternate address without a primary one of its family.
+    #[error(
+        "the alternate address {alternate} has no primary address of its family: add one with --listen IP:PORT"
+    )]
+    AlternateAlone {
+        /// The alternate address.
+        alternate: SocketAddr,
+    },
+    /// No address at all.
+    #[error("nothing to listen on: give at least one address with --listen IP:PORT")]
+    Nothing,
+}
+
+/// All sockets of a server.
+#[derive(Debug, Default)]
+pub(crate) struct Sockets {
+    pub(crate) places: Vec<Place>,
+    pub(crate) quartets: Vec<Quartet>,
+}
+
+/// An address with its sockets.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) address: SocketAddr,
+    pub(crate) datagrams: UdpSocket,
+    pub(crate) listener: TcpListener,
+}
+
+impl Sockets {
+    /// Opens all that `options` ask for. An unspecified address of a family that this host lacks is passed over as long
+    /// as another one works.
+    pub(crate) fn open(options: &Options) -> Result<Self, BindError> {
+        let mut sockets = Self::default();
+        let mut lacking = None;
+        for &primary in &options.listen {
+            let of_family = |it: &&SocketAddr| it.is_ipv4() == primary.is_ipv4();
+            let opened = match options.alternate.iter().find(of_family) {
+                Some(&alternate) => sockets.open_quartet(primary, alternate),
+                None => sockets.open_single(primary),
+            };
+            match opened {
+                Err(error) if error.lacks_family(primary) => {
+                    tracing::info!(address = %primary, "no such address family here, passed over");
+                    lacking = Some(error);
+                }
+                other => other?,
+            }
+        }
+        for &alternate in &options.alternate {
+            if !options.listen.iter().any(|it| it.is_ipv4() == alternate.is_ipv4()) {
+                return Err(BindError::AlternateAlone { alternate });
+            }
+        }
+        if sockets.places.is_empty() {
+            Err(lacking.unwrap_or(BindError::Nothing))
+        } else {
+            Ok(sockets)
+        }
+    }
+
+    fn open_single(&mut self, address: SocketAddr) -> Result<(), BindError> {
+        let place = again_if(address.port() == 0, || Place::open(address.ip(), address.port()))?;
+        self.places.push(place);
+        Ok(())
+    }
+
+    fn open_quartet(
+        &mut self,
+        primary: SocketAddr,
+        alternate: SocketAddr,
+    ) -> Result<(), BindError> {
+        let any_port = primary.port() == 0 || alternate.port() == 0;
+        let (quartet, places) = again_if(any_port, || open_four(primary, alternate))?;
+        self.quartets.push(quartet);
+        self.places.extend(places);
+        Ok(())
+    }
+}
+
+fn open_four(
+    primary: SocketAddr,
+    alternate: SocketAddr,
+) -> Result<(Quartet, [Place; 4]), BindError> {
+    if primary.port() != 0 && alternate.port() != 0 {
+        // Before anything is opened, so that the error is about the addresses.
+        Quartet::new(primary, alternate)?;
+    }
+    let first = Place::open(primary.ip(), primary.port())?;
+    let last = Place::open(alternate.ip(), alternate.port())?;
+    let quartet = Quartet::new(first.address, last.address)?;
+    let second = Place::open(primary.ip(), last.address.port())?;
+    let third = Place::open(alternate.ip(), first.address.port())?;
+    Ok((quartet, [first, second, third, last]))
+}
+
+/// Tries several times if ports may be chosen freely.
+fn again_if<T>(any_port: bool, open: impl Fn() -> Result<T, BindError>) -> Result<T, BindError> {
+    let attempts = if any_port { ATTEMPTS } else { 1 };
+    for _ in 1..attempts {
+        match open() {
+            Err(BindError::InUse { .. } | BindError::Alternate(QuartetError::SamePort { .. })) => {}
+            other => return other,
+        }
+    }
+    open()
+}
+
+impl Place {
+    fn open(ip: IpAddr, port: u16) -> Result<Self, BindError> {
+        let wanted = SocketAddr::new(ip, port);
+        let failed = |transport, address| move |error| BindError::new(transport, address, error);
+        let datagrams = open_udp(wanted).map_err(failed(Transport::Udp, wanted))?;
+        let address = datagrams.local_addr().map_err(failed(Transport::Udp, wanted))?;
+        let listener = open_tcp(address).map_err(failed(Transport::Tcp, address))?;
+        Ok(Self { address, datagrams, listener })
+    }
+}
+
+fn open_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = open(address, Type::DGRAM, Protocol::UDP)?;
+    // A smaller buffer than wished for only means that a burst loses datagrams.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = open(address, Type::STREAM, Protocol::TCP)?;
+    // A restarted server takes its port back though old connections linger in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    // Accepted streams inherit both.
+    socket.set_recv_buffer_size(STREAM_BUFFER)?;
+    socket.set_send_buffer_size(STREAM_BUFFER)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.is_ipv6() {
+        // IPv4 has sockets of its own, so that addresses are never mapped.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+impl BindError {
+    pub(crate) fn new(transport: Transport, address: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::InUse { transport, address },
+            io::ErrorKind::AddrNotAvailable => Self::NotOurs { transport, address },
+            io::ErrorKind::PermissionDenied => Self::NotPermitted { transport, address },
+            _ => Self::Other { transport, address, source },
+        }
+    }
+
+    /// Whether it says no more than that the host lacks the address family of `address`, which asks for all addresses.
+    fn lacks_family(&self, address: SocketAddr) -> bool {
+        let lacks = match self {
+            // EAFNOSUPPORT: 97 on Linux, 47 on BSD.
+            Self::Other { source, .. } => matches!(source.raw_os_error(), Some(97 | 47)),
+            // So does Linux say when IPv6 is switched off.
+            Self::NotOurs { .. } => true,
+            _ => false,
+        };
+        lacks && address.ip().is_unspecified()
+    }
+}

@@ -1,0 +1,46 @@
+//! Where a server listens, and its limits.
+
+use ntcp_settings::Stun;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Where a server listens, and its limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Where to listen over UDP and TCP, at most one address of each family. Default: every address, port 3478.
+    /// Port 0 takes a free one, the same for UDP and TCP.
+    pub listen: Vec<SocketAddr>,
+    /// The alternate address of RFC 5780, at most one of each family; IP and port differ from those in `listen`, which
+    /// must be concrete then. Default: none.
+    pub alternate: Vec<SocketAddr>,
+    /// Streams open at once on all listeners; a further one is closed as soon as it is accepted. Default 8192, at
+    /// 2 KiB each.
+    pub max_streams: usize,
+    /// How long a stream may stay without its first message. Default 30 s.
+    pub first_message: Duration,
+    /// How long a stream may stay without a further message. Default 180 s: peers keep the stream that found their
+    /// mapping open and ask again each half minute or so.
+    pub next_message: Duration,
+    /// How long a peer may take to read a reply. Default 10 s. Until then no further request of it is read.
+    pub unread_reply: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::from(&Stun::default())
+    }
+}
+
+impl From<&Stun> for Options {
+    /// The section `[stun]` of the configuration, with the default limits.
+    fn from(stun: &Stun) -> Self {
+        Self {
+            listen: stun.listen.clone(),
+            alternate: stun.alternate.clone(),
+            max_streams: 8192,
+            first_message: Duration::from_secs(30),
+            next_message: Duration::from_secs(180),
+            unread_reply: Duration::from_secs(10),
+        }
+    }
+}

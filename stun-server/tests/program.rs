@@ -1,0 +1,109 @@
+//! The program `ntcp-stun-server`: what it says, and its exit status.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ntcp-stun-server"));
+    // Nothing of the machine's own configuration.
+    command.env_clear().current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}
+
+fn run(arguments: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } =
+        program().args(arguments).output().expect("the program starts");
+    let text = String::from_utf8_lossy(&stdout) + String::from_utf8_lossy(&stderr);
+    (status.code(), text.into_owned())
+}
+
+#[test]
+fn check_says_where_it_would_listen() {
+    let (status, text) = run(&["--check"]);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("0.0.0.0:3478 and [::]:3478, no alternate"), "{text}");
+    let flags = ["--listen", "192.0.2.1:3478", "--alternate", "192.0.2.2", "--check"];
+    let (status, text) = run(&flags);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("192.0.2.1:3478, alternate 192.0.2.2:3479"), "{text}");
+}
+
+#[test]
+fn every_file_in_conf_is_good() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf");
+    let files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("the folder conf")
+        .map(|file| file.expect("a file").path())
+        .filter(|path| path.extension().is_some_and(|it| it == "toml"))
+        .collect();
+    assert!(!files.is_empty());
+    for file in files {
+        let path = file.to_str().expect("a path");
+        let (status, text) = run(&["--config", path, "--check"]);
+        assert_eq!(status, Some(0), "{path}: {text}");
+    }
+}
+
+#[test]
+fn wrong_usage_and_configuration_end_with_2_and_a_fix() {
+    for (arguments, expected) in [
+        (&["--bogus"][..], "--bogus"),
+        (&["--listen", "3478"], "3478"),
+        (&["--listen", "192.0.2.1:1", "--alternate", "nowhere"], "expected IP or IP:PORT"),
+        (&["--listen", "192.0.2.1:1", "--listen", "192.0.2.2:1"], "two addresses of one family"),
+        (&["--alternate", "192.0.2.2:3479"], "concrete IP addresses"),
+        (&["--listen", "192.0.2.1:1", "--alternate", "192.0.2.1:2"], "two different IP"),
+        (&["--listen", "192.0.2.1:1", "--alternate", "192.0.2.2:1"], "two different ports"),
+        (&["--listen", "192.0.2.1:65535", "--alternate", "192.0.2.2"], "no port after 65535"),
+        (&["--listen", "192.0.2.1:1", "--alternate", "[2001:db8::2]:3"], "family"),
+        (&["--config", "no/such/file.toml"], "no/such/file.toml"),
+    ] {
+        let (status, text) = run(arguments);
+        assert_eq!(status, Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(expected), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn a_port_in_use_ends_with_1_and_names_the_address_and_what_to_do() {
+    let holder = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let address = holder.local_addr().expect("bound").to_string();
+    let (status, text) = run(&["--listen", &address]);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains(&format!("UDP {address} is in use")), "{text}");
+    assert!(text.contains("--listen"), "{text}");
+    let (status, text) = run(&["--listen", "192.0.2.77:3478"]);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("192.0.2.77:3478 is not an address of this host"), "{text}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn sigterm_and_sigint_stop_it_with_0() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut child = program()
+            .args(["--listen", "127.0.0.1:0"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        let mut line = String::new();
+        log.read_line(&mut line).expect("a line");
+        assert!(line.contains("listening on UDP and TCP"), "{line}");
+        assert!(!line.contains('\u{1b}'), "no colour in a pipe: {line:?}");
+        kill(Pid::from_raw(child.id().cast_signed()), signal).expect("it runs");
+        let mut rest = String::new();
+        log.read_to_string(&mut rest).expect("text");
+        assert_eq!(wait(&mut child), Some(0), "{rest}");
+        assert!(rest.contains("stopped"), "{rest}");
+    }
+}
+
+fn wait(child: &mut Child) -> Option<i32> {
+    child.wait().expect("it ends").code()
+}

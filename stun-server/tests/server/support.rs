@@ -1,0 +1,95 @@
+//! A server in a thread, stopped when dropped, and messages to ask it with.
+
+use futures::channel::oneshot;
+use ntcp_stun::attribute::ChangeRequest;
+use ntcp_stun::{Class, Message, Method, TransactionId, Writer};
+use ntcp_stun_server::{Counters, Options, Server};
+use std::net::{SocketAddr, UdpSocket};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long a test waits for what must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) struct Running {
+    pub(crate) addresses: Vec<SocketAddr>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<Counters>>,
+}
+
+impl Running {
+    pub(crate) fn start(options: &Options) -> Self {
+        let server = Server::bind(options).expect("the server binds");
+        let addresses = server.addresses();
+        let (stop, stopped) = oneshot::channel();
+        let run =
+            move || async_io::block_on(server.run(async { stopped.await.unwrap_or_default() }));
+        let thread = Some(std::thread::spawn(run));
+        Self { addresses, stop: Some(stop), thread }
+    }
+
+    /// On 127.0.0.1 alone.
+    pub(crate) fn single() -> Self {
+        Self::start(&options(&["127.0.0.1:0"], &[]))
+    }
+
+    /// On 127.0.0.1 and 127.0.0.2, with free ports.
+    pub(crate) fn quartet() -> Self {
+        Self::start(&options(&["127.0.0.1:0"], &["127.0.0.2:0"]))
+    }
+
+    pub(crate) fn primary(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// Stops it, and returns what it counted.
+    pub(crate) fn stop(mut self) -> Counters {
+        self.end().expect("it ran")
+    }
+
+    fn end(&mut self) -> Option<Counters> {
+        self.stop.take()?.send(()).ok();
+        self.thread.take()?.join().ok()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+pub(crate) fn options(listen: &[&str], alternate: &[&str]) -> Options {
+    let all = |list: &[&str]| list.iter().map(|it| it.parse().expect("an address")).collect();
+    Options { listen: all(listen), alternate: all(alternate), ..Options::default() }
+}
+
+/// A Binding request whose transaction id is all `id`.
+pub(crate) fn request(id: u8, change: Option<ChangeRequest>) -> Vec<u8> {
+    let mut buffer = vec![0; 28];
+    let id = TransactionId::new([id; 12]);
+    let mut writer = Writer::new(&mut buffer, Class::Request, Method::BINDING, id).expect("room");
+    if let Some(change) = change {
+        writer.attribute(&change).expect("room");
+    }
+    let length = writer.finish();
+    buffer.truncate(length);
+    buffer
+}
+
+/// A client socket at this address with a free port.
+pub(crate) fn client(ip: &str) -> UdpSocket {
+    let ip: std::net::IpAddr = ip.parse().expect("an IP address");
+    let socket = UdpSocket::bind((ip, 0)).expect("a free port");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    socket
+}
+
+/// The next datagram, a message, and where it came from.
+pub(crate) fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut buffer = vec![0; 65_536];
+    let (length, from) = socket.recv_from(&mut buffer).expect("a reply");
+    buffer.truncate(length);
+    Message::parse_classic(&buffer).expect("a message");
+    (buffer, from)
+}

@@ -53,7 +53,8 @@ pub struct Listen {
     /// The name under which others find this peer, as in ntcp://NAME; default: [node] name.
     #[arg(value_name = "NAME", conflicts_with = "name")]
     pub registered_name: Option<NodeName>,
-    /// Run this shell command for each peer; its standard input and output are the connection.
+    /// Run this shell command for each peer; its standard input and output are the connection, and
+    /// NTCP_PEER_NAME, NTCP_PEER_ADDRESS and NTCP_PEER_TRANSPORT tell it who is there.
     #[arg(long, value_name = "CMD", conflicts_with = "forward")]
     pub exec: Option<String>,
     /// Connect each peer to this TCP service.

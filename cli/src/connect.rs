@@ -11,9 +11,10 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt, select_biased};
 use ntcp::{Config, Connection, Node, PeerUri, Report};
 use ntcp_settings::{Endpoint, LogLevel};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::pin::pin;
+use std::time::{Duration, Instant};
 
 /// Local clients served at once; a further one waits to be accepted.
 const MAX_CLIENTS: usize = 256;
@@ -26,11 +27,12 @@ pub async fn run(arguments: &Connect, config: Config, terminal: Terminal) -> Res
     let call = Call { arguments, uri: uri(arguments), explain: explains(&config), terminal };
     // A local port that cannot be had should not cost a registration.
     let clients = arguments.forward.map(listen).transpose()?;
+    let (began, patience) = (Instant::now(), config.node.deadline);
     let started = peer::start(broker_of_uri(config, arguments), Some(&call.uri)).await;
     let node = started.inspect_err(|failure| call.report_failure(failure))?;
     let result = match clients {
-        Some((address, clients)) => call.forward(&node, address, clients).await,
-        None => call.standard(&node).await,
+        Some((address, clients)) => call.forward(&node, address, clients, patience).await,
+        None => call.standard(&node, patience.saturating_sub(began.elapsed())).await,
     };
     node.stop().await;
     result
@@ -81,8 +83,9 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    async fn standard(&self, node: &Node) -> Result<(), Failure> {
-        let connection = self.connect(node).await?;
+    /// The time of this one began with the command: starting the node counts.
+    async fn standard(&self, node: &Node, patience: Duration) -> Result<(), Failure> {
+        let connection = self.connect(node, patience).await?;
         let moved = local::standard(connection).await?;
         self.terminal.progress(&format!("sent {} bytes, received {}", moved.sent, moved.received));
         Ok(())
@@ -94,6 +97,7 @@ impl Call<'_> {
         node: &Node,
         address: SocketAddr,
         clients: Async<TcpListener>,
+        patience: Duration,
     ) -> Result<(), Failure> {
         self.terminal.success(&format!("forwarding {address} to {}", self.uri));
         let mut served = FuturesUnordered::new();
@@ -108,15 +112,15 @@ impl Call<'_> {
                 client = next => client,
             };
             let (stream, _) = client.map_err(|source| Failure::Listen { address, source })?;
-            served.push(self.serve(node, stream));
+            served.push(self.serve(node, stream, patience));
         }
     }
 
-    async fn serve(&self, node: &Node, client: Async<std::net::TcpStream>) {
+    async fn serve(&self, node: &Node, client: Async<TcpStream>, patience: Duration) {
         let serve = async {
             let stream = client.into_inner().and_then(LocalStream::new);
             let stream = stream.map_err(LocalError::Client)?;
-            local::client(stream, self.connect(node).await?).await?;
+            local::client(stream, self.connect(node, patience).await?).await?;
             Ok::<_, Failure>(())
         };
         if let Err(failure) = serve.await {
@@ -124,9 +128,9 @@ impl Call<'_> {
         }
     }
 
-    async fn connect(&self, node: &Node) -> Result<Connection, Failure> {
+    async fn connect(&self, node: &Node, patience: Duration) -> Result<Connection, Failure> {
         self.terminal.progress(&format!("connecting to {}", self.uri));
-        match node.connect(&self.uri).await {
+        match node.connect_within(&self.uri, patience).await {
             Ok(connection) => {
                 self.terminal.success(&story::connected(&connection));
                 if self.explain {

@@ -35,7 +35,7 @@
 //!
 //! Entering a user namespace takes a process with a single thread, which a test is not. So the
 //! program starts its own executable again, and a hook that runs before `main` recognises such a
-//! process and never lets it reach `main` (modules `entry` and `sys`). There is no helper program to build,
+//! process and never lets it reach `main` (`entry`, `sys`). There is no helper program to build,
 //! to find, or to be out of date.
 //!
 //! It is not: a model of a kernel's internals, nor a place for measurements of throughput beyond a

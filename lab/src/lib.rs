@@ -4,8 +4,9 @@
 //! of `ntcp_proto` on its hosts ([`run`](world::World::run)) and keeps a [`trace`] of every packet.
 //! [`presets`] name the NATs worth knowing.
 //!
-//! Everything here is a value that is told the time; nothing opens a socket or reads a clock, and
-//! equal seeds give equal runs, byte for byte.
+//! [`oracle`] foretells which pairs of NATs connect, and [`matrix`] lets them all try. A world is a
+//! value that is told the time; it opens no socket and reads no clock, and equal seeds give equal
+//! runs, byte for byte. Only [`kernel`] leaves virtual time.
 #![deny(unsafe_code)]
 
 #[cfg(test)]

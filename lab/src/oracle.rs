@@ -1,7 +1,7 @@
 //! Which pairs of sites can have a direct path, foretold from what their boxes do.
 //!
 //! Nothing is run and no result is remembered here: everything follows from a few facts about each
-//! site ([`Facing`]). It foretells what ntcp does today without prediction: over UDP, authenticated
+//! site. It foretells what ntcp does today without prediction: over UDP, authenticated
 //! checks from both sides after an opener of low TTL, answering whatever source they arrive from;
 //! over TCP, connecting and listening on one port with an instant retry. When the matrix of real
 //! runs disagrees with this, one of the two has a bug.

@@ -46,6 +46,8 @@ mod node;
 mod quic;
 mod runtime;
 
+use std::time::Instant;
+
 pub use connection::Connection;
 pub use discover::discover;
 pub use error::{Error, ErrorKind};
@@ -57,13 +59,16 @@ pub use ntcp_proto::uri::{PeerName, PeerUri, TransportChoice};
 pub use ntcp_settings::Config;
 
 /// Connects to the peer of `uri` with a node of its own, configured by the first file that
-/// [`Config::find`] finds. The node lives as long as the connection needs it.
+/// [`Config::find`] finds. The node lives as long as the connection needs it. Starting it and
+/// connecting together take no longer than `[node] deadline`, or little more where no broker answers.
 ///
 /// # Errors
 ///
 /// As [`Builder::start`] and [`Node::connect_by_uri`].
 pub async fn connect_by_uri(uri: &str) -> Result<Connection, Error> {
     let uri: PeerUri = uri.parse()?;
-    let node = Node::builder().config(Config::find()?).broker_of(&uri).start().await?;
-    node.connect(&uri).await
+    let config = Config::find()?;
+    let (began, patience) = (Instant::now(), config.node.deadline);
+    let node = Node::builder().config(config).broker_of(&uri).start().await?;
+    node.connect_within(&uri, patience.saturating_sub(began.elapsed())).await
 }

@@ -107,8 +107,21 @@ impl Node {
     /// [`ErrorKind::NoPath`] when no direct path came about, [`ErrorKind::Secure`] when one did but
     /// the peer was not the one announced, [`ErrorKind::Stopped`].
     pub async fn connect(&self, uri: &PeerUri) -> Result<Connection, Error> {
+        self.connect_within(uri, self.0.config.node.deadline).await
+    }
+
+    /// Like [`Node::connect`], but never longer than `patience`: for callers whose own time is
+    /// already running.
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::connect`].
+    pub async fn connect_within(
+        &self,
+        uri: &PeerUri,
+        patience: Duration,
+    ) -> Result<Connection, Error> {
         let called = Instant::now();
-        let patience = self.0.config.node.deadline;
         match uri.broker.as_ref().filter(|broker| !self.serves(broker)) {
             None => self.call(uri, patience).await,
             Some(broker) => {

@@ -4,6 +4,8 @@
 //! fingerprint the broker announced. One bidirectional stream carries the application's bytes; the
 //! caller opens it with one byte of its own, since a stream that carries nothing is not seen.
 
+mod early;
+
 use std::net::{SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,6 +20,8 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
+
+pub(crate) use early::EarlyDatagrams;
 
 use crate::identity::{Identity, fingerprint};
 use crate::runtime;
@@ -54,6 +58,7 @@ pub(crate) async fn secure(
     identity: &Identity,
     peer: Fingerprint,
     rtt: Option<Duration>,
+    early: Arc<EarlyDatagrams>,
 ) -> Result<Secured, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let transport = Arc::new(transport(rtt));
@@ -64,7 +69,10 @@ pub(crate) async fn secure(
     let mut config = EndpointConfig::default();
     // STUN checks that are still under way must not look like QUIC (RFC 9287).
     config.grease_quic_bit(false);
-    let endpoint = Endpoint::new(config, server, socket, Arc::new(OwnRuntime))
+    let runtime = Arc::new(OwnRuntime);
+    let socket = runtime.wrap_udp_socket(socket).map_err(|error| text(&error))?;
+    let socket = early.before(socket);
+    let endpoint = Endpoint::new_with_abstract_socket(config, server, socket, runtime)
         .map_err(|error| text(&error))?;
     match role {
         Role::Controlling => {

@@ -46,6 +46,8 @@ const FIRST_SESSION: u32 = 16;
 pub const MAX_SESSIONS: usize = 64;
 /// How long a callee tries. The caller's own deadline counts on its side.
 const CALLEE_PATIENCE: Duration = Duration::from_secs(10);
+/// Datagrams of a next layer that wait for its path to be told; a further one is dropped.
+const MAX_EARLY: usize = 16;
 /// How long a stream may stay without telling its session.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(10);
 /// Streams that have not told their session yet; a further one is closed.
@@ -97,6 +99,14 @@ pub enum Event {
     RegistrationRestored,
     /// A path to a peer stands.
     Connected(Box<Connected>),
+    /// A datagram of the peer's next layer came to the shared socket before the path's own took
+    /// over.
+    Early {
+        /// The meeting whose path it came over, connected before.
+        session: SessionId,
+        /// The datagram.
+        payload: Vec<u8>,
+    },
     /// A call came to nothing.
     CallFailed {
         /// The call.
@@ -141,6 +151,8 @@ struct Running {
     role: Role,
     fingerprint: Fingerprint,
     called: Instant,
+    /// Datagrams of the next layer that have not been told yet.
+    early: VecDeque<Vec<u8>>,
 }
 
 /// One peer.
@@ -287,7 +299,11 @@ impl Node {
             }
             client::Event::Punch { request, punch } => self.on_punch(request, punch, now),
             client::Event::Gather { session, .. } => self.client.decline(session, now),
-            client::Event::PeerAnswered { .. } => {}
+            client::Event::PeerAnswered { session, candidates, .. } => {
+                if let Some(running) = self.sessions.get_mut(&session) {
+                    running.session.add_candidates(&candidates, now);
+                }
+            }
             client::Event::PeerRefused { session, .. } => {
                 if let Some(running) = self.sessions.get_mut(&session) {
                     running.session.refused(now);
@@ -346,6 +362,12 @@ impl Node {
             .find_map(|(id, running)| Some((*id, running.session.poll_event()?)));
         if let Some((id, event)) = next {
             self.on_session(id, event, now);
+            return true;
+        }
+        let early =
+            self.sessions.iter_mut().find_map(|(id, it)| Some((*id, it.early.pop_front()?)));
+        if let Some((session, payload)) = early {
+            self.events.push_back(Event::Early { session, payload });
             return true;
         }
         let finished =

@@ -1,9 +1,10 @@
 //! What the machine tells, turned into connections and errors.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::{SocketAddr, UdpSocket};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use async_io::Timer;
@@ -11,6 +12,7 @@ use futures::{FutureExt, select_biased};
 use ntcp_proto::node::{CallError, CallId, Connected, Event, Node as Machine};
 use ntcp_proto::puncher::report::{Outcome, milliseconds, milliseconds_since};
 use ntcp_proto::puncher::session::Path;
+use ntcp_proto::signal::SessionId;
 use ntcp_proto::{Input, Machine as _};
 
 use super::{Shared, lock};
@@ -18,7 +20,7 @@ use crate::connection::Connection;
 use crate::driver::Sockets;
 use crate::error::{Error, ErrorKind};
 use crate::io::{socket, tcp_info};
-use crate::quic::{self, Secured};
+use crate::quic::{self, EarlyDatagrams, Secured};
 use crate::runtime;
 
 /// Longest datagram that may be found in a socket that has just been connected.
@@ -28,11 +30,13 @@ const SECURE_LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) struct Events {
     shared: Arc<Shared>,
+    /// Where early datagrams of a session go, for as long as its QUIC lives.
+    early: HashMap<SessionId, Weak<EarlyDatagrams>>,
 }
 
 impl Events {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, early: HashMap::new() }
     }
 
     pub(super) fn handle(
@@ -59,6 +63,11 @@ impl Events {
             }
             Event::RegistrationRestored => tracing::info!("registered again"),
             Event::Connected(connected) => self.connected(*connected, machine, sockets, now),
+            Event::Early { session, payload } => {
+                if let Some(early) = self.early.get(&session).and_then(Weak::upgrade) {
+                    early.push(payload);
+                }
+            }
             Event::CallFailed { call, error, report } => {
                 let kind = match error {
                     CallError::Signalling(error) => error.into(),
@@ -130,8 +139,15 @@ impl Events {
                 return deliver(&self.shared, call, Err(error));
             }
         };
+        let early = EarlyDatagrams::new(remote);
+        self.early.retain(|_, early| early.strong_count() > 0);
+        self.early.insert(connected.session, Arc::downgrade(&early));
         let mut buffer = [0; MAX_DATAGRAM];
         while let Ok((length, source)) = own.recv_from(&mut buffer) {
+            if source == remote {
+                early.push(buffer[..length].to_vec());
+                continue;
+            }
             let input =
                 Input::UdpReceived { socket: shared_socket, source, payload: &buffer[..length] };
             machine.handle_input(input, now);
@@ -139,7 +155,8 @@ impl Events {
         let shared = self.shared.clone();
         runtime::spawn(async move {
             let Connected { role, fingerprint, .. } = connected;
-            let secured = quic::secure(own, remote, role, &shared.identity, fingerprint, rtt);
+            let secured =
+                quic::secure(own, remote, role, &shared.identity, fingerprint, rtt, early);
             let secured = within(SECURE_LIMIT, secured).await;
             finish(&shared, connected, copy, remote, secured);
         })

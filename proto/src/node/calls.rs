@@ -129,6 +129,7 @@ impl Node {
             role: punch.role,
             fingerprint: punch.fingerprint,
             called,
+            early: VecDeque::new(),
         };
         let running = self.sessions.entry(punch.session).or_insert(running);
         if start_at <= now {

@@ -56,7 +56,7 @@ impl Node {
             return self.client.handle_input(input, now);
         }
         let Ok(message) = Message::parse(payload) else {
-            return self.on_foreign(socket, source, now);
+            return self.on_foreign(socket, source, payload, now);
         };
         match session_named_in(&message).and_then(|id| self.sessions.get_mut(&id)) {
             Some(running) => running.session.handle_input(input, now),
@@ -64,11 +64,18 @@ impl Node {
         }
     }
 
-    /// Not STUN: the next layer of a peer whose nominations were lost, or nobody's. The datagram
-    /// itself is dropped; that layer repeats it, and the next one finds the path handed out.
-    fn on_foreign(&mut self, socket: SocketId, source: SocketAddr, now: Instant) {
-        let mut sessions = self.sessions.values_mut();
-        sessions.any(|running| running.session.foreign_datagram(socket, source, now));
+    /// Not STUN: the next layer of a peer whose nominations were lost or that was quicker than our
+    /// hand-over, or nobody's.
+    fn on_foreign(&mut self, socket: SocketId, source: SocketAddr, payload: &[u8], now: Instant) {
+        for (id, running) in &mut self.sessions {
+            if running.session.foreign_datagram(socket, source, now) {
+                if running.early.len() < MAX_EARLY {
+                    running.early.push_back(payload.to_vec());
+                }
+                tracing::trace!(session = %id, "an early datagram");
+                return;
+            }
+        }
     }
 
     /// If exactly one session expects a stream from there, it is that one's; else the stream has to

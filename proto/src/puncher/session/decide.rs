@@ -96,6 +96,7 @@ impl Session {
     pub(super) fn settle_udp(&mut self, socket: SocketId, remote: SocketAddr, now: Instant) {
         self.close_all_but(None);
         self.selected = None;
+        self.settled_on = Some((socket, remote));
         let index = self.checklist.position(socket, remote);
         let verified = index.and_then(|index| self.checklist.pairs[index].verified);
         let kind = index.map(|index| self.checklist.pairs[index].kind);

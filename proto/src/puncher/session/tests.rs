@@ -306,7 +306,7 @@ fn the_callee_follows_the_callers_next_layer_when_every_nomination_is_lost() {
     let callee = world.sides.get_mut(&Role::Controlled).unwrap();
     assert!(!callee.foreign_datagram(socket, socket_address("192.0.2.9:1"), now), "a stranger");
     assert!(callee.foreign_datagram(socket, caller, now));
-    assert!(!callee.foreign_datagram(socket, caller, now), "once");
+    assert!(callee.foreign_datagram(socket, caller, now), "the path's own from now on");
     world.drain();
     assert!(matches!(world.path(Role::Controlled), Path::Udp { .. }));
 }
@@ -415,4 +415,19 @@ fn checks_of_nobody_change_nothing() {
         caller.handle_input(Input::UdpReceived { socket, source, payload }, start);
     }
     assert_eq!((caller.poll_command(), caller.poll_event()), (None, None));
+}
+
+#[test]
+fn an_address_that_the_peer_learned_late_is_tried_at_once() {
+    let start = any_instant();
+    let guess = mapped(Transport::Tcp, "203.0.113.2:9");
+    let mut caller = session(Role::Controlling, TransportChoice::Tcp, vec![guess], start);
+    caller.handle_timeout(start);
+    while caller.poll_command().is_some() {}
+    caller.add_candidates(&[guess, mapped(Transport::Tcp, CALLEE_TCP)], start + D);
+    let Some(Command::ConnectTcp { remote, .. }) = caller.poll_command() else {
+        panic!("no connect")
+    };
+    assert_eq!(remote, socket_address(CALLEE_TCP));
+    assert_eq!(caller.poll_command(), None, "the known address goes on as it was");
 }

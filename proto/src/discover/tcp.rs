@@ -43,7 +43,7 @@ use crate::machine::Deadline;
 const PORT_SAMPLES: usize = 8;
 /// Most connections of one survey; what would come after is not asked.
 const MAX_STREAMS: usize = 96;
-/// Answers of one kind that may be missing when the survey stops waiting early.
+/// Samples that may be missing when the survey stops waiting early.
 const MAY_MISS: usize = 1;
 /// How often servers are tried until one answers, with one more connection each time: at 5 % loss on
 /// each access link two round trips in a row are spoilt in one of three cases, but all six connections

@@ -19,13 +19,17 @@
 //! Whether a second connection between the same ends would get another port is not told: that takes
 //! closing the first one without the trace that TCP leaves (RFC 9293 section 3.6.1, TIME-WAIT).
 
+mod stream;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ntcp_stun::TransactionId;
 use ntcp_stun::attribute::ChangeRequest;
 use ntcp_stun::behavior::exchange::{parse, request};
 use ntcp_stun::behavior::{Alternate, Binding, Dependence, Mapping, Observation};
+
+pub(super) use stream::Contact;
+use stream::{Lead, Purpose, State, Stream};
 
 use super::outbox::Outbox;
 use super::ports::{PortPattern, PortSample};
@@ -39,7 +43,7 @@ use crate::machine::Deadline;
 const PORT_SAMPLES: usize = 8;
 /// Most connections of one survey; what would come after is not asked.
 const MAX_STREAMS: usize = 96;
-/// Answers of one kind that may be missing when the survey stops waiting early.
+/// Samples that may be missing when the survey stops waiting early.
 const MAY_MISS: usize = 1;
 /// How often servers are tried until one answers, with one more connection each time: at 5 % loss on
 /// each access link two round trips in a row are spoilt in one of three cases, but all six connections
@@ -55,85 +59,6 @@ const UNKNOWN_RTT: Duration = Duration::from_millis(400);
 const RETRY_SLACK: Duration = Duration::from_millis(100);
 /// What a busy host, a queue or a delayed acknowledgement may add to a few round trips.
 const SLACK: Duration = Duration::from_millis(250);
-
-/// What a connection is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    /// Whether the server answers over TCP; the first that does gives its port to the mapping test.
-    Contact,
-    /// Another destination from that same port.
-    Mapping,
-    /// One more fresh port.
-    Sample,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum State {
-    Connecting,
-    /// Connected from this port; the request is out.
-    Asked {
-        local: SocketAddr,
-        id: TransactionId,
-    },
-    Answered {
-        local: SocketAddr,
-        binding: Binding,
-    },
-    Failed(IoFailure),
-}
-
-/// One connection.
-#[derive(Debug)]
-struct Stream {
-    purpose: Purpose,
-    connect: CommandId,
-    socket: SocketId,
-    /// The address asked for; the port is 0 unless it is that of a lead.
-    bound: SocketAddr,
-    remote: SocketAddr,
-    started: Instant,
-    /// From SYN to SYN-ACK, as far as the system tells.
-    rtt: Option<Duration>,
-    state: State,
-}
-
-impl Stream {
-    fn answered(&self) -> Option<(SocketAddr, Binding)> {
-        match self.state {
-            State::Answered { local, binding } => Some((local, binding)),
-            State::Connecting | State::Asked { .. } | State::Failed(_) => None,
-        }
-    }
-
-    /// Whether it uses the port of this lead.
-    fn is_of(&self, lead: Lead) -> bool {
-        let local = match self.state {
-            State::Asked { local, .. } | State::Answered { local, .. } => local,
-            State::Connecting | State::Failed(_) => self.bound,
-        };
-        local.port() == lead.local.port()
-    }
-
-    fn is_pending(&self) -> bool {
-        matches!(self.state, State::Connecting | State::Asked { .. })
-    }
-}
-
-/// How a server took a contact over TCP, best first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Contact {
-    Answered(Duration),
-    Failed(IoFailure),
-    Silent,
-}
-
-/// A port of the mapping test, and since when.
-#[derive(Debug, Clone, Copy)]
-struct Lead {
-    local: SocketAddr,
-    rtt: Duration,
-    since: Instant,
-}
 
 /// The survey.
 #[derive(Debug)]
@@ -214,7 +139,7 @@ impl TcpSurvey {
         }
         match result {
             Ok(ends) => {
-                let id = TransactionId::new(self.entropy.bytes());
+                let id = self.entropy.transaction_id();
                 stream.rtt = Some(now.saturating_duration_since(stream.started));
                 stream.state = State::Asked { local: canonical(ends.local), id };
                 outbox.send_tcp(stream.socket, request(id, ChangeRequest::Nothing));
@@ -345,15 +270,9 @@ impl TcpSurvey {
 
     /// The best that came of all attempts on a server.
     fn contacted(&self, server: SocketAddr) -> Contact {
-        let contact = |stream: &Stream| match (stream.state, stream.rtt) {
-            (State::Answered { .. }, Some(rtt)) => Contact::Answered(rtt),
-            (State::Failed(failure), _) => Contact::Failed(failure),
-            (State::Connecting | State::Asked { .. } | State::Answered { .. }, _) => {
-                Contact::Silent
-            }
-        };
         let attempts = self.streams.iter().filter(|it| it.purpose == Purpose::Contact);
-        attempts.filter(|it| it.remote == server).map(contact).min().unwrap_or(Contact::Silent)
+        let attempts = attempts.filter(|it| it.remote == server);
+        attempts.map(Stream::contact).min().unwrap_or(Contact::Silent)
     }
 
     /// The round-trip time to the first server that answered.
@@ -367,12 +286,8 @@ impl TcpSurvey {
     }
 
     fn seen_of(&self, lead: Lead) -> Vec<Observation> {
-        let from_lead = |it: &Stream| {
-            let (local, binding) = it.answered()?;
-            let observation = Observation { destination: it.remote, mapped: binding.mapped };
-            (local.port() == lead.local.port()).then_some(observation)
-        };
-        self.streams.iter().filter_map(from_lead).collect()
+        let streams = self.streams.iter().filter(|it| it.is_of(lead));
+        streams.filter_map(Stream::observation).collect()
     }
 
     fn dependence(&self) -> Dependence {

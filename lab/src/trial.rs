@@ -165,13 +165,17 @@ impl Call {
     ///
     /// If the program hangs, or leaves no report.
     pub fn run(&self, lab: &Lab) -> Result<Outcome> {
+        let (output, theirs) = std::io::pipe().context("making a pipe")?;
+        // Opened anew by its name, the pipe asks for the rights of a file.
+        rustix::fs::fchmod(&theirs, rustix::fs::Mode::from_raw_mode(0o622))
+            .context("making a pipe writable for everybody")?;
         let mut child = self
             .command(lab)?
             .args(["--report", "/dev/stdout"])
-            .stdout(Stream::Piped)
+            .stdout(Stream::Descriptor(theirs.into()))
             .stderr(Stream::Piped)
             .spawn()?;
-        let (output, errors) = (gather(child.stdout.take()), gather(child.stderr.take()));
+        let (output, errors) = (gather(Some(output)), gather(child.stderr.take()));
         let Some(status) = child.wait_timeout(CONNECT)? else {
             end(Some(child))?;
             bail!("ntcp connect {} hangs: {}", self.uri, text(errors));

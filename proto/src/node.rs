@@ -299,7 +299,11 @@ impl Node {
             }
             client::Event::Punch { request, punch } => self.on_punch(request, punch, now),
             client::Event::Gather { session, .. } => self.client.decline(session, now),
-            client::Event::PeerAnswered { .. } => {}
+            client::Event::PeerAnswered { session, candidates, .. } => {
+                if let Some(running) = self.sessions.get_mut(&session) {
+                    running.session.add_candidates(&candidates, now);
+                }
+            }
             client::Event::PeerRefused { session, .. } => {
                 if let Some(running) = self.sessions.get_mut(&session) {
                     running.session.refused(now);

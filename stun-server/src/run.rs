@@ -168,7 +168,7 @@ fn answer_datagram(
 }
 
 /// Lets the other futures of this task run.
-async fn yield_now() {
+pub(crate) async fn yield_now() {
     let mut has_yielded = false;
     futures::future::poll_fn(|context| {
         if std::mem::replace(&mut has_yielded, true) {

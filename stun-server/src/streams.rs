@@ -4,7 +4,7 @@
 //! replies therefore is not read from either, and nothing piles up for it.
 
 use crate::options::Options;
-use crate::run::Core;
+use crate::run::{Core, yield_now};
 use async_io::{Async, Timer};
 use futures::future::{Either, select};
 use futures::stream::FuturesUnordered;
@@ -143,6 +143,8 @@ async fn converse(
             return Ok(());
         }
         deframer.filled(length);
+        // A peer that sends without a pause must not keep the others waiting.
+        yield_now().await;
     }
 }
 

@@ -30,7 +30,7 @@ use super::checklist::Checklist;
 use super::report::Report;
 use super::streams::{MAX_STREAMS, Streams};
 use crate::address::{self, Family};
-use crate::candidate::{Candidate, CandidateKind, Transport};
+use crate::candidate::{Candidate, CandidateKind, MAX_CANDIDATES, Transport};
 use crate::command::{Ends, Names};
 use crate::entropy::{Entropy, Seed};
 use crate::machine::{Deadline, Machine};
@@ -44,6 +44,8 @@ use crate::{Command, CommandId, Input, SocketId};
 const OPENER_TTL: u8 = 2;
 /// TCP sockets that one session may connect, all addresses together.
 const MAX_CONNECTS: u32 = 256;
+/// Addresses that a peer may announce in all: those of its registration and as many news.
+const MAX_ANNOUNCED: usize = 2 * MAX_CANDIDATES;
 /// Copies of the caller's nomination: it is not answered on the winning path, which the next layer
 /// owns by then.
 const NOMINATIONS: u32 = 3;
@@ -205,7 +207,7 @@ impl Session {
             commands: VecDeque::new(),
             events: VecDeque::new(),
         };
-        session.line_up();
+        session.line_up(session.introduction.start);
         session.open_own_nat();
         session
     }
@@ -275,9 +277,25 @@ impl Session {
         }
     }
 
-    /// The peer's addresses become pairs and dialers.
-    fn line_up(&mut self) {
-        let start = self.introduction.start;
+    /// The peer has learned of more addresses of its own.
+    pub fn add_candidates(&mut self, candidates: &[Candidate], now: Instant) {
+        if !matches!(self.state, State::Racing) {
+            return;
+        }
+        let known = &mut self.introduction.candidates;
+        for candidate in candidates {
+            if known.len() < MAX_ANNOUNCED && !known.contains(candidate) {
+                known.push(*candidate);
+            }
+        }
+        self.line_up(self.introduction.start.max(now));
+        if self.introduction.start <= now {
+            self.race(now);
+        }
+    }
+
+    /// The peer's addresses become pairs and dialers that begin at `start`; known ones stay.
+    fn line_up(&mut self, start: Instant) {
         let choice = self.introduction.transport;
         for candidate in self.introduction.candidates.clone() {
             let ours = self.resources.own.iter().any(|own| {

@@ -1,6 +1,6 @@
 //! The server over TCP, on loopback addresses.
 
-use crate::support::{PATIENCE, Running, options, request};
+use crate::support::{PATIENCE, Running, client, options, receive, request};
 use ntcp_stun::attribute::{
     ChangeRequest, OtherAddress, Padding, ResponseOrigin, UnknownAttributes, XorMappedAddress,
 };
@@ -206,4 +206,33 @@ fn a_peer_that_does_not_read_is_not_read_from_and_then_closed() {
     let mut polite = Stream::connect(server.primary());
     polite.send(&request(12, None));
     assert!(polite.receive().is_some(), "others are served");
+}
+
+#[test]
+fn a_peer_that_never_stops_asking_keeps_nobody_waiting() {
+    let server = Running::single();
+    let greedy = Stream::connect(server.primary()).socket;
+    let (mut asking, mut reading) =
+        (greedy.try_clone().expect("a clone"), greedy.try_clone().expect("a clone"));
+    let asks = std::thread::spawn(move || {
+        // Indications, since replies would have to be waited for.
+        let mut many = request(13, None).repeat(10_000);
+        many.chunks_exact_mut(20).for_each(|it| it[1] = 0x11);
+        while asking.write_all(&many).is_ok() {}
+    });
+    let reads = std::thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 16];
+        while reading.read(&mut buffer).is_ok_and(|length| length > 0) {}
+    });
+    for id in 0..50 {
+        let mut polite = Stream::connect(server.primary());
+        polite.send(&request(id, None));
+        assert!(polite.receive().is_some());
+        let socket = client("127.0.0.1");
+        socket.send_to(&request(id, None), server.primary()).expect("sent");
+        receive(&socket);
+    }
+    greedy.shutdown(Shutdown::Both).expect("open");
+    asks.join().expect("it asked");
+    reads.join().expect("it read");
 }

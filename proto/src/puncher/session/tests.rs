@@ -441,3 +441,18 @@ fn checks_of_nobody_change_nothing() {
     }
     assert_eq!((caller.poll_command(), caller.poll_event()), (None, None));
 }
+
+#[test]
+fn an_address_that_the_peer_learned_late_is_tried_at_once() {
+    let start = any_instant();
+    let guess = mapped(Transport::Tcp, "203.0.113.2:9");
+    let mut caller = session(Role::Controlling, TransportChoice::Tcp, vec![guess], start);
+    caller.handle_timeout(start);
+    while caller.poll_command().is_some() {}
+    caller.add_candidates(&[guess, mapped(Transport::Tcp, CALLEE_TCP)], start + D);
+    let Some(Command::ConnectTcp { remote, .. }) = caller.poll_command() else {
+        panic!("no connect")
+    };
+    assert_eq!(remote, socket_address(CALLEE_TCP));
+    assert_eq!(caller.poll_command(), None, "the known address goes on as it was");
+}

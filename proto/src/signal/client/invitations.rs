@@ -46,7 +46,7 @@ impl Invitations {
         &mut self,
         core: &mut Core,
         standing: &Standing,
-        (message, punch): (&Message, &Punch),
+        (message, punch, news): (&Message, &Punch, Vec<Candidate>),
         availability: Availability,
         now: Instant,
     ) {
@@ -56,7 +56,7 @@ impl Invitations {
         let body = match availability {
             Availability::Accepting => {
                 tell_punch(core, punch, now);
-                Body::Answer(Answer { session: punch.session, candidates: Vec::new() })
+                Body::Answer(Answer { session: punch.session, candidates: news })
             }
             Availability::Declining => declined(),
         };

@@ -93,7 +93,9 @@ impl Client {
         let (invitations, availability) = (&mut self.invitations, self.availability);
         match &message.body {
             Body::Invite(punch) => {
-                invitations.handle_invite(core, standing, (message, punch), availability, now);
+                let news = registration.news(core);
+                let invite = (message, punch, news);
+                invitations.handle_invite(core, standing, invite, availability, now);
             }
             Body::Gather(gather) => {
                 invitations.handle_gather(core, standing, (message, gather), availability);

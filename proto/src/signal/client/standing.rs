@@ -9,6 +9,7 @@ use super::attempt::{Done, MAX_STALE_NONCES};
 use super::core::{Core, Profile, Standing, Way, earlier};
 use super::upgrade::Upgrade;
 use super::{Event, LossReason};
+use crate::candidate::Candidate;
 use crate::signal::codec::Received;
 use crate::signal::message::{Body, Message, Refresh, Refreshed};
 use crate::signal::{ErrorCode, Ladder};
@@ -46,6 +47,12 @@ pub(super) enum Health {
 }
 
 impl Registration {
+    /// Our candidates, if they are others than the broker shows: a caller has been told the old ones.
+    pub(super) fn news(&self, core: &Core) -> Vec<Candidate> {
+        let current = &core.profile.candidates;
+        if self.shown.candidates == *current { Vec::new() } else { current.clone() }
+    }
+
     pub(super) fn new(core: &mut Core, done: Done, now: Instant) -> Self {
         let Done { standing, observed, lease, shown, udp_ways } = done;
         let refresh_at = now + interval(core, lease);

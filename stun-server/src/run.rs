@@ -144,7 +144,7 @@ fn answer_datagram(
     core: &Core,
     buffers: &mut Buffers,
 ) -> io::Result<()> {
-    let arrived = socket.receive(&mut buffers.request)?;
+    let Some(arrived) = socket.receive(&mut buffers.request)? else { return Ok(()) };
     let request = Request {
         bytes: &buffers.request[..arrived.length],
         source: arrived.source,

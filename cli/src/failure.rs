@@ -53,6 +53,9 @@ pub enum Failure {
         /// What the system said.
         source: io::Error,
     },
+    /// The system does not tell when the command is asked to end.
+    #[error("cannot wait for SIGINT and SIGTERM: {0}; raise the limit of open files")]
+    Signals(#[source] io::Error),
     /// No STUN server answered, over UDP or TCP.
     #[error("no STUN server answered, neither over UDP nor over TCP")]
     NothingReachable,
@@ -73,6 +76,7 @@ impl Failure {
             | Self::Local(_)
             | Self::Listen { .. }
             | Self::Write { .. }
+            | Self::Signals(_)
             | Self::NothingReachable => 1,
         }
     }

@@ -5,11 +5,13 @@ use crate::failure::Failure;
 use crate::local::{self, LocalError};
 use crate::peer;
 use crate::pump::Moved;
+use crate::stop;
 use crate::story::{self, Terminal};
 use futures::stream::FuturesUnordered;
-use futures::{StreamExt, select_biased};
+use futures::{FutureExt, StreamExt, select_biased};
 use ntcp::{Config, Connection, Incoming, Transport};
 use ntcp_settings::Endpoint;
+use std::pin::pin;
 
 /// Peers served at once; a further one is turned away.
 const MAX_PEERS: usize = 256;
@@ -32,10 +34,18 @@ pub async fn run(
     let at = broker.map(|broker| format!("@{broker}")).unwrap_or_default();
     terminal.success(&format!("listening as ntcp://{name}{at}"));
     let incoming = node.incoming();
-    let result = match service(arguments) {
-        Some(service) => each(incoming, &service, terminal).await,
-        None => first(incoming, terminal).await,
+    let work = async {
+        match service(arguments) {
+            Some(service) => each(incoming, &service, terminal).await,
+            None => first(incoming, terminal).await,
+        }
     };
+    let mut asked = pin!(stop::signals().map_err(Failure::Signals)?.fuse());
+    let result = select_biased! {
+        result = pin!(work.fuse()) => result,
+        () = asked => Ok(()),
+    };
+    // The name is free at once, and not only when its lease has run out.
     node.stop().await;
     result
 }

@@ -258,3 +258,15 @@ fn a_doctor_without_servers_that_answer_says_so_in_json_and_fails() {
     assert_eq!(verdict["tcp"]["mapping"], Value::Null);
     assert!(!verdict["advice"].as_array().unwrap().is_empty());
 }
+
+#[test]
+fn a_listener_that_is_asked_to_end_gives_its_name_back() {
+    let broker = Introducer::start();
+    for _ in 0..2 {
+        let mut listener = broker.listen(&["listen", "bob", "--exec", "cat"]);
+        let id = listener.0.id().to_string();
+        let asked = Command::new("kill").args(["-TERM", &id]).status().unwrap();
+        assert!(asked.success());
+        assert!(listener.0.wait().unwrap().success(), "asked to end is no failure");
+    }
+}

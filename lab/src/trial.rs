@@ -1,21 +1,24 @@
 //! The real programs in a laboratory: a server, a peer that listens and a peer that connects.
 //!
-//! A [`Stage`] starts the STUN server and the broker in the lab's server host and a listener in one
-//! home; [`Stage::connect`] then runs `ntcp connect` in another home as often as wanted and hands out
-//! its report. Everything ends with the stage.
+//! [`Servers`] are the STUN server and the broker in the lab's server host, which can be stopped and
+//! started one by one. A [`Stage`] is both of them and a listener in one home; [`Stage::connect`]
+//! then runs `ntcp connect` in another home as often as wanted and hands out its report, and a
+//! [`Call`] is one such run with its own flags. Everything ends with its value.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, PipeReader, Read as _};
 use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::kernel::{Child, Lab, SERVER_ADDRESSES, Stream, User};
+use crate::kernel::{Child, Command, Lab, SERVER_ADDRESSES, Stream, User};
 
 /// How long a program may take to say that it is ready.
-const READY: Duration = Duration::from_secs(10);
-/// How long `ntcp connect` may take in all: its own deadline, the start of its node, and a margin.
+const READY: Duration = Duration::from_secs(20);
+/// How long `ntcp connect` may take in all: its own deadline, and a margin for a busy machine.
 const CONNECT: Duration = Duration::from_secs(25);
 
 /// Where the programs are.
@@ -50,62 +53,178 @@ impl Programs {
     }
 }
 
-/// What the listener does with each peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listener {
-    /// Sends back what it receives.
-    Echo,
-    /// Ends after the first, which gets what is on its input.
-    Once,
+/// The flags that lead a peer to [`Servers`].
+pub fn server_flags() -> [String; 4] {
+    let [server, ..] = SERVER_ADDRESSES;
+    ["--broker".into(), server.to_string(), "--stun".into(), format!("{server}:3478")]
 }
 
-/// Server, broker and listener, running.
+/// The STUN server and the broker.
+#[derive(Debug)]
+pub struct Servers<'lab> {
+    lab: &'lab Lab,
+    programs: Programs,
+    stun: Option<Child>,
+    broker: Option<Child>,
+}
+
+impl<'lab> Servers<'lab> {
+    /// Starts both.
+    ///
+    /// # Errors
+    ///
+    /// What did not start, with what it said.
+    pub fn start(lab: &'lab Lab) -> Result<Self> {
+        let programs = Programs::beside_this_one()?;
+        let mut servers = Self { lab, programs, stun: None, broker: None };
+        servers.start_stun()?;
+        servers.start_broker()?;
+        Ok(servers)
+    }
+
+    /// The STUN server, with all that RFC 5780 asks for.
+    fn start_stun(&mut self) -> Result<()> {
+        let [primary, alternate, ..] = SERVER_ADDRESSES;
+        let stun = self
+            .lab
+            .command("server", self.programs.path("ntcp-stun-server"))
+            .args(["--listen", &format!("{primary}:3478")])
+            .args(["--alternate", &format!("{alternate}:3479")]);
+        self.stun = Some(ready(stun, "listening")?);
+        Ok(())
+    }
+
+    /// The broker, again if it was stopped.
+    ///
+    /// # Errors
+    ///
+    /// Why it did not start.
+    pub fn start_broker(&mut self) -> Result<()> {
+        let broker = self.lab.command("server", self.programs.path("ntcp-broker")).arg("all");
+        self.broker = Some(ready(broker, "listening")?);
+        Ok(())
+    }
+
+    /// Kills the broker, as a crash would; it is gone afterwards.
+    ///
+    /// # Errors
+    ///
+    /// That the lab is gone.
+    pub fn kill_broker(&mut self) -> Result<()> {
+        end(self.broker.take())
+    }
+
+    /// Kills the STUN server; it is gone afterwards.
+    ///
+    /// # Errors
+    ///
+    /// That the lab is gone.
+    pub fn kill_stun(&mut self) -> Result<()> {
+        end(self.stun.take())
+    }
+}
+
+/// One run of `ntcp connect`.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The host it runs in.
+    pub host: String,
+    /// Whom it calls.
+    pub uri: String,
+    /// As whom it runs.
+    pub user: User,
+    /// Its further flags, [`server_flags`] unless told otherwise.
+    pub flags: Vec<String>,
+}
+
+/// What came of a [`Call`].
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its report.
+    pub report: Value,
+    /// What it said to people.
+    pub errors: String,
+}
+
+impl Call {
+    /// `ntcp://bob`, from this host.
+    pub fn bob(host: &str, transport: &str) -> Self {
+        Self {
+            host: host.into(),
+            uri: format!("ntcp://bob?transport={transport}"),
+            user: User::Root,
+            flags: server_flags().into(),
+        }
+    }
+
+    /// Runs it to its end, without any input.
+    ///
+    /// # Errors
+    ///
+    /// If the program hangs, or leaves no report.
+    pub fn run(&self, lab: &Lab) -> Result<Outcome> {
+        let (output, theirs) = std::io::pipe().context("making a pipe")?;
+        // Opened anew by its name, the pipe asks for the rights of a file.
+        rustix::fs::fchmod(&theirs, rustix::fs::Mode::from_raw_mode(0o622))
+            .context("making a pipe writable for everybody")?;
+        let mut child = self
+            .command(lab)?
+            .args(["--report", "/dev/stdout"])
+            .stdout(Stream::Descriptor(theirs.into()))
+            .stderr(Stream::Piped)
+            .spawn()?;
+        let (output, errors) = (gather(Some(output)), gather(child.stderr.take()));
+        let Some(status) = child.wait_timeout(CONNECT)? else {
+            end(Some(child))?;
+            bail!("ntcp connect {} hangs: {}", self.uri, text(errors));
+        };
+        let (output, errors) = (text(output), text(errors));
+        let report = serde_json::from_str(&output)
+            .with_context(|| format!("no report but {output:?}, {errors}"))?;
+        Ok(Outcome { status, report, errors })
+    }
+
+    /// The program and its flags, for those who need its streams.
+    ///
+    /// # Errors
+    ///
+    /// If the program is not there.
+    pub fn command<'lab>(&self, lab: &'lab Lab) -> Result<Command<'lab>> {
+        let program = Programs::beside_this_one()?.path("ntcp");
+        let command = lab.command(&self.host, program).args(["connect", &self.uri]);
+        Ok(command.args(&self.flags).user(self.user))
+    }
+}
+
+/// Servers and a listener, running.
 #[derive(Debug)]
 pub struct Stage<'lab> {
     lab: &'lab Lab,
-    programs: Programs,
     user: User,
+    servers: Servers<'lab>,
     // Ended when dropped.
-    _servers: Vec<Child>,
-    listener: Child,
+    _listener: Child,
 }
 
 impl<'lab> Stage<'lab> {
-    /// Starts everything; `bob` in host `home` listens.
+    /// Starts everything; `bob` in host `home` listens, and sends back what it receives.
     ///
     /// # Errors
     ///
     /// What did not start, with what it said.
     pub fn set(lab: &'lab Lab, home: &str, user: User) -> Result<Self> {
-        let programs = Programs::beside_this_one()?;
-        let [primary, alternate, ..] = SERVER_ADDRESSES;
-        let stun = lab
-            .command("server", programs.path("ntcp-stun-server"))
-            .args(["--listen", &format!("{primary}:3478")])
-            .args(["--alternate", &format!("{alternate}:3479")])
-            .stderr(Stream::Piped)
-            .spawn()?;
-        let broker = lab
-            .command("server", programs.path("ntcp-broker"))
-            .arg("all")
-            .stderr(Stream::Piped)
-            .spawn()?;
-        let servers = vec![ready(stun, "listening")?, ready(broker, "listening")?];
+        let servers = Servers::start(lab)?;
         let listener = lab
-            .command(home, programs.path("ntcp"))
+            .command(home, servers.programs.path("ntcp"))
             .args(["listen", "bob", "--exec", "cat"])
-            .args(Self::server_flags())
-            .user(user)
-            .stderr(Stream::Piped)
-            .spawn()?;
+            .args(server_flags())
+            // So that it soon notices when the broker has forgotten it.
+            .env("NTCP_NODE__KEEPALIVE", "1s")
+            .user(user);
         let listener = ready(listener, "listening")?;
-        Ok(Self { lab, programs, user, _servers: servers, listener })
-    }
-
-    /// The flags that lead a peer to the stage's servers.
-    pub fn server_flags() -> [String; 4] {
-        let [server, ..] = SERVER_ADDRESSES;
-        ["--broker".into(), server.to_string(), "--stun".into(), format!("{server}:3478")]
+        Ok(Self { lab, user, servers, _listener: listener })
     }
 
     /// Connects from host `home`; the report, whatever came of it.
@@ -114,36 +233,48 @@ impl<'lab> Stage<'lab> {
     ///
     /// If the program hangs, or leaves no report.
     pub fn connect(&self, home: &str, transport: &str) -> Result<Value> {
-        let uri = format!("ntcp://bob?transport={transport}");
-        let mut child = self
-            .lab
-            .command(home, self.programs.path("ntcp"))
-            .args(["connect", &uri, "--report", "/dev/stdout"])
-            .args(Self::server_flags())
-            .user(self.user)
-            .stdout(Stream::Piped)
-            .stderr(Stream::Null)
-            .spawn()?;
-        let output = child.stdout.take();
-        if child.wait_timeout(CONNECT)?.is_none() {
-            child.kill()?;
-            bail!("ntcp connect {uri} hangs");
-        }
-        let mut text = String::new();
-        if let Some(mut output) = output {
-            output.read_to_string(&mut text).context("reading the report")?;
-        }
-        serde_json::from_str(&text).with_context(|| format!("no report but {text:?}"))
+        let call = Call { user: self.user, ..Call::bob(home, transport) };
+        Ok(call.run(self.lab)?.report)
     }
 
-    /// The listener.
-    pub fn listener(&mut self) -> &mut Child {
-        &mut self.listener
+    /// The servers, to be stopped and started.
+    pub fn servers(&mut self) -> &mut Servers<'lab> {
+        &mut self.servers
     }
 }
 
-/// Waits for a program to say `word` on its standard error, and reads the rest away.
-fn ready(mut child: Child, word: &str) -> Result<Child> {
+/// Kills a program and waits until it is gone.
+fn end(child: Option<Child>) -> Result<()> {
+    if let Some(mut child) = child {
+        child.kill()?;
+        child.wait()?;
+    }
+    Ok(())
+}
+
+/// Reads a stream to its end, beside everything else.
+fn gather(stream: Option<PipeReader>) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut stream) = stream {
+            // What was written before a failure is all there is to show.
+            let _ = stream.read_to_end(&mut bytes);
+        }
+        bytes
+    })
+}
+
+fn text(gathered: JoinHandle<Vec<u8>>) -> String {
+    String::from_utf8_lossy(&gathered.join().unwrap_or_default()).into_owned()
+}
+
+/// Starts a program and waits for it to say `word` on its standard error; the rest is read away.
+///
+/// # Errors
+///
+/// What it said instead.
+pub fn ready(command: Command<'_>, word: &str) -> Result<Child> {
+    let mut child = command.stderr(Stream::Piped).spawn()?;
     let Some(errors) = child.stderr.take() else { bail!("no standard error to read") };
     let (told, heard) = std::sync::mpsc::channel();
     let wanted = word.to_owned();

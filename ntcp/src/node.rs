@@ -54,8 +54,16 @@ pub(crate) struct Shared {
     calls: Mutex<HashMap<CallId, oneshot::Sender<Result<Connection, Error>>>>,
     /// Taken once, when it is started.
     started: Mutex<Option<oneshot::Sender<Result<(), Error>>>>,
-    stopped: Mutex<Option<oneshot::Sender<()>>>,
+    stopped: Mutex<Stopped>,
     incoming: Mutex<Arrivals>,
+}
+
+/// Whether the node has ended.
+enum Stopped {
+    /// No, and these want to know when it has.
+    NotYet(Vec<oneshot::Sender<()>>),
+    /// Yes.
+    Already,
 }
 
 struct Arrivals {
@@ -125,7 +133,15 @@ impl Node {
         match uri.broker.as_ref().filter(|broker| !self.serves(broker)) {
             None => self.call(uri, patience).await,
             Some(broker) => {
-                let other = self.elsewhere(uri, broker).await?;
+                let mut start = std::pin::pin!(self.elsewhere(uri, broker).fuse());
+                let mut timer = FutureExt::fuse(Timer::after(patience));
+                let other = select_biased! {
+                    started = start => started?,
+                    _ = timer => {
+                        let what = "registering with the broker of the URI";
+                        return Err(ErrorKind::Deadline { what, limit: patience }.into());
+                    }
+                };
                 let left = patience.saturating_sub(called.elapsed());
                 other.call(uri, left).await
             }
@@ -137,6 +153,7 @@ impl Node {
         let (peer, shared) = (uri.name.clone(), self.0.shared.clone());
         let transport = uri.transport.unwrap_or(TransportChoice::Any);
         let (placed, call) = oneshot::channel();
+        let _guard = CallGuard { node: self, call };
         let ordered = self.0.handle.order(move |machine, _, now| {
             let id = machine.call(peer, transport, patience, now);
             lock(&shared.calls).insert(id, sender);
@@ -148,9 +165,8 @@ impl Node {
         if !ordered {
             return Err(ErrorKind::Stopped.into());
         }
-        let _guard = CallGuard { node: self, call: call.await.ok() };
         let mut receiver = receiver.fuse();
-        let mut timer = FutureExt::fuse(Timer::after(patience + DEADLINE_MARGIN));
+        let mut timer = FutureExt::fuse(Timer::after(patience.saturating_add(DEADLINE_MARGIN)));
         select_biased! {
             result = receiver => result.unwrap_or_else(|_| Err(ErrorKind::Stopped.into())),
             _ = timer => {
@@ -164,7 +180,10 @@ impl Node {
     pub fn incoming(&self) -> Incoming {
         let mut arrivals = lock(&self.0.shared.incoming);
         let receiver = arrivals.receiver.take().unwrap_or_else(|| {
-            let (sender, receiver) = mpsc::channel(MAX_WAITING);
+            let (mut sender, receiver) = mpsc::channel(MAX_WAITING);
+            if matches!(*lock(&self.0.shared.stopped), Stopped::Already) {
+                sender.close_channel();
+            }
             arrivals.sender = sender;
             receiver
         });
@@ -174,8 +193,15 @@ impl Node {
     /// Unregisters and ends every attempt; connections live on. Returns when the broker has been
     /// told, or could not be.
     pub async fn stop(&self) {
+        let elsewhere = std::mem::take(&mut *lock(&self.0.elsewhere));
+        for node in elsewhere.into_values() {
+            Box::pin(node.stop()).await;
+        }
         let (sender, receiver) = oneshot::channel();
-        *lock(&self.0.shared.stopped) = Some(sender);
+        match &mut *lock(&self.0.shared.stopped) {
+            Stopped::NotYet(waiting) => waiting.push(sender),
+            Stopped::Already => return,
+        }
         if self.0.handle.order(|machine, _, now| machine.stop(now)) {
             // An error means that the driver has ended, which is what was asked for.
             let _ = receiver.await;
@@ -210,12 +236,15 @@ impl Node {
 /// Calls a call off when nobody waits for it any more.
 struct CallGuard<'a> {
     node: &'a Node,
-    call: Option<CallId>,
+    /// Its name, as soon as the driver has placed it.
+    call: oneshot::Receiver<CallId>,
 }
 
 impl Drop for CallGuard<'_> {
     fn drop(&mut self) {
-        let Some(id) = self.call else { return };
+        // From here on the driver itself calls off what it has not placed yet.
+        self.call.close();
+        let Ok(Some(id)) = self.call.try_recv() else { return };
         let pending = lock(&self.node.0.shared.calls).remove(&id).is_some();
         if pending {
             self.node.0.handle.order(move |machine, _, now| machine.cancel(id, now));

@@ -27,6 +27,7 @@ mod findings;
 mod outbox;
 mod ports;
 mod station;
+mod survey;
 mod tcp;
 mod udp;
 mod words;
@@ -39,11 +40,9 @@ pub use advice::{Advice, Reach};
 pub use evidence::Evidence;
 pub use findings::Findings;
 use ntcp_stun::behavior::mapping::MAX_SERVERS;
-use ntcp_stun::behavior::{MappingTest, ServerState};
 use outbox::Outbox;
 pub use ports::{PortPattern, PortSample};
-use tcp::{Contact, TcpSurvey};
-use udp::UdpSurvey;
+use survey::Survey;
 
 use crate::address::{Family, canonical};
 use crate::candidate::Transport;
@@ -101,16 +100,6 @@ struct Server {
     resolve: CommandId,
     /// `None` until the name has been looked up.
     addresses: Option<Result<Vec<SocketAddr>, IoFailure>>,
-}
-
-/// Both surveys, of one family.
-#[derive(Debug)]
-struct Survey {
-    family: Family,
-    udp: Option<UdpSurvey>,
-    tcp: Option<TcpSurvey>,
-    contacted: Vec<SocketAddr>,
-    reported: Vec<Transport>,
 }
 
 #[derive(Debug)]
@@ -266,14 +255,8 @@ impl Discovery {
     }
 
     fn survey(&mut self, family: Family, now: Instant) {
-        let (udp_seed, tcp_seed) = (self.entropy.seed(), self.entropy.seed());
-        let transport = self.config.transport;
-        let udp = transport
-            .allows_udp()
-            .then(|| UdpSurvey::new(family, Entropy::new(udp_seed), &mut self.outbox));
-        let tcp =
-            transport.allows_tcp().then(|| TcpSurvey::new(family, Entropy::new(tcp_seed), now));
-        let survey = Survey { family, udp, tcp, contacted: Vec::new(), reported: Vec::new() };
+        let (transport, entropy) = (self.config.transport, &mut self.entropy);
+        let survey = Survey::new(family, transport, entropy, &mut self.outbox, now);
         self.stage = Stage::Surveying(Box::new(survey));
     }
 
@@ -362,94 +345,6 @@ enum Choice {
     Wait,
     Take(Family),
     Nothing,
-}
-
-impl Survey {
-    fn contact(&mut self, server: SocketAddr, outbox: &mut Outbox, now: Instant) {
-        self.contacted.push(server);
-        if let Some(udp) = &mut self.udp {
-            udp.contact(server, outbox, now);
-        }
-        if let Some(tcp) = &mut self.tcp {
-            tcp.contact(server, outbox, now);
-        }
-    }
-
-    /// Each survey learns from the other how far the servers are and which have two addresses.
-    fn share_knowledge(&mut self, outbox: &mut Outbox, now: Instant) {
-        let (Some(udp), Some(tcp)) = (&mut self.udp, &mut self.tcp) else { return };
-        if let Some(rtt) = tcp.rtt() {
-            udp.hint(rtt, outbox, now);
-        }
-        let Some(test) = udp.mapping_test() else { return };
-        for (_, state, rtt) in test.servers() {
-            match (state, rtt) {
-                (ServerState::TwoAddresses(alternate), Some(rtt)) => {
-                    tcp.announce(alternate, rtt, outbox, now);
-                }
-                (_, Some(rtt)) => tcp.hint(rtt),
-                (_, None) => {}
-            }
-        }
-    }
-
-    /// The transports on which the first answer has come in.
-    fn news(&mut self) -> Vec<Event> {
-        let first = |survey: Option<Vec<_>>| survey.and_then(|seen| seen.into_iter().next());
-        let udp = self.udp.as_ref().and_then(UdpSurvey::mapping_test);
-        let udp = first(udp.map(MappingTest::observations));
-        let tcp = first(self.tcp.as_ref().map(TcpSurvey::observations));
-        let mut news = Vec::new();
-        for (transport, seen) in [(Transport::Udp, udp), (Transport::Tcp, tcp)] {
-            let Some(seen) = seen.filter(|_| !self.reported.contains(&transport)) else { continue };
-            let (server, public_address) = (seen.destination, seen.mapped);
-            self.reported.push(transport);
-            news.push(Event::Reachable { transport, server, public_address });
-        }
-        news
-    }
-
-    fn has_answer(&self) -> bool {
-        let udp = self.udp.as_ref().and_then(UdpSurvey::mapping_test);
-        let tcp = self.tcp.as_ref().map(TcpSurvey::contacts);
-        udp.is_some_and(|it| !it.observations().is_empty())
-            || tcp.into_iter().flatten().any(|(_, it)| matches!(it, Contact::Answered(_)))
-    }
-
-    fn is_settled(&self) -> bool {
-        self.udp.as_ref().is_none_or(UdpSurvey::is_settled)
-            && self.tcp.as_ref().is_none_or(TcpSurvey::is_settled)
-    }
-
-    fn poll_timeout(&self) -> Option<Deadline> {
-        let udp = self.udp.as_ref().and_then(UdpSurvey::poll_timeout);
-        let tcp = self.tcp.as_ref().and_then(TcpSurvey::poll_timeout);
-        Deadline::earlier(udp, tcp)
-    }
-
-    fn handle_timeout(&mut self, outbox: &mut Outbox, now: Instant) {
-        if let Some(udp) = &mut self.udp {
-            udp.handle_timeout(outbox, now);
-        }
-        if let Some(tcp) = &mut self.tcp {
-            tcp.handle_timeout(outbox, now);
-        }
-    }
-
-    fn handle_input(&mut self, input: Input<'_>, outbox: &mut Outbox, now: Instant) {
-        match (input, &mut self.udp, &mut self.tcp) {
-            (Input::UdpReceived { socket, source, payload }, Some(udp), _) => {
-                udp.on_datagram(socket, (canonical(source), payload), outbox, now);
-            }
-            (Input::TcpReceived { socket, payload }, _, Some(tcp)) => {
-                tcp.on_message(socket, payload, outbox, now);
-            }
-            (Input::TcpClosed { socket, reason }, _, Some(tcp)) => {
-                tcp.on_closed(socket, reason, outbox, now);
-            }
-            (input, _, _) => tracing::trace!(?input, "not for a discovery"),
-        }
-    }
 }
 
 impl Machine for Discovery {

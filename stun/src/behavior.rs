@@ -57,7 +57,7 @@ pub use filtering::{Change, Filtering, FilteringTest, Passage};
 pub use hairpin::HairpinTest;
 pub use honesty::HonestyTest;
 pub use ladder::Ladder;
-pub use mapping::{Mapping, MappingTest, Observation, ServerState};
+pub use mapping::{Dependence, Mapping, MappingTest, Observation, ServerState};
 pub use ports::PortTest;
 
 /// One of a test's own sockets, counted from 0.

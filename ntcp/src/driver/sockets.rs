@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use async_io::Async;
+use async_io::{Async, Timer};
 use futures::future::{AbortHandle, Abortable};
 use futures::{Future, FutureExt};
 use ntcp_proto::command::Ends;
@@ -22,6 +23,8 @@ const MAX_DATAGRAM: usize = 2048;
 /// Bytes that may wait to be written on one stream: a machine's messages are small, so more than
 /// this means a peer that does not read. Further messages fail with `OutOfResources`.
 const MAX_UNSENT: usize = 64 << 10;
+/// Pause before the next `accept` when this process or host has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A future that yields what happened, or nothing if it was called off.
 pub(super) type Pending = Pin<Box<dyn Future<Output = Option<Happening>> + Send>>;
@@ -153,7 +156,9 @@ impl Sockets {
             Happening::Message(id, message) => self.message(id, message, tell),
             Happening::Writable(id, writable) => {
                 let flushed = writable.map_err(|it| classify(&it)).and_then(|()| self.flush(id));
-                if let (Err(reason), Some(_)) = (flushed, self.remove(id)) {
+                if let Err(reason) = flushed
+                    && self.remove(id).is_some()
+                {
                     tell(Input::TcpClosed { socket: id, reason });
                 }
             }
@@ -233,6 +238,10 @@ impl Sockets {
     fn await_stream(&mut self, id: SocketId, listener: Arc<Async<TcpListener>>) {
         self.read(id, async move {
             let accepted = listener.read_with(TcpListener::accept).await;
+            if accepted.as_ref().is_err_and(|it| classify(it) == IoFailure::OutOfResources) {
+                // The connection stays in the queue, so the next try would fail at once as well.
+                Timer::after(ACCEPT_PAUSE).await;
+            }
             Happening::Accepted(id, accepted)
         });
     }
@@ -442,4 +451,45 @@ fn send_with_ttl(
         options.set_ttl_v4(usual)?;
     }
     sent
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use futures::StreamExt;
+    use futures::stream::FuturesUnordered;
+    use ntcp_proto::Owner;
+
+    use super::*;
+
+    const STREAM: SocketId = SocketId { owner: Owner(1), serial: 1 };
+
+    fn send(sockets: &mut Sockets) -> Answer {
+        let id = CommandId { owner: Owner(1), serial: 1 };
+        sockets.carry_out(Command::SendTcp { id, socket: STREAM, payload: vec![7; 16 << 10] });
+        sockets.next_answer().expect("answered at once").1
+    }
+
+    #[test]
+    fn a_stream_that_had_to_wait_for_room_lives_on() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut theirs, _) = listener.accept().unwrap();
+        let mut sockets = Sockets::default();
+        sockets.insert_stream(STREAM, Arc::new(Async::new(ours).unwrap()));
+        let mut sent = 0;
+        while send(&mut sockets) == Answer::Sent(Ok(())) {
+            sent += 16 << 10;
+        }
+        let reader = std::thread::spawn(move || theirs.read_exact(&mut vec![0; sent]));
+        let mut pending: FuturesUnordered<_> = sockets.take_pending().into_iter().collect();
+        while matches!(&sockets.open[&STREAM].kind, Kind::Stream(it) if !it.unsent.is_empty()) {
+            let happening = async_io::block_on(pending.next()).expect("it waits for room");
+            sockets.happened(happening.unwrap(), |input| panic!("{input:?}"));
+            pending.extend(sockets.take_pending());
+        }
+        assert!(sockets.open.contains_key(&STREAM));
+        reader.join().unwrap().expect("every byte arrives");
+    }
 }

@@ -12,7 +12,7 @@ use ntcp_proto::uri::{HostPort, PeerUri};
 use ntcp_settings::{Config, Endpoint, Host};
 
 use super::events::Events;
-use super::{Arrivals, Inner, MAX_WAITING, Node, Shared, lock};
+use super::{Arrivals, Inner, MAX_WAITING, Node, Shared, Stopped, lock};
 use crate::discover::discover;
 use crate::driver::Driver;
 use crate::error::{Error, ErrorKind};
@@ -78,7 +78,7 @@ impl Builder {
             identity,
             calls: Mutex::default(),
             started: Mutex::new(Some(started)),
-            stopped: Mutex::default(),
+            stopped: Mutex::new(Stopped::NotYet(Vec::new())),
             incoming: Mutex::new(Arrivals { sender, receiver: Some(receiver) }),
         });
         let machine = proto::Node::new(machine_config, seed()?, Instant::now());

@@ -15,7 +15,7 @@ use ntcp_proto::puncher::session::Path;
 use ntcp_proto::signal::SessionId;
 use ntcp_proto::{Input, Machine as _};
 
-use super::{Shared, lock};
+use super::{Shared, Stopped, lock};
 use crate::connection::Connection;
 use crate::driver::Sockets;
 use crate::error::{Error, ErrorKind};
@@ -71,6 +71,7 @@ impl Events {
             Event::CallFailed { call, error, report } => {
                 let kind = match error {
                     CallError::Signalling(error) => error.into(),
+                    CallError::Stopped => ErrorKind::Stopped,
                     CallError::NoPath | CallError::OutOfTime => {
                         let reason = report.reason.clone().unwrap_or_else(|| error.to_string());
                         ErrorKind::NoPath { reason }
@@ -92,8 +93,12 @@ impl Events {
 
     fn stopped(&mut self) {
         lock(&self.shared.calls).clear();
+        // First this, so that no stream of callers begins unended behind our back.
+        let stopped = std::mem::replace(&mut *lock(&self.shared.stopped), Stopped::Already);
         lock(&self.shared.incoming).sender.close_channel();
-        if let Some(waiting) = lock(&self.shared.stopped).take() {
+        let Stopped::NotYet(waiting) = stopped else { return };
+        for waiting in waiting {
+            // Whoever stopped the node may have lost interest.
             let _ = waiting.send(());
         }
     }
@@ -108,7 +113,11 @@ impl Events {
         match connected.path {
             Path::Tcp { socket, .. } => {
                 let Connected { call, peer, called, mut report, .. } = connected;
-                let Some(stream) = sockets.take_stream(socket) else { return };
+                let Some(stream) = sockets.take_stream(socket) else {
+                    let lost = std::io::Error::other("it is gone, or no descriptor is left");
+                    let error = Error::system("cannot take the socket of the path")(lost);
+                    return deliver(&self.shared, call, Err(error));
+                };
                 report.rtt_ms = tcp_info::rtt(stream.get_ref()).map(milliseconds);
                 report.secured_ms = Some(milliseconds_since(called, now));
                 deliver(&self.shared, call, Ok(Connection::tcp(stream, peer, report)));

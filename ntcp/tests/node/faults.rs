@@ -142,3 +142,28 @@ fn a_connection_does_not_notice_that_the_broker_restarts_and_the_peers_register_
         }
     });
 }
+
+#[test]
+fn a_stopped_node_stops_again_refuses_calls_and_has_no_more_callers() {
+    let broker = Running::start();
+    block_on(async {
+        let alice = Node::builder().config(broker.config()).start().await.unwrap();
+        let first = alice.incoming();
+        let ((), ()) = futures::join!(alice.stop(), alice.stop());
+        alice.stop().await;
+        let error = alice.connect_by_uri("ntcp://bob").await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Stopped), "{error:?}");
+        assert_eq!(first.count().await + alice.incoming().count().await, 0);
+    });
+}
+
+#[test]
+fn patience_without_end_is_no_overflow() {
+    let broker = Running::start();
+    block_on(async {
+        let alice = Node::builder().config(broker.config()).start().await.unwrap();
+        let uri = "ntcp://nobody".parse().unwrap();
+        let error = alice.connect_within(&uri, Duration::MAX).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Signalling(_)), "{error:?}");
+    });
+}

@@ -190,3 +190,100 @@ impl fmt::Display for Advice {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nat::{PortAllocation, TcpReport, UdpReport};
+
+    #[test]
+    fn every_behaviour_has_its_reach() {
+        use Filtering as F;
+        use Mapping as M;
+        let eim = M::EndpointIndependent;
+        let cases = [
+            ((false, eim, Some(F::EndpointIndependent), true), Reach::Everyone),
+            ((false, eim, Some(F::AddressAndPortDependent), true), Reach::StablePorts),
+            ((true, eim, Some(F::EndpointIndependent), false), Reach::EveryPuncher),
+            ((true, eim, Some(F::AddressDependent), false), Reach::EveryPuncher),
+            ((true, eim, Some(F::AddressAndPortDependent), false), Reach::StablePorts),
+            ((true, eim, Some(F::Unknown), false), Reach::StablePorts),
+            ((true, eim, None, false), Reach::StablePorts),
+            ((true, M::AddressDependent, None, true), Reach::ByPrediction),
+            ((true, M::AddressAndPortDependent, None, true), Reach::ByPrediction),
+            ((true, M::ConnectionDependent, None, true), Reach::ByPrediction),
+            ((true, M::AddressAndPortDependent, None, false), Reach::LenientOnly),
+        ];
+        for ((nat, mapping, filtering, predictable), expected) in cases {
+            let reach = reach(nat, mapping, filtering, predictable);
+            assert_eq!(reach, expected, "{nat} {mapping:?} {filtering:?} {predictable}");
+        }
+    }
+
+    fn udp(mapping: Mapping, allocation: PortAllocation) -> NatReport {
+        let udp = UdpReport {
+            reachable: true,
+            mapping: Some(mapping),
+            filtering: Some(Filtering::AddressAndPortDependent),
+            port_allocation: Some(allocation),
+            hairpin: Some(false),
+            ..UdpReport::default()
+        };
+        NatReport { nat: Some(true), udp, tcp: TcpReport::default() }
+    }
+
+    #[test]
+    fn who_is_hard_to_reach_is_told_to_map_a_port() {
+        let hard = udp(Mapping::AddressAndPortDependent, PortAllocation::Random);
+        let reach = Advice::Reach { transport: Transport::Udp, reach: Reach::LenientOnly };
+        let expected = [reach, Advice::MapPort, Advice::NoHairpin, Advice::TcpUnknown];
+        assert_eq!(Advice::of(&hard), expected);
+        let easy = udp(Mapping::EndpointIndependent, PortAllocation::Preserved);
+        assert!(!Advice::of(&easy).contains(&Advice::MapPort));
+    }
+
+    #[test]
+    fn what_could_not_be_told_asks_for_another_server() {
+        let mut report = udp(Mapping::EndpointIndependent, PortAllocation::Preserved);
+        report.udp.mapping = None;
+        report.udp.filtering = Some(Filtering::Unknown);
+        let advice = Advice::of(&report);
+        assert!(advice.contains(&Advice::AddServer));
+        assert!(advice.contains(&Advice::AddTwoAddressServer));
+    }
+
+    #[test]
+    fn a_host_that_is_cut_off_gets_one_piece_of_advice() {
+        assert_eq!(Advice::of(&NatReport::default()), [Advice::Offline]);
+        let mut tcp_only = NatReport::default();
+        tcp_only.tcp.reachable = true;
+        assert_eq!(Advice::of(&tcp_only)[0], Advice::UdpBlocked);
+    }
+
+    #[test]
+    fn advice_is_made_of_sentences() {
+        let transport = Transport::Udp;
+        let reach = [
+            Reach::Everyone,
+            Reach::EveryPuncher,
+            Reach::StablePorts,
+            Reach::ByPrediction,
+            Reach::LenientOnly,
+        ];
+        let reach = reach.map(|reach| Advice::Reach { transport, reach });
+        let others = [
+            Advice::Offline,
+            Advice::UdpBlocked,
+            Advice::TcpUnknown,
+            Advice::AddServer,
+            Advice::AddTwoAddressServer,
+            Advice::NoHairpin,
+            Advice::MapPort,
+            Advice::SwitchAlgOff,
+        ];
+        for advice in reach.into_iter().chain(others) {
+            let text = advice.to_string();
+            assert!(text.ends_with('.') && !text.contains("  "), "{text}");
+        }
+    }
+}

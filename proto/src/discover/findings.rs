@@ -113,7 +113,7 @@ fn tcp_report(survey: &TcpSurvey, seen: &[Observation]) -> TcpReport {
     TcpReport {
         reachable: !seen.is_empty(),
         public_address: most_seen(seen),
-        mapping: mapping::classify(seen).map(Mapping::from),
+        mapping: survey.verdict().map(Mapping::from),
         port_allocation: survey.pattern().map(PortPattern::allocation),
         ..TcpReport::default()
     }

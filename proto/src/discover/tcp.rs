@@ -6,22 +6,30 @@
 //!  2 RTT   samples    eight fresh ports to the first server that answered
 //!          mapping    the port of that first connection to the other addresses of the servers
 //!                     and to the other servers
-//!  4 RTT              all answered
+//!  4 RTT              all answered; or else
+//!          mapping    once more, from the port of a sample, and then from those of two others
 //! ```
 //!
 //! A Binding request on a connection is not repeated (RFC 8489 section 6.2.2): TCP does that. What
 //! it does about a lost SYN takes a second (RFC 6298 section 2.1). While no server has answered, each
-//! is therefore tried again with a fresh connection, which costs a socket instead of a second. After
-//! that the survey waits for one such repetition where something would be missing otherwise, and
-//! never for a second one.
+//! is therefore tried again with a fresh connection, which costs a socket instead of a second, and so
+//! is a mapping that is not told yet. The survey as a whole waits for one such repetition where
+//! something would be missing otherwise, and never for a second one.
+//!
+//! Whether a second connection between the same ends would get another port is not told: that takes
+//! closing the first one without the trace that TCP leaves (RFC 9293 section 3.6.1, TIME-WAIT).
+
+mod stream;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ntcp_stun::TransactionId;
 use ntcp_stun::attribute::ChangeRequest;
 use ntcp_stun::behavior::exchange::{parse, request};
-use ntcp_stun::behavior::{Alternate, Binding, Mapping, Observation, mapping};
+use ntcp_stun::behavior::{Alternate, Binding, Dependence, Mapping, Observation};
+
+pub(super) use stream::Contact;
+use stream::{Lead, Purpose, State, Stream};
 
 use super::outbox::Outbox;
 use super::ports::{PortPattern, PortSample};
@@ -35,12 +43,14 @@ use crate::machine::Deadline;
 const PORT_SAMPLES: usize = 8;
 /// Most connections of one survey; what would come after is not asked.
 const MAX_STREAMS: usize = 96;
-/// Answers of one kind that may be missing when the survey stops waiting early.
+/// Samples that may be missing when the survey stops waiting early.
 const MAY_MISS: usize = 1;
 /// How often servers are tried until one answers, with one more connection each time: at 5 % loss on
 /// each access link two round trips in a row are spoilt in one of three cases, but all six connections
 /// in less than one of five hundred.
 const CONTACT_ATTEMPTS: u8 = 3;
+/// Ports from which the mapping is tried until it is told, twice as many each time.
+const TRIALS: usize = 4;
 /// When a lost SYN is sent again (RFC 6298 section 2.1: the first timeout is one second).
 const SYN_REPEATED: Duration = Duration::from_secs(1);
 /// The round trip to expect of a server about which nothing is known: beyond most of the earth.
@@ -49,74 +59,6 @@ const UNKNOWN_RTT: Duration = Duration::from_millis(400);
 const RETRY_SLACK: Duration = Duration::from_millis(100);
 /// What a busy host, a queue or a delayed acknowledgement may add to a few round trips.
 const SLACK: Duration = Duration::from_millis(250);
-
-/// What a connection is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    /// Whether the server answers over TCP; the first that does gives its port to the mapping test.
-    Contact,
-    /// Another destination from that same port.
-    Mapping,
-    /// One more fresh port.
-    Sample,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum State {
-    Connecting,
-    /// Connected from this port; the request is out.
-    Asked {
-        local: SocketAddr,
-        id: TransactionId,
-    },
-    Answered {
-        local: SocketAddr,
-        binding: Binding,
-    },
-    Failed(IoFailure),
-}
-
-/// One connection.
-#[derive(Debug)]
-struct Stream {
-    purpose: Purpose,
-    connect: CommandId,
-    socket: SocketId,
-    remote: SocketAddr,
-    started: Instant,
-    /// From SYN to SYN-ACK, as far as the system tells.
-    rtt: Option<Duration>,
-    state: State,
-}
-
-impl Stream {
-    fn answered(&self) -> Option<(SocketAddr, Binding)> {
-        match self.state {
-            State::Answered { local, binding } => Some((local, binding)),
-            State::Connecting | State::Asked { .. } | State::Failed(_) => None,
-        }
-    }
-
-    fn is_pending(&self) -> bool {
-        matches!(self.state, State::Connecting | State::Asked { .. })
-    }
-}
-
-/// How a server took a contact over TCP, best first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Contact {
-    Answered(Duration),
-    Failed(IoFailure),
-    Silent,
-}
-
-/// Whose port the mapping test uses, and since when.
-#[derive(Debug, Clone, Copy)]
-struct Lead {
-    local: SocketAddr,
-    rtt: Duration,
-    since: Instant,
-}
 
 /// The survey.
 #[derive(Debug)]
@@ -129,7 +71,8 @@ pub(super) struct TcpSurvey {
     attempted: Instant,
     servers: Vec<SocketAddr>,
     streams: Vec<Stream>,
-    lead: Option<Lead>,
+    /// The ports of the mapping test, first come first.
+    leads: Vec<Lead>,
     /// Servers known over UDP to have two addresses.
     announced: Vec<Alternate>,
     /// The round-trip time over UDP.
@@ -147,7 +90,7 @@ impl TcpSurvey {
             attempted: now,
             servers: Vec::new(),
             streams: Vec::new(),
-            lead: None,
+            leads: Vec::new(),
             announced: Vec::new(),
             hint: None,
             is_over: false,
@@ -196,7 +139,7 @@ impl TcpSurvey {
         }
         match result {
             Ok(ends) => {
-                let id = TransactionId::new(self.entropy.bytes());
+                let id = self.entropy.transaction_id();
                 stream.rtt = Some(now.saturating_duration_since(stream.started));
                 stream.state = State::Asked { local: canonical(ends.local), id };
                 outbox.send_tcp(stream.socket, request(id, ChangeRequest::Nothing));
@@ -245,18 +188,13 @@ impl TcpSurvey {
 
     pub(super) fn handle_timeout(&mut self, outbox: &mut Outbox, now: Instant) {
         let Some(deadline) = self.poll_timeout().filter(|it| it.at <= now) else { return };
-        if self.retry().is_some_and(|it| it.at == deadline.at) {
-            self.attempts += 1;
-            self.attempted = now;
-            for server in self.servers.clone() {
-                let count =
-                    if self.contacted(server) == Contact::Silent { self.attempts } else { 0 };
-                for _ in 0..count {
-                    self.connect(Purpose::Contact, any(self.family), server, outbox, now);
-                }
-            }
-        } else {
+        if deadline.at >= self.end().at {
             self.is_over = true;
+        } else if self.leads.is_empty() {
+            self.retry_contacts(outbox, now);
+        } else {
+            self.start_trial(now);
+            self.advance(outbox, now);
         }
     }
 
@@ -265,28 +203,59 @@ impl TcpSurvey {
         if self.is_settled() { None } else { Deadline::earlier(self.retry(), Some(self.end())) }
     }
 
-    /// When every server is tried once more.
+    /// When something is tried once more: every server, or the mapping.
     fn retry(&self) -> Option<Deadline> {
-        let may_retry = self.lead.is_none() && self.attempts < CONTACT_ATTEMPTS;
-        let patience = self.hint.map_or(UNKNOWN_RTT, |rtt| rtt * 2) + RETRY_SLACK;
-        may_retry.then(|| Deadline::new(self.attempted + patience, "try the servers again"))
+        match self.leads.last() {
+            None if self.attempts < CONTACT_ATTEMPTS => {
+                let patience = self.hint.map_or(UNKNOWN_RTT, |rtt| rtt * 2) + RETRY_SLACK;
+                Some(Deadline::new(self.attempted + patience, "try the servers again"))
+            }
+            Some(last) if !self.is_told() && self.fresh_lead(last.since).is_some() => {
+                let patience = last.rtt * 2 + RETRY_SLACK;
+                Some(Deadline::new(last.since + patience, "try the TCP mapping again"))
+            }
+            None | Some(_) => None,
+        }
     }
 
     /// When the survey stops waiting.
     fn end(&self) -> Deadline {
-        match self.lead {
-            Some(lead) if self.is_enough() => {
-                Deadline::new(lead.since + lead.rtt * 3 + SLACK, "end the TCP survey")
-            }
-            Some(lead) => {
-                let patience = SYN_REPEATED + lead.rtt * 4 + SLACK;
-                Deadline::new(lead.since + patience, "end the TCP survey incomplete")
-            }
-            None => {
-                let patience = SYN_REPEATED + self.hint.unwrap_or(UNKNOWN_RTT) * 3 + SLACK;
-                Deadline::new(self.started + patience, "give up on servers over TCP")
+        let Some(lead) = self.leads.first() else {
+            let patience = SYN_REPEATED + self.hint.unwrap_or(UNKNOWN_RTT) * 3 + SLACK;
+            return Deadline::new(self.started + patience, "give up on servers over TCP");
+        };
+        if self.is_enough() {
+            Deadline::new(lead.since + lead.rtt * 3 + SLACK, "end the TCP survey")
+        } else {
+            let patience = SYN_REPEATED + lead.rtt * 4 + SLACK;
+            Deadline::new(lead.since + patience, "end the TCP survey incomplete")
+        }
+    }
+
+    fn retry_contacts(&mut self, outbox: &mut Outbox, now: Instant) {
+        self.attempts += 1;
+        self.attempted = now;
+        for server in self.servers.clone() {
+            let is_silent = self.contacted(server) == Contact::Silent;
+            for _ in 0..if is_silent { self.attempts } else { 0 } {
+                self.connect(Purpose::Contact, any(self.family), server, outbox, now);
             }
         }
+    }
+
+    fn start_trial(&mut self, now: Instant) {
+        for _ in 0..self.leads.len() {
+            self.leads.extend(self.fresh_lead(now));
+        }
+    }
+
+    /// The port of a sample that has been answered, for another trial of the mapping.
+    fn fresh_lead(&self, now: Instant) -> Option<Lead> {
+        let rtt = self.leads.first().filter(|_| self.leads.len() < TRIALS)?.rtt;
+        let samples = self.streams.iter().filter(|it| it.purpose == Purpose::Sample);
+        let fresh = |local: &SocketAddr| self.leads.iter().all(|it| it.local != *local);
+        let local = samples.filter_map(|it| Some(it.answered()?.0)).find(fresh)?;
+        Some(Lead { local, rtt, since: now })
     }
 
     /// Whether nothing more is to come that would change the verdict.
@@ -301,36 +270,49 @@ impl TcpSurvey {
 
     /// The best that came of all attempts on a server.
     fn contacted(&self, server: SocketAddr) -> Contact {
-        let contact = |stream: &Stream| match (stream.state, stream.rtt) {
-            (State::Answered { .. }, Some(rtt)) => Contact::Answered(rtt),
-            (State::Failed(failure), _) => Contact::Failed(failure),
-            (State::Connecting | State::Asked { .. } | State::Answered { .. }, _) => {
-                Contact::Silent
-            }
-        };
         let attempts = self.streams.iter().filter(|it| it.purpose == Purpose::Contact);
-        attempts.filter(|it| it.remote == server).map(contact).min().unwrap_or(Contact::Silent)
+        let attempts = attempts.filter(|it| it.remote == server);
+        attempts.map(Stream::contact).min().unwrap_or(Contact::Silent)
     }
 
     /// The round-trip time to the first server that answered.
     pub(super) fn rtt(&self) -> Option<Duration> {
-        self.lead.map(|it| it.rtt)
+        self.leads.first().map(|it| it.rtt)
     }
 
-    /// What the destinations saw of the port of the mapping test.
+    /// What the destinations saw of the first port of the mapping test.
     pub(super) fn observations(&self) -> Vec<Observation> {
-        let Some(lead) = self.lead else { return Vec::new() };
-        let from_lead = |it: &Stream| {
-            let (local, binding) = it.answered()?;
-            let observation = Observation { destination: it.remote, mapped: binding.mapped };
-            (local.port() == lead.local.port()).then_some(observation)
-        };
-        self.streams.iter().filter_map(from_lead).collect()
+        self.leads.first().map(|lead| self.seen_of(*lead)).unwrap_or_default()
     }
 
-    /// What the external port depends on.
+    fn seen_of(&self, lead: Lead) -> Vec<Observation> {
+        let streams = self.streams.iter().filter(|it| it.is_of(lead));
+        streams.filter_map(Stream::observation).collect()
+    }
+
+    fn dependence(&self) -> Dependence {
+        let told = self.leads.iter().map(|lead| Dependence::of(&self.seen_of(*lead)));
+        told.fold(Dependence::default(), Dependence::or)
+    }
+
+    /// What the external port depends on. As long as an answer from another port of a server is
+    /// missing, the weaker kind of dependence would be a guess.
     pub(super) fn verdict(&self) -> Option<Mapping> {
-        mapping::classify(&self.observations())
+        let dependence = self.dependence();
+        let is_missing = |it: &Stream| it.purpose == Purpose::Mapping && it.is_pending();
+        let is_guess = dependence.on_port.is_none() && self.streams.iter().any(is_missing);
+        match dependence.mapping() {
+            Some(Mapping::AddressDependent) if is_guess => None,
+            verdict => verdict,
+        }
+    }
+
+    /// Whether the mapping is known as well as it will be.
+    fn is_told(&self) -> bool {
+        let Dependence { on_address, on_port } = self.dependence();
+        let is_pending = |it: &Stream| it.purpose == Purpose::Mapping && it.is_pending();
+        let is_told = on_address == Some(false) || (on_address.is_some() && on_port.is_some());
+        is_told || !self.streams.iter().any(is_pending)
     }
 
     /// How external ports are chosen.
@@ -345,14 +327,8 @@ impl TcpSurvey {
 
     /// Whether so little is missing that it does not matter.
     fn is_enough(&self) -> bool {
-        let missing = |purpose: Purpose| {
-            let pending = |it: &&Stream| it.purpose == purpose && it.is_pending();
-            self.streams.iter().filter(pending).count()
-        };
-        let has_mapping = self.streams.iter().any(|it| it.purpose == Purpose::Mapping);
-        missing(Purpose::Sample) <= MAY_MISS
-            && missing(Purpose::Mapping) <= MAY_MISS
-            && (!has_mapping || self.verdict().is_some())
+        let missing = |it: &&Stream| it.purpose == Purpose::Sample && it.is_pending();
+        self.streams.iter().filter(missing).count() <= MAY_MISS && self.is_told()
     }
 
     /// Takes the first answer as lead, and opens what follows from it.
@@ -360,25 +336,19 @@ impl TcpSurvey {
         if self.is_over {
             return;
         }
-        let Some(lead) = self.lead.or_else(|| self.find_lead(now)) else { return };
-        if self.lead.is_none() {
-            self.lead = Some(lead);
+        if self.leads.is_empty() {
+            let Some(lead) = self.find_lead(now) else { return };
+            self.leads.push(lead);
             self.open_samples(outbox, now);
         }
-        for destination in self.destinations() {
-            let is_asked = |it: &Stream| {
-                it.remote == destination
-                    && (it.purpose == Purpose::Mapping || self.is_lead(it, lead))
-            };
-            if !self.streams.iter().any(is_asked) {
-                let local = SocketAddr::new(any(self.family).ip(), lead.local.port());
-                self.connect(Purpose::Mapping, local, destination, outbox, now);
+        for lead in self.leads.clone() {
+            for destination in self.destinations() {
+                if !self.streams.iter().any(|it| it.remote == destination && it.is_of(lead)) {
+                    let local = SocketAddr::new(any(self.family).ip(), lead.local.port());
+                    self.connect(Purpose::Mapping, local, destination, outbox, now);
+                }
             }
         }
-    }
-
-    fn is_lead(&self, stream: &Stream, lead: Lead) -> bool {
-        stream.answered().is_some_and(|(local, _)| local == lead.local)
     }
 
     fn find_lead(&self, now: Instant) -> Option<Lead> {
@@ -432,6 +402,7 @@ impl TcpSurvey {
             purpose,
             connect,
             socket,
+            bound: local,
             remote,
             started: now,
             rtt: None,

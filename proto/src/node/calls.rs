@@ -11,6 +11,8 @@ use crate::uri::TransportChoice;
 const SHORT_PATH: Duration = Duration::from_millis(5);
 /// How much later than the openers the checks leave then.
 const OPENER_LEAD: Duration = Duration::from_millis(3);
+/// Longest patience with a call; who asks for more means that there is no limit.
+const MAX_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Names one call; unique within the life of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +31,9 @@ pub enum CallError {
     /// The time was up before the broker had answered.
     #[error("the broker had not answered when the time was up")]
     OutOfTime,
+    /// The node has been stopped.
+    #[error("the node has been stopped")]
+    Stopped,
 }
 
 #[derive(Debug)]
@@ -44,7 +49,7 @@ pub(super) struct Call {
 
 impl Node {
     /// Calls `peer`. Ends in [`Event::Connected`] or [`Event::CallFailed`] at the latest when
-    /// `patience` is over.
+    /// `patience`, or a day, is over; at once on a stopped node.
     pub fn call(
         &mut self,
         peer: PeerName,
@@ -54,9 +59,13 @@ impl Node {
     ) -> CallId {
         self.made_calls += 1;
         let id = CallId(self.made_calls);
+        if self.stopping {
+            self.tell_failure(id, CallError::Stopped);
+            return id;
+        }
         let port = self.reserve;
         self.reserve = self.gatherer.open_port(0, now);
-        let deadline = now + patience;
+        let deadline = now + patience.min(MAX_PATIENCE);
         let call = Call { peer, transport, port, made: now, deadline, request: None };
         self.calls.insert(id, call);
         self.work(now);
@@ -164,6 +173,10 @@ impl Node {
     fn fail_call(&mut self, id: CallId, error: CallError) {
         let Some(call) = self.calls.remove(&id) else { return };
         self.gatherer.close_port(call.port);
+        self.tell_failure(id, error);
+    }
+
+    fn tell_failure(&mut self, id: CallId, error: CallError) {
         let mut report = Report::failed(error.to_string(), Vec::new());
         report.nat.local.clone_from(&self.nat);
         self.events.push_back(Event::CallFailed { call: id, error, report: Box::new(report) });

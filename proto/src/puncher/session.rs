@@ -3,7 +3,7 @@
 //! ```text
 //!             introduction            start                     winner chosen
 //!   (created) ───────────▶ Opening ─────────▶ Racing ─────────────────────────▶ Settled ──▶ (finished)
-//!                                               │ deadline, or nothing left to try
+//!                                               │ deadline, or the peer has refused
 //!                                               └────────────────────────────▶ Failed ──▶ (finished)
 //! ```
 //!

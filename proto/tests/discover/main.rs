@@ -511,3 +511,36 @@ fn stopping_it_early_ends_it_with_what_is_known() {
     let finished = |it: &&Event| matches!(it, Event::Finished(_));
     assert_eq!(outcome.events.iter().filter(finished).count(), 1);
 }
+
+#[test]
+fn the_findings_read_as_a_page() {
+    let apdf = Filtering::AddressAndPortDependent;
+    let mut world =
+        behind(Mapping::EndpointIndependent, apdf, PortAllocation::Preserved, Conduct::Honest);
+    let findings = discover(&mut world, &[S1], 3).findings;
+    let udp = findings.report.udp.public_address.unwrap();
+    let tcp = findings.report.tcp.public_address.unwrap();
+    let expected = format!(
+        "\
+NAT   yes
+UDP   the outside sees {udp}
+      one external port for all destinations
+      packets of addresses and ports sent to come in (RFC 3489: port restricted cone)
+      external port numbers are the internal ones
+      this host does not reach itself through its external address
+TCP   the outside sees {tcp}
+      one external port for all destinations
+      external port numbers are the internal ones
+
+What it means
+  UDP: a direct path to peers whose NAT keeps one port for all destinations; with one that changes it, only by many tries.
+  TCP: a direct path to peers whose NAT keeps one port for all destinations; with one that changes it, only by many tries.
+  The NAT does not turn packets back inside: two hosts behind it reach each other by their local addresses only.
+
+What was seen
+  203.0.113.10:3478 answered over UDP after 40.0 ms
+  203.0.113.10:3478 answered over TCP after 40.0 ms
+"
+    );
+    assert_eq!(findings.to_string(), expected);
+}

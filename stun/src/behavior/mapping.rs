@@ -251,26 +251,55 @@ impl Test for MappingTest {
     }
 }
 
-/// What the observations of one socket say.
-///
-/// The port counts as dependent on the address unless more than half of all destination addresses
-/// saw the same: one server that sees something else, over another path or by mistake, is outvoted
-/// by two. Destinations of one address only cannot tell, unless its ports saw different things. If
-/// the addresses differ and no address was asked at two ports, the verdict is the weaker one.
+/// What the external port of a socket depends on, one kind at a time; `None` where the observations
+/// do not tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dependence {
+    /// On the destination's address.
+    pub on_address: Option<bool>,
+    /// On the destination's port.
+    pub on_port: Option<bool>,
+}
+
+impl Dependence {
+    /// What the observations of one socket say.
+    ///
+    /// The port counts as dependent on the address unless more than half of all destination
+    /// addresses saw the same: one server that sees something else, over another path or by mistake,
+    /// is outvoted by two. Destinations of one address only cannot tell.
+    pub fn of(observations: &[Observation]) -> Self {
+        let mut seen: BTreeMap<IpAddr, BTreeSet<SocketAddr>> = BTreeMap::new();
+        let mut asked: BTreeMap<IpAddr, BTreeSet<u16>> = BTreeMap::new();
+        for Observation { destination, mapped } in observations {
+            seen.entry(destination.ip()).or_default().insert(*mapped);
+            asked.entry(destination.ip()).or_default().insert(destination.port());
+        }
+        Self { on_address: depends_on_address(&seen), on_port: depends_on_port(&seen, &asked) }
+    }
+
+    /// What two sockets together say; the first one counts where both do.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            on_address: self.on_address.or(other.on_address),
+            on_port: self.on_port.or(other.on_port),
+        }
+    }
+
+    /// The kind of mapping; `None` if it cannot be told. If the addresses differ and no address was
+    /// asked at two ports, it is the weaker kind.
+    pub fn mapping(self) -> Option<Mapping> {
+        match (self.on_address, self.on_port) {
+            (_, Some(true)) => Some(Mapping::AddressAndPortDependent),
+            (Some(false), Some(false) | None) => Some(Mapping::EndpointIndependent),
+            (Some(true), Some(false) | None) => Some(Mapping::AddressDependent),
+            (None, Some(false) | None) => None,
+        }
+    }
+}
+
+/// What the observations of one socket say; `None` if that is too little.
 pub fn classify(observations: &[Observation]) -> Option<Mapping> {
-    let mut by_ip: BTreeMap<IpAddr, BTreeSet<SocketAddr>> = BTreeMap::new();
-    let mut asked: BTreeMap<IpAddr, BTreeSet<u16>> = BTreeMap::new();
-    for Observation { destination, mapped } in observations {
-        by_ip.entry(destination.ip()).or_default().insert(*mapped);
-        asked.entry(destination.ip()).or_default().insert(destination.port());
-    }
-    let on_port = depends_on_port(&by_ip, &asked);
-    match (depends_on_address(&by_ip), on_port) {
-        (_, Some(true)) => Some(Mapping::AddressAndPortDependent),
-        (Some(false), Some(false) | None) => Some(Mapping::EndpointIndependent),
-        (Some(true), Some(false) | None) => Some(Mapping::AddressDependent),
-        (None, Some(false) | None) => None,
-    }
+    Dependence::of(observations).mapping()
 }
 
 /// The observations that differ from what the majority of addresses saw, where there is a majority.

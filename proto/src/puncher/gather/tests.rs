@@ -247,3 +247,21 @@ fn while_no_server_has_told_the_tcp_mapping_is_guessed_from_that_of_udp() {
     bench.answer_tcp("198.51.100.7:50000");
     assert!(!guessed(&bench));
 }
+
+#[test]
+fn an_address_that_the_broker_sees_no_more_is_forgotten() {
+    let mut bench = Bench::new(&[HOST]);
+    for port in 1..100 {
+        bench.gatherer.observed(bench.port, SocketAddr::from(([203, 0, 113, 1], port)));
+    }
+    let candidates = bench.gatherer.candidates(bench.port);
+    let mapped = candidates
+        .iter()
+        .filter(|it| it.transport == Transport::Udp && it.kind == CandidateKind::ServerReflexive);
+    let mapped: Vec<_> = mapped.map(|it| it.address).collect();
+    assert_eq!(mapped, [at("203.0.113.1:99")]);
+    assert!(
+        candidates.iter().any(|it| it.kind == CandidateKind::Host),
+        "hosts are not crowded out"
+    );
+}

@@ -1,6 +1,5 @@
 //! One UDP socket of a port, and what the STUN servers call it.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -17,14 +16,15 @@ pub(super) struct UdpEnd {
     pub(super) local: Option<Result<SocketAddr, IoFailure>>,
     binding: CommandId,
     probes: Vec<UdpProbe>,
-    observed: BTreeSet<SocketAddr>,
+    /// Where the broker saw us last: a NAT that has forgotten a mapping gives its port away.
+    observed: Option<SocketAddr>,
 }
 
 impl UdpEnd {
     /// An end of `family`, and the command that opens it on `local`.
     pub(super) fn open(family: Family, local: SocketAddr, names: &mut Names) -> (Self, Command) {
         let (id, socket) = (names.command(), names.socket());
-        let (probes, observed) = (Vec::new(), BTreeSet::new());
+        let (probes, observed) = (Vec::new(), None);
         let end = Self { family, socket, local: None, binding: id, probes, observed };
         (end, Command::BindUdp { id, socket, local })
     }
@@ -40,12 +40,12 @@ impl UdpEnd {
 
     /// A broker saw us at this address. Whether that is new.
     pub(super) fn on_observed(&mut self, address: SocketAddr) -> bool {
-        self.observed.insert(address)
+        self.observed.replace(address) != Some(address)
     }
 
     pub(super) fn mapped(&self) -> impl Iterator<Item = SocketAddr> {
         let probed = self.probes.iter().filter_map(|probe| probe.mapped);
-        probed.chain(self.observed.iter().copied())
+        probed.chain(self.observed)
     }
 
     pub(super) fn is_settled(&self) -> bool {

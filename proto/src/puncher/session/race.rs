@@ -122,6 +122,9 @@ impl Session {
         let Some(verified) = verified else {
             stream.proof = Proof::Failed;
             let remote = stream.ends.remote;
+            if self.selected == Some(socket) {
+                self.selected = None;
+            }
             self.give_up(remote, LeadsElsewhere::Yes, now);
             self.close(socket);
             return self.decide(now);

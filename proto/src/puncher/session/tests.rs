@@ -358,6 +358,31 @@ fn somebody_else_on_the_same_private_address_does_not_win() {
 }
 
 #[test]
+fn when_the_stream_chosen_on_trust_is_somebody_elses_the_peers_own_wins() {
+    let start = any_instant();
+    let candidates = vec![mapped(Transport::Tcp, CALLEE_TCP)];
+    let mut caller = session(Role::Controlling, TransportChoice::Tcp, candidates, start);
+    let accept = |caller: &mut Session, serial, remote| {
+        let socket = SocketId { owner: Owner(1), serial };
+        let ends = Ends { local: socket_address(CALLER_TCP), remote: socket_address(remote) };
+        caller.adopt(socket, ends, start);
+        socket
+    };
+    let strangers = accept(&mut caller, 1, CALLEE_TCP);
+    let peers = accept(&mut caller, 2, "203.0.113.2:3000");
+    let id = ntcp_stun::TransactionId::new([1; 12]);
+    let greeting = |secret| {
+        let secret = SessionSecret([secret; 32]);
+        Authenticator::new(SessionId([9; 16]), &secret, Role::Controlled).request(id, false)
+    };
+    for (socket, payload) in [(peers, greeting(7)), (strangers, greeting(1))] {
+        caller.handle_input(Input::TcpReceived { socket, payload: &payload }, start + D);
+    }
+    let Some(Event::Established { path, .. }) = caller.poll_event() else { panic!("no path") };
+    assert!(matches!(path, Path::Tcp { socket, .. } if socket == peers));
+}
+
+#[test]
 fn our_own_address_among_the_peers_is_not_tried() {
     let start = any_instant();
     let own = candidate(CandidateKind::Host, Transport::Tcp, CALLER_TCP);

@@ -1,0 +1,162 @@
+//! The doctor's verdict is the lab's, at our own STUN server and at other people's.
+
+use std::process::Command as Here;
+
+use ntcp_lab::kernel::{Child, Command, Lab, SERVER_ADDRESSES, Stream};
+use ntcp_lab::presets::Site;
+use ntcp_lab::trial::{Programs, Servers};
+use serde_json::Value;
+
+use super::{LINE, PATIENCE};
+
+const SITES: [&str; 11] = [
+    "public",
+    "firewall",
+    "full-cone",
+    "restricted",
+    "port-restricted",
+    "linux-masq",
+    "linux-random",
+    "symmetric-seq",
+    "masq,in=reset",
+    "masq,in=open",
+    "masq,udp=block",
+];
+
+/// What must agree, of each transport.
+const AXES: [&str; 3] = ["reachable", "mapping", "filtering"];
+
+fn diagnose(lab: &Lab) -> Value {
+    let program = Programs::beside_this_one().unwrap().path("ntcp");
+    let doctor = lab.command("a", program).args(["doctor", "--json", "--stun", "server.lab"]);
+    let output = doctor.output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!("{error}: {output:?}");
+    })
+}
+
+/// Where the doctor contradicts the lab; an axis that a server cannot measure may be left out.
+fn contradictions(site: &str, found: &Value, server: Server) -> Vec<String> {
+    let declared = site.parse::<Site>().unwrap().declared();
+    let declared = serde_json::to_value(declared).unwrap();
+    let mut wrong = Vec::new();
+    for transport in server.transports() {
+        for axis in AXES {
+            let (is, said) = (&declared[transport][axis], &found[transport][axis]);
+            let unmeasured = said.is_null() && !server.measures(transport, axis);
+            if is != said && !unmeasured {
+                wrong.push(format!("{site}: {transport} {axis} is {is}, the doctor says {said}"));
+            }
+        }
+    }
+    wrong
+}
+
+/// Whose STUN server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Server {
+    Ours,
+    Coturn,
+    /// Of RFC 3489: no TCP.
+    Stund,
+}
+
+impl Server {
+    fn transports(self) -> &'static [&'static str] {
+        match self {
+            Self::Ours | Self::Coturn => &["udp", "tcp"],
+            Self::Stund => &["udp"],
+        }
+    }
+
+    fn measures(self, transport: &str, axis: &str) -> bool {
+        // RFC 5780 section 4.4 has no filtering test for TCP: a listener and a stranger are needed.
+        axis != "filtering" || (transport == "udp" && self != Self::Coturn)
+    }
+}
+
+fn agree(site: &str, server: Server) -> Vec<String> {
+    let lab = Lab::builder().delay(LINE).home("a", site).start().unwrap();
+    let wrong = match server {
+        Server::Ours => {
+            let _servers = Servers::start(&lab).unwrap();
+            contradictions(site, &diagnose(&lab), server)
+        }
+        Server::Coturn | Server::Stund => {
+            let _server = start(&lab, server);
+            contradictions(site, &diagnose(&lab), server)
+        }
+    };
+    wrong
+}
+
+/// Starts somebody else's server and waits until it answers.
+fn start(lab: &Lab, server: Server) -> Child {
+    let [primary, alternate, ..] = SERVER_ADDRESSES.map(|address| address.to_string());
+    let command: Command<'_> = match server {
+        Server::Coturn => lab
+            .command("server", "turnserver")
+            .args(["-n", "-S", "-L", &primary, "-L", &alternate, "--no-tls", "--no-dtls"])
+            .args(["--no-cli", "--pidfile", "/dev/null", "--log-file", "/dev/null"]),
+        Server::Stund | Server::Ours => lab
+            .command("server", "stund")
+            .args(["-h", &primary, "-a", &alternate, "-p", "3478", "-o", "3479"]),
+    };
+    let child = command.stdout(Stream::Null).stderr(Stream::Null).spawn().unwrap();
+    answers(lab);
+    child
+}
+
+/// Asks until there is an answer: a Binding request without attributes (RFC 8489 section 5).
+fn answers(lab: &Lab) {
+    const BETWEEN: std::time::Duration = std::time::Duration::from_millis(50);
+    let request = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+    let socket = lab.udp_socket("server", (SERVER_ADDRESSES[3], 0)).unwrap();
+    socket.set_read_timeout(Some(BETWEEN)).unwrap();
+    let began = std::time::Instant::now();
+    while began.elapsed() < PATIENCE {
+        socket.send_to(&request, (SERVER_ADDRESSES[0], 3478)).unwrap();
+        if socket.recv(&mut [0; 1500]).is_ok() {
+            return;
+        }
+    }
+    panic!("the server does not answer");
+}
+
+fn installed(program: &str) -> bool {
+    let there = Here::new("sh").args(["-c", &format!("command -v {program}")]).output();
+    let there = there.is_ok_and(|found| found.status.success());
+    if !there {
+        eprintln!("SKIPPED: {program} is not installed, so the doctor is not tried against it");
+    }
+    there
+}
+
+fn check(sites: &[&str], server: Server) {
+    let wrong: Vec<_> = sites.iter().flat_map(|site| agree(site, server)).collect();
+    assert!(wrong.is_empty(), "at {server:?}: {wrong:#?}");
+}
+
+#[test]
+fn the_doctor_is_right_about_open_homes() {
+    check(&SITES[..6], Server::Ours);
+}
+
+#[test]
+fn the_doctor_is_right_about_difficult_homes() {
+    check(&SITES[6..], Server::Ours);
+}
+
+#[test]
+fn the_doctor_is_right_at_coturn() {
+    if installed("turnserver") {
+        check(&["public", "full-cone", "restricted", "linux-masq", "linux-random"], Server::Coturn);
+    }
+}
+
+#[test]
+fn the_doctor_is_right_at_a_server_of_rfc_3489() {
+    if installed("stund") {
+        check(&["public", "full-cone", "restricted", "linux-masq", "linux-random"], Server::Stund);
+    }
+}

@@ -1,0 +1,122 @@
+//! Pairs of NATs that must connect, each over the transports that can.
+
+use std::net::Ipv4Addr;
+
+use ntcp_lab::kernel::{Access, Form, Lab};
+use serde_json::Value;
+
+use super::{LINE, connected, homes, on_stage};
+
+/// Connects `a` to `b` over each of these; the reports.
+fn connect(a: &str, b: &str, transports: &[&str]) -> Vec<Value> {
+    let what = format!("{a} x {b}");
+    on_stage(homes(a, b), |_, stage| {
+        transports.iter().map(|transport| connected(stage, transport, &what)).collect()
+    })
+}
+
+#[test]
+fn ordinary_homes_connect_over_every_transport() {
+    connect("linux-masq", "port-restricted", &["tcp", "udp", "any"]);
+    connect("firewall", "public", &["tcp", "udp", "any"]);
+}
+
+#[test]
+fn homes_that_answer_strangers_connect_over_every_transport() {
+    connect("masq,in=reset", "masq,in=admin", &["tcp", "udp"]);
+    connect("masq,in=open", "masq,in=open", &["tcp", "udp", "any"]);
+}
+
+#[test]
+fn a_random_symmetric_nat_reaches_a_full_cone() {
+    let reports = connect("full-cone", "linux-random", &["tcp", "udp"]);
+    assert_eq!(reports[0]["strategy"], "connect_listen", "{:#}", reports[0]);
+    let reports = connect("linux-random", "full-cone", &["tcp"]);
+    assert_eq!(reports[0]["strategy"], "connect_listen", "{:#}", reports[0]);
+}
+
+#[test]
+fn one_side_that_drops_crossing_syns_is_enough_of_a_hindrance() {
+    connect("masq,syn=strict", "masq", &["tcp", "udp"]);
+}
+
+#[test]
+fn a_host_without_udp_reaches_others_over_tcp() {
+    let reports = connect("masq,udp=block", "masq", &["tcp", "any"]);
+    assert_eq!(reports[1]["transport"], "tcp", "{:#}", reports[1]);
+}
+
+#[test]
+fn a_carrier_behind_a_home_is_traversed_as_well() {
+    connect("masq@port-restricted", "masq", &["tcp", "udp"]);
+}
+
+#[test]
+fn the_labs_own_nat_is_traversed_as_netfilter_is() {
+    let lab = homes("offset-cone", "linux-masq").form(Form::Auto);
+    on_stage(lab, |_, stage| {
+        for transport in ["tcp", "udp"] {
+            connected(stage, transport, "offset-cone x linux-masq");
+        }
+    });
+}
+
+#[test]
+fn two_homes_with_the_same_private_range_connect() {
+    let range = Ipv4Addr::new(192, 168, 0, 0);
+    let lab = Lab::builder().delay(LINE).home("a", "masq").lan(range).home("b", "masq").lan(range);
+    on_stage(lab, |lab, stage| {
+        assert_eq!(lab.host("a").unwrap().address, lab.host("b").unwrap().address);
+        for transport in ["tcp", "udp"] {
+            connected(stage, transport, "the same range");
+        }
+    });
+}
+
+#[test]
+fn two_hosts_of_one_network_connect_without_leaving_it() {
+    let lab = Lab::builder().delay(LINE).home("b", "linux-random").neighbour("a");
+    on_stage(lab, |lab, stage| {
+        let address = lab.host("b").unwrap().address.to_string();
+        for transport in ["tcp", "udp"] {
+            let report = connected(stage, transport, "neighbours");
+            assert_eq!(report["strategy"], "direct", "{report:#}");
+            let remote = report["remote"].as_str().unwrap();
+            assert!(remote.starts_with(&format!("{address}:")), "{report:#}");
+        }
+    });
+}
+
+#[test]
+fn ipv6_connects_what_ipv4_cannot() {
+    let lab = Lab::builder().delay(LINE);
+    let lab = lab.home("a", "linux-random").ipv6().home("b", "linux-random").ipv6();
+    on_stage(lab, |lab, stage| {
+        let address = lab.host("b").unwrap().address_v6.expect("the kernel has IPv6");
+        for transport in ["tcp", "udp"] {
+            let report = connected(stage, transport, "IPv6");
+            let remote = report["remote"].as_str().unwrap();
+            assert!(remote.starts_with(&format!("[{address}]:")), "{report:#}");
+        }
+    });
+}
+
+#[test]
+fn loss_on_every_line_delays_but_does_not_prevent() {
+    on_stage(homes("linux-masq", "port-restricted").loss(0.05).seed(5), |_, stage| {
+        for transport in ["tcp", "udp", "any"] {
+            connected(stage, transport, "5 % loss");
+        }
+    });
+}
+
+#[test]
+fn heavy_loss_on_the_way_to_the_servers_delays_but_does_not_prevent() {
+    let server = Access { delay: LINE, loss: 0.3, ..Access::default() };
+    let lab = homes("linux-masq", "port-restricted").server_access(server).seed(7);
+    on_stage(lab, |_, stage| {
+        for transport in ["tcp", "udp"] {
+            connected(stage, transport, "30 % loss at the server");
+        }
+    });
+}

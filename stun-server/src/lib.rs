@@ -33,6 +33,8 @@
 mod bind;
 mod datagrams;
 mod options;
+#[cfg(target_os = "linux")]
+mod packet_info;
 mod run;
 mod streams;
 

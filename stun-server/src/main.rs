@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod descriptors;
 mod stop;
 
 use anyhow::Context;
@@ -10,6 +11,7 @@ use clap::Parser;
 use ntcp_settings::{Config, LogLevel};
 use ntcp_stun_server::{Options, Server};
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -26,7 +28,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     log_to_stderr(&arguments, &config);
-    match serve(&options) {
+    match serve(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&error, 1),
     }
@@ -37,36 +39,44 @@ fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
     ExitCode::from(status)
 }
 
-fn serve(options: &Options) -> anyhow::Result<()> {
+fn serve(mut options: Options) -> anyhow::Result<()> {
     let stop = stop::signals().context("signals cannot be waited for")?;
-    allow_many_streams();
-    let server = Server::bind(options)?;
-    for address in server.addresses() {
-        tracing::info!(%address, "listening on UDP and TCP");
-    }
-    if options.alternate.is_empty() {
-        tracing::info!(
-            "no alternate address: clients learn their mapping, not how their NAT filters"
-        );
-    }
+    descriptors::make_room_for(&mut options);
+    let server = Server::bind(&options)?;
+    announce(&server);
     let counters = async_io::block_on(server.run(stop));
     tracing::info!(?counters, "stopped");
     Ok(())
 }
 
-/// Each stream is a descriptor, and the usual limit of 1024 is soft.
-#[cfg(target_os = "linux")]
-fn allow_many_streams() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        tracing::debug!(%error, "the limit of open files stays as it is");
-    }
+/// The line that says it is ready: each address, and whether clients can learn how their NAT filters.
+fn announce(server: &Server) {
+    let addresses = server.addresses();
+    let mut families: Vec<_> = addresses.iter().map(family).collect();
+    families.dedup();
+    let change_requests = families.into_iter().map(|name| {
+        let is_served = server.quartets().iter().any(|it| family(&it.addresses()[0]) == name);
+        if is_served {
+            format!("served over {name}")
+        } else {
+            format!("refused over {name} (no alternate address)")
+        }
+    });
+    let change_requests: Vec<_> = change_requests.collect();
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    tracing::info!(
+        "listening on UDP and TCP {}; change requests: {}",
+        addresses.join(", "),
+        change_requests.join(", ")
+    );
 }
 
-#[cfg(not(target_os = "linux"))]
-fn allow_many_streams() {}
+fn family(address: &SocketAddr) -> &'static str {
+    match address {
+        SocketAddr::V4(_) => "IPv4",
+        SocketAddr::V6(_) => "IPv6",
+    }
+}
 
 fn log_to_stderr(arguments: &Arguments, config: &Config) {
     let level = match arguments.verbose {

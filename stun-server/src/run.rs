@@ -8,7 +8,7 @@ use async_io::Async;
 use futures::future::{BoxFuture, Either, select};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use ntcp_stun::server::{self, Counters, Request, Silence};
+use ntcp_stun::server::{self, Counters, Quartet, Request, Silence};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
@@ -25,6 +25,7 @@ const REPLY_EXCESS: usize = 128;
 #[derive(Debug)]
 pub struct Server {
     options: Options,
+    quartets: Vec<Quartet>,
     core: Arc<Core>,
     datagrams: Arc<[Datagrams]>,
     listeners: Vec<Async<TcpListener>>,
@@ -58,8 +59,8 @@ impl Server {
     pub fn bind(options: &Options) -> Result<Self, BindError> {
         let sockets = Sockets::open(options)?;
         let mut core = server::Server::new();
-        for quartet in sockets.quartets {
-            core.add_quartet(quartet);
+        for quartet in &sockets.quartets {
+            core.add_quartet(*quartet);
         }
         let (mut datagrams, mut listeners) = (Vec::new(), Vec::new());
         for place in sockets.places {
@@ -71,6 +72,7 @@ impl Server {
         }
         Ok(Self {
             options: options.clone(),
+            quartets: sockets.quartets,
             core: Arc::new(Core(Mutex::new(core))),
             datagrams: datagrams.into(),
             listeners,
@@ -79,14 +81,20 @@ impl Server {
 
     /// The addresses it listens on over UDP and TCP alike, with the ports that were free where 0 was asked for: for each
     /// of [`Options::listen`] that one alone, or with an alternate address the four of
-    /// [`Quartet::addresses`](server::Quartet::addresses).
+    /// [`Quartet::addresses`].
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.datagrams.iter().map(Datagrams::address).collect()
     }
 
+    /// The four addresses of each family that has an alternate one. Only over these families can clients learn how their
+    /// NAT filters.
+    pub fn quartets(&self) -> &[Quartet] {
+        &self.quartets
+    }
+
     /// Serves until `stop` is ready, and returns what was counted. Cancel safe: dropping the future closes every socket.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Counters {
-        let Self { options, core, datagrams, listeners } = self;
+        let Self { options, core, datagrams, listeners, .. } = self;
         let mut sockets: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
         for index in 0..datagrams.len() {
             sockets.push(serve_datagrams(Arc::clone(&datagrams), index, Arc::clone(&core)).boxed());
@@ -144,7 +152,7 @@ fn answer_datagram(
     core: &Core,
     buffers: &mut Buffers,
 ) -> io::Result<()> {
-    let arrived = socket.receive(&mut buffers.request)?;
+    let Some(arrived) = socket.receive(&mut buffers.request)? else { return Ok(()) };
     let request = Request {
         bytes: &buffers.request[..arrived.length],
         source: arrived.source,

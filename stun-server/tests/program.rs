@@ -80,6 +80,29 @@ fn a_port_in_use_ends_with_1_and_names_the_address_and_what_to_do() {
 }
 
 #[test]
+fn one_line_names_each_address_and_whether_change_requests_are_served() {
+    // Of IPs that nobody else uses, a fixed port is as good as a free one.
+    for (alternate, expected) in [
+        (None, "127.77.0.1:34788; change requests: refused over IPv4 (no alternate address)"),
+        (
+            Some("127.77.0.2"),
+            "127.77.0.1:34788, 127.77.0.1:34789, 127.77.0.2:34788, 127.77.0.2:34789; change requests: served over IPv4",
+        ),
+    ] {
+        let mut command = program();
+        command.args(["--listen", "127.77.0.1:34788"]).stderr(Stdio::piped());
+        command.args(alternate.into_iter().flat_map(|it| ["--alternate", it]));
+        let mut child = command.spawn().expect("the program starts");
+        let mut line = String::new();
+        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        log.read_line(&mut line).expect("a line");
+        child.kill().expect("it runs");
+        wait(&mut child);
+        assert!(line.trim_end().ends_with(&format!("UDP and TCP {expected}")), "{line}");
+    }
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn sigterm_and_sigint_stop_it_with_0() {
     use nix::sys::signal::{Signal, kill};

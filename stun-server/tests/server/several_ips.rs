@@ -1,0 +1,137 @@
+//! Hosts with several IPs, made in a network namespace, since a host's own IPs are not ours to choose.
+
+use crate::support::{PATIENCE, Running, options, request};
+use ntcp_stun::attribute::ChangeRequest::{self, Ip, IpAndPort, Nothing, Port};
+use ntcp_stun::attribute::{OtherAddress, XorMappedAddress};
+use ntcp_stun::{Message, TransactionId};
+use std::io::Write;
+use std::net::{SocketAddr, UdpSocket};
+use std::process::Command;
+use std::time::Duration;
+
+/// Set inside the namespace.
+const INSIDE: &str = "NTCP_TEST_INSIDE";
+const NAMESPACE: [&str; 4] = ["--user", "--map-root-user", "--net", "--"];
+/// A link to itself with several addresses, and then the test again.
+const SETUP: &str = "ip link set lo up \
+    && ip address add 192.0.2.10/32 dev lo && ip address add 192.0.2.11/32 dev lo \
+    && ip address add 198.51.100.1/24 broadcast 198.51.100.255 dev lo \
+    && ip address add 2001:db8::10/128 dev lo nodad && ip address add 2001:db8::11/128 dev lo nodad \
+    && ip address add fe80::1/64 dev lo nodad \
+    && exec \"$0\" --exact \"several_ips::$1\" --nocapture";
+
+/// Runs the test of this name again inside a namespace with the addresses above; `false` when already there.
+fn moved_inside(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return false;
+    }
+    let tried = Command::new("unshare").args(NAMESPACE).args(["ip", "link"]).output();
+    if !tried.is_ok_and(|it| it.status.success()) {
+        // Not by a macro, whose output is hidden as long as tests pass.
+        let why = "`unshare --user --net` and `ip` do not work here";
+        let _ = writeln!(std::io::stderr(), "SKIPPED several_ips::{test}: {why}");
+        return true;
+    }
+    let own = std::env::current_exe().expect("this test's file");
+    let mut inside = Command::new("unshare");
+    inside.args(NAMESPACE).args(["sh", "-c", SETUP]).arg(own).arg(test).env(INSIDE, "1");
+    let output = inside.output().expect("a namespace");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}\n{errors}");
+    true
+}
+
+/// Asks until this request is answered: a kernel may lose what is sent to an IPv6 address that it has had for an
+/// instant only.
+fn ask(
+    socket: &UdpSocket,
+    id: u8,
+    change: Option<ChangeRequest>,
+    to: SocketAddr,
+) -> (Vec<u8>, SocketAddr) {
+    let often = Duration::from_millis(100);
+    socket.set_read_timeout(Some(often)).expect("a timeout");
+    let mut buffer = vec![0; 2048];
+    for _ in 0..PATIENCE.as_millis() / often.as_millis() {
+        socket.send_to(&request(id, change), to).expect("sent");
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let bytes = &buffer[..length];
+            let message = Message::parse(bytes).expect("well-formed");
+            if message.transaction_id() == TransactionId::new([id; 12]) {
+                return (bytes.to_vec(), from);
+            }
+        }
+    }
+    panic!("no reply from {to}");
+}
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().expect(text)
+}
+
+#[test]
+fn change_requests_are_served_over_both_families() {
+    if moved_inside("change_requests_are_served_over_both_families") {
+        return;
+    }
+    let listen = ["192.0.2.10:3478", "[2001:db8::10]:3478"];
+    let alternate = ["192.0.2.11:3479", "[2001:db8::11]:3479"];
+    let _server = Running::start(&options(&listen, &alternate));
+    for (own, primary, alternate) in
+        [("0.0.0.0:0", "192.0.2.10", "192.0.2.11"), ("[::]:0", "[2001:db8::10]", "[2001:db8::11]")]
+    {
+        let socket = UdpSocket::bind(own).expect("a socket");
+        for (id, change, ip, port) in [
+            (0, Nothing, primary, 3478),
+            (1, Port, primary, 3479),
+            (2, Ip, alternate, 3478),
+            (3, IpAndPort, alternate, 3479),
+        ] {
+            let (bytes, from) = ask(&socket, id, Some(change), at(&format!("{primary}:3478")));
+            assert_eq!(from, at(&format!("{ip}:{port}")), "{change:?}");
+            let other = OtherAddress(at(&format!("{alternate}:3479")));
+            let message = Message::parse(&bytes).expect("well-formed");
+            assert_eq!(message.attribute(), Ok(Some(other)));
+        }
+    }
+}
+
+#[test]
+fn listening_everywhere_answers_from_the_address_asked_against_the_route() {
+    if moved_inside("listening_everywhere_answers_from_the_address_asked_against_the_route") {
+        return;
+    }
+    let _server = Running::start(&options(&["0.0.0.0:3478", "[::]:3478"], &[]));
+    for (id, own, to) in [
+        (0, "192.0.2.10:0", "192.0.2.11:3478"),
+        (1, "192.0.2.11:0", "192.0.2.10:3478"),
+        (2, "192.0.2.11:0", "127.0.0.1:3478"),
+        (3, "[2001:db8::10]:0", "[2001:db8::11]:3478"),
+        (4, "[2001:db8::11]:0", "[2001:db8::10]:3478"),
+        (5, "[2001:db8::11]:0", "[::1]:3478"),
+        // A link-local address is one only together with its interface.
+        (6, "[fe80::1%1]:0", "[fe80::1%1]:3478"),
+    ] {
+        let socket = UdpSocket::bind(own).expect("a socket");
+        let (bytes, from) = ask(&socket, id, None, at(to));
+        assert_eq!(from, at(to));
+        let client = socket.local_addr().expect("bound");
+        let mapped = XorMappedAddress(SocketAddr::new(client.ip(), client.port()));
+        let message = Message::parse(&bytes).expect("well-formed");
+        assert_eq!(message.attribute(), Ok(Some(mapped)));
+    }
+}
+
+#[test]
+fn a_request_to_a_broadcast_address_is_not_answered() {
+    if moved_inside("a_request_to_a_broadcast_address_is_not_answered") {
+        return;
+    }
+    let server = Running::start(&options(&["0.0.0.0:3478"], &[]));
+    let socket = UdpSocket::bind("198.51.100.1:0").expect("a socket");
+    socket.set_broadcast(true).expect("broadcast");
+    socket.send_to(&request(1, None), at("198.51.100.255:3478")).expect("sent");
+    ask(&socket, 2, None, at("198.51.100.1:3478"));
+    assert_eq!(server.stop().udp, 1, "the second one alone");
+}

@@ -122,6 +122,7 @@ impl Connection {
         match self.kind {
             Kind::Udp(udp) => {
                 udp.secured.connection.close(0u8.into(), b"the socket is taken");
+                udp.secured.early.retire();
                 Ok(udp.socket)
             }
             Kind::Tcp(_) => Err(self),

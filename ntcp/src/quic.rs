@@ -44,6 +44,8 @@ pub(crate) struct Secured {
     pub(crate) connection: quinn::Connection,
     pub(crate) send: quinn::SendStream,
     pub(crate) receive: quinn::RecvStream,
+    /// What QUIC's socket receives besides, and the way to end that.
+    pub(crate) early: Arc<EarlyDatagrams>,
     /// When the first byte of the application could be sent.
     pub(crate) at: Instant,
 }
@@ -71,7 +73,7 @@ pub(crate) async fn secure(
     config.grease_quic_bit(false);
     let runtime = Arc::new(OwnRuntime);
     let socket = runtime.wrap_udp_socket(socket).map_err(|error| text(&error))?;
-    let socket = early.before(socket);
+    let socket = early.clone().before(socket);
     let endpoint = Endpoint::new_with_abstract_socket(config, server, socket, runtime)
         .map_err(|error| text(&error))?;
     match role {
@@ -83,7 +85,7 @@ pub(crate) async fn secure(
             let at = Instant::now();
             let (mut send, receive) = connection.open_bi().await.map_err(|it| text(&it))?;
             send.write_all(&[PREAMBLE]).await.map_err(|it| text(&it))?;
-            Ok(Secured { connection, send, receive, at })
+            Ok(Secured { connection, send, receive, early, at })
         }
         Role::Controlled => {
             let incoming = endpoint.accept().await.ok_or("the endpoint was closed")?;
@@ -94,7 +96,7 @@ pub(crate) async fn secure(
             if preamble != [PREAMBLE] {
                 return Err("the peer speaks another version on its stream".into());
             }
-            Ok(Secured { connection, send, receive, at: Instant::now() })
+            Ok(Secured { connection, send, receive, early, at: Instant::now() })
         }
     }
 }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -26,12 +27,18 @@ pub(crate) struct EarlyDatagrams {
     remote: SocketAddr,
     waiting: Mutex<VecDeque<Vec<u8>>>,
     reader: AtomicWaker,
+    retired: AtomicBool,
 }
 
 impl EarlyDatagrams {
     /// None yet, from `remote`.
     pub(crate) fn new(remote: SocketAddr) -> Arc<Self> {
-        Arc::new(Self { remote, waiting: Mutex::default(), reader: AtomicWaker::new() })
+        Arc::new(Self {
+            remote,
+            waiting: Mutex::default(),
+            reader: AtomicWaker::new(),
+            retired: AtomicBool::new(false),
+        })
     }
 
     /// One more.
@@ -43,6 +50,11 @@ impl EarlyDatagrams {
         waiting.push_back(datagram);
         drop(waiting);
         self.reader.wake();
+    }
+
+    /// The application takes the socket: QUIC must not read what is meant for it any more.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
     }
 
     /// A socket that receives these first, and then what `socket` does.
@@ -83,6 +95,9 @@ impl AsyncUdpSocket for Joined {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         self.early.reader.register(context.waker());
+        if self.early.retired.load(Ordering::Acquire) {
+            return Poll::Pending;
+        }
         if let (Some(buffer), Some(first)) = (buffers.first_mut(), meta.first_mut())
             && let Some(taken) = self.early.take(buffer)
         {

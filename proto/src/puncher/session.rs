@@ -46,13 +46,19 @@ const OPENER_TTL: u8 = 2;
 const MAX_CONNECTS: u32 = 256;
 /// Addresses that a peer may announce in all: those of its registration and as many news.
 const MAX_ANNOUNCED: usize = 2 * MAX_CANDIDATES;
+/// Ports of one IP address that are tried over one transport, unless the peer shows up on more: who
+/// lies about its addresses shall not turn this host against somebody else's.
+const MAX_PER_IP: usize = 4;
 /// Copies of the caller's nomination: it is not answered on the winning path, which the next layer
 /// owns by then.
 const NOMINATIONS: u32 = 3;
 /// Time between them.
 const NOMINATION_PAUSE: Duration = Duration::from_millis(20);
 /// How long an unproved stream is waited for beyond two round trips before another path is taken.
-const PROOF_MARGIN: Duration = Duration::from_millis(100);
+///
+/// Longer than the kernel takes to repeat a lost segment (200 ms at least): the callee may have
+/// settled on that stream, and to leave it for another path would part the two.
+const PROOF_MARGIN: Duration = Duration::from_millis(400);
 /// How long the callee goes on answering checks after it was told the winner.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -309,13 +315,21 @@ impl Session {
             let family = Family::of(candidate.address.ip());
             match candidate.transport {
                 Transport::Udp if choice.allows_udp() => {
+                    let ip = candidate.address.ip();
+                    let same = self.checklist.pairs.iter().filter(|it| it.remote.ip() == ip);
+                    if same.count() >= MAX_PER_IP {
+                        continue;
+                    }
                     if let Some(socket) = self.udp_socket(family) {
                         self.checklist.add(socket, candidate.address, candidate.kind, start);
                     }
                 }
                 Transport::Tcp if choice.allows_tcp() => {
+                    let ip = candidate.address.ip();
+                    let same = self.dialers.iter().filter(|it| it.remote.ip() == ip);
+                    let full = same.count() >= MAX_PER_IP;
                     let known = self.dialers.iter().any(|it| it.remote == candidate.address);
-                    if self.tcp_local(family).is_some() && !known {
+                    if self.tcp_local(family).is_some() && !known && !full {
                         self.dialers.push(Dialer::new(candidate.address, candidate.kind, start));
                     }
                 }
@@ -407,7 +421,7 @@ impl Machine for Session {
 
     fn handle_timeout(&mut self, now: Instant) {
         match self.state {
-            State::Racing if now >= self.deadline => self.fail(now),
+            State::Racing if now >= self.deadline => self.end(now),
             State::Racing => {
                 self.race(now);
                 self.decide(now);

@@ -58,7 +58,7 @@ impl Session {
     /// How long a stream may take to prove itself: two round trips, as far as they are known.
     fn patience(&self) -> Duration {
         let rtt = self.checklist.best().map(|(_, verified)| verified.rtt);
-        PROOF_MARGIN + 2 * rtt.unwrap_or(PROOF_MARGIN)
+        PROOF_MARGIN + 2 * rtt.unwrap_or(PROOF_MARGIN / 4)
     }
 
     /// When the caller has to choose again: UDP stands, and TCP has had its time.
@@ -128,7 +128,17 @@ impl Session {
         self.send_udp(due.socket, due.remote, None, payload);
     }
 
-    /// The time is up.
+    /// The time is up: a path that stands is taken, whatever else was waited for.
+    pub(super) fn end(&mut self, now: Instant) {
+        let caller = self.introduction.role == Role::Controlling;
+        let standing = self.checklist.best().map(|(pair, _)| (pair.socket, pair.remote));
+        match standing.filter(|_| caller) {
+            Some((socket, remote)) => self.settle_udp(socket, remote, now),
+            None => self.fail(now),
+        }
+    }
+
+    /// Nothing came about.
     pub(super) fn fail(&mut self, now: Instant) {
         self.close_all_but(None);
         let report = self.failure(now);

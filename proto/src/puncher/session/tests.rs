@@ -94,6 +94,8 @@ struct World {
     lose_nominations: bool,
     /// TCP handshakes never end.
     lose_tcp: bool,
+    /// Nothing arrives on a TCP stream.
+    lose_greetings: bool,
 }
 
 impl World {
@@ -112,6 +114,7 @@ impl World {
             settled: BTreeMap::new(),
             lose_nominations: false,
             lose_tcp: false,
+            lose_greetings: false,
         }
     }
 
@@ -144,6 +147,7 @@ impl World {
                     self.send(2 * D, freight);
                 }
             }
+            Command::SendTcp { .. } if self.lose_greetings => {}
             Command::SendTcp { payload, .. } => {
                 self.send(D, Freight::Message { role: other, payload });
             }
@@ -455,4 +459,30 @@ fn an_address_that_the_peer_learned_late_is_tried_at_once() {
     };
     assert_eq!(remote, socket_address(CALLEE_TCP));
     assert_eq!(caller.poll_command(), None, "the known address goes on as it was");
+}
+
+#[test]
+fn the_ports_of_one_address_that_are_tried_are_bounded() {
+    let start = any_instant();
+    let victim =
+        |port| candidate(CandidateKind::Host, Transport::Udp, &format!("192.0.2.9:{port}"));
+    let candidates = (1000..1016).map(victim).collect();
+    let mut caller = session(Role::Controlling, TransportChoice::Udp, candidates, start);
+    caller.handle_timeout(start);
+    let sent = std::iter::from_fn(|| caller.poll_command()).count();
+    assert_eq!(sent, MAX_PER_IP);
+}
+
+#[test]
+fn a_path_that_stands_at_the_deadline_is_taken() {
+    let mut world = World::new(TransportChoice::Any);
+    // Both stand, but the proof on the chosen stream never comes.
+    let start = world.start;
+    world.lose_greetings = true;
+    for side in world.sides.values_mut() {
+        side.deadline = start + 4 * D;
+    }
+    world.run();
+    assert!(matches!(world.path(Role::Controlling), Path::Udp { .. }));
+    assert_eq!(world.settled_after(Role::Controlling), 4 * D);
 }

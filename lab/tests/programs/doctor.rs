@@ -77,17 +77,9 @@ impl Server {
 
 fn agree(site: &str, server: Server) -> Vec<String> {
     let lab = Lab::builder().delay(LINE).home("a", site).start().unwrap();
-    let wrong = match server {
-        Server::Ours => {
-            let _servers = Servers::start(&lab).unwrap();
-            contradictions(site, &diagnose(&lab), server)
-        }
-        Server::Coturn | Server::Stund => {
-            let _server = start(&lab, server);
-            contradictions(site, &diagnose(&lab), server)
-        }
-    };
-    wrong
+    let _ours = (server == Server::Ours).then(|| Servers::start(&lab).unwrap());
+    let _other = (server != Server::Ours).then(|| start(&lab, server));
+    contradictions(site, &diagnose(&lab), server)
 }
 
 /// Starts somebody else's server and waits until it answers.

@@ -89,7 +89,7 @@ const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;mar
 
 /// This machine, its NAT if there is one, and the internet; a line for each transport.
 fn drawing(nat: &NatReport, headline: &str) -> String {
-    let mut svg = String::from("<svg viewBox=\"0 0 640 150\" role=\"img\">");
+    let mut svg = String::from("<svg viewBox=\"0 0 700 150\" role=\"img\">");
     let title = escaped(headline);
     let _ = write!(svg, "<title>{title}</title>");
     let middle = match nat.nat {
@@ -97,7 +97,7 @@ fn drawing(nat: &NatReport, headline: &str) -> String {
         Some(false) => "no NAT",
         None => "?",
     };
-    for (x, label) in [(20, "this machine"), (260, middle), (500, "internet")] {
+    for (x, label) in [(20, "this machine"), (240, middle), (560, "internet")] {
         let centre = x + 60;
         let _ = write!(
             svg,
@@ -111,8 +111,7 @@ fn drawing(nat: &NatReport, headline: &str) -> String {
     ];
     for (name, y, reachable, address) in sides {
         let class = if reachable { "open" } else { "shut" };
-        for x in [140, 380] {
-            let end = x + 120;
+        for (x, end) in [(140, 240), (360, 560)] {
             let _ = write!(
                 svg,
                 "<line class=\"{class}\" stroke-width=\"3\" x1=\"{x}\" y1=\"{y}\" x2=\"{end}\" y2=\"{y}\"/>"
@@ -120,9 +119,9 @@ fn drawing(nat: &NatReport, headline: &str) -> String {
         }
         let above = y - 6;
         let state = if reachable { "" } else { " does not pass" };
-        let _ = write!(svg, "<text x=\"200\" y=\"{above}\">{name}{state}</text>");
+        let _ = write!(svg, "<text x=\"190\" y=\"{above}\">{name}{state}</text>");
         if let Some(address) = address {
-            let _ = write!(svg, "<text x=\"440\" y=\"{above}\">{address}</text>");
+            let _ = write!(svg, "<text x=\"460\" y=\"{above}\">{address}</text>");
         }
     }
     svg.push_str("</svg>");
@@ -160,7 +159,7 @@ mod tests {
     #[test]
     fn the_page_stands_alone() {
         let page = page(&diagnosis());
-        assert!(page.contains("<text x=\"440\" y=\"54\">198.51.100.2:4000</text>"));
+        assert!(page.contains("<text x=\"460\" y=\"54\">198.51.100.2:4000</text>"));
         assert!(page.contains("TCP does not pass"));
         assert!(page.contains(&escaped(&Evidence::PayloadRewritten.to_string())));
         assert!(!page.contains("<script") && !page.contains("http"), "{page}");

@@ -30,6 +30,7 @@
 //! | [`Connection`], [`Incoming`] | what comes of it |
 //! | [`Report`], [`Error`] | how it came about, or why not |
 //! | [`discover`](discover()) | what NAT this host is behind, without a node |
+//! | [`puncher`], [`tcp_traversal`] | the machines behind a call, for a shell of one's own |
 //! | [`Config`] | `p2pNetwork.toml` |
 //!
 //! What this crate does *not* do: decide anything about a protocol. Every decision is made by the
@@ -56,6 +57,7 @@ pub use ntcp_proto::candidate::Transport;
 pub use ntcp_proto::nat::NatReport;
 pub use ntcp_proto::puncher::report::{self, Report, Strategy};
 pub use ntcp_proto::uri::{PeerName, PeerUri, TransportChoice};
+pub use ntcp_proto::{puncher, tcp_traversal};
 pub use ntcp_settings::Config;
 
 /// Connects to the peer of `uri` with a node of its own, configured by the first file that

@@ -31,7 +31,8 @@ fn homes_that_answer_strangers_connect_over_every_transport() {
 #[test]
 fn a_random_symmetric_nat_reaches_a_full_cone() {
     let reports = connect("full-cone", "linux-random", &["tcp", "udp"]);
-    // Once in a very long while the random port is the one that was announced.
+    // Seen once on a busy machine, never in 24 runs on a quiet one, and not explained: the path stood to the very
+    // port that had been announced.
     let announced = reports[0]["strategy"] == "simultaneous_open";
     assert!(announced || reports[0]["strategy"] == "connect_listen", "{:#}", reports[0]);
     // The side that connects cannot tell a listener from a peer that connects at the same time.

@@ -223,7 +223,7 @@ impl Host {
             Some(listener) if syn && self.connections.len() < MAX_CONNECTIONS => {
                 let socket = self.name();
                 let initial = self.initial_sequence(ends, now);
-                let mut connection = Connection::new(Origin::Accept, ends, initial, None, now);
+                let mut connection = Connection::new(Origin::Accept, ends, initial, now);
                 connection.handle_segment(packet, now);
                 self.connections.insert(key, (connection, User::Acceptor { listener, socket }));
                 self.streams.insert(socket, key);
@@ -239,7 +239,8 @@ impl Host {
         let (Protocol::Tcp, Some(sequence)) = (quoted.protocol, quoted.sequence) else { return };
         let key = (quoted.source, quoted.destination);
         if let Some((connection, _)) = self.connections.get_mut(&key) {
-            connection.handle_icmp(error, sequence);
+            let ttl = if packet.is_v4() { quoted.ttl } else { packet.ttl() };
+            connection.handle_icmp(error, sequence, ttl);
             self.advance_connection(key, now);
         }
     }

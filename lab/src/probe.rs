@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ntcp_proto::command::{Ends, Names};
+use ntcp_proto::segment::Segment;
 use ntcp_proto::{
-    Answer, Command, CommandId, Deadline, Input, IoFailure, Machine, Owner, SocketId,
+    Answer, Command, CommandId, Deadline, Hops, Input, IoFailure, Machine, Owner, SocketId,
 };
 
 use crate::world::{HostId, ProcessId, World};
@@ -19,6 +20,7 @@ pub(crate) enum Told {
     Accepted { listener: SocketId, socket: SocketId, ends: Ends },
     Message { socket: SocketId, payload: Vec<u8> },
     Ended { socket: SocketId, reason: IoFailure },
+    Captured { socket: SocketId, segment: Segment },
 }
 
 /// The machine.
@@ -52,7 +54,7 @@ impl Probe {
         &mut self,
         local: SocketAddr,
         remote: SocketAddr,
-        ttl: Option<u8>,
+        hops: Hops,
         left: u32,
         first: Option<SocketId>,
     ) -> SocketId {
@@ -60,7 +62,8 @@ impl Probe {
         self.connects.insert(id, socket);
         let first = first.unwrap_or(socket);
         self.redials.insert(socket, (local, remote, left, first));
-        self.commands.push_back(Command::ConnectTcp { id, socket, local, remote, ttl });
+        let connect = Command::ConnectTcp { id, socket, local, remote, hops, sequence: None };
+        self.commands.push_back(connect);
         socket
     }
 
@@ -69,7 +72,7 @@ impl Probe {
         let (local, remote, left, first) = self.redials[&socket];
         let again = matches!(result, Err(IoFailure::Refused | IoFailure::HostUnreachable));
         if again && left > 0 {
-            self.connect(local, remote, None, left - 1, Some(first));
+            self.connect(local, remote, Hops::USUAL, left - 1, Some(first));
         } else {
             self.outcomes.insert(first, (now, result));
         }
@@ -100,6 +103,7 @@ impl Machine for Probe {
                 Told::Message { socket, payload: payload.to_vec() }
             }
             Input::TcpClosed { socket, reason } => Told::Ended { socket, reason },
+            Input::Captured { socket, segment } => Told::Captured { socket, segment },
         };
         self.told.push_back(told);
     }
@@ -181,10 +185,20 @@ impl Handle {
         to: SocketAddr,
         ttl: Option<u8>,
     ) -> SocketId {
+        self.connect_with(world, local, to, Hops { ttl, least: None })
+    }
+
+    pub(crate) fn connect_with(
+        self,
+        world: &mut World,
+        local: &str,
+        to: SocketAddr,
+        hops: Hops,
+    ) -> SocketId {
         let local = local.parse().unwrap();
         world.command(self.0, |probe, _| {
             let left = probe.retries;
-            probe.connect(local, to, ttl, left, None)
+            probe.connect(local, to, hops, left, None)
         })
     }
 

@@ -178,9 +178,25 @@ where
                 });
                 self.answer(id, Answer::Sent(sent));
             }
-            Command::ConnectTcp { id, socket, local, remote, ttl } => {
+            Command::AssumeTcp { id, .. } => {
+                self.answer(id, Answer::Connected(Err(IoFailure::NotPermitted)));
+            }
+            Command::Capture { id, .. } => {
+                self.answer(id, Answer::Done(Err(IoFailure::NotPermitted)));
+            }
+            Command::Inject { id, .. } => {
+                self.answer(id, Answer::Sent(Err(IoFailure::NotPermitted)));
+            }
+            Command::AdjustTcp { id, socket, hops } => {
+                let known = self.socket(socket);
+                let done = known.map(|socket| system.host.set_hops(socket, hops));
+                self.answer(id, Answer::Done(done));
+            }
+            Command::ConnectTcp { id, socket, local, remote, hops, sequence } => {
                 let remote = address::canonical(remote);
-                match system.host.connect_tcp(local, remote, ttl, system.now) {
+                let system_call =
+                    system.host.connect_tcp(local, remote, hops, sequence, system.now);
+                match system_call {
                     Ok(opened) => {
                         self.open(socket, opened);
                         self.connecting.insert(socket, id);
@@ -452,7 +468,7 @@ mod tests {
         let (id, socket) = (names.command(), names.socket());
         let local = "0.0.0.0:0".parse().unwrap();
         let remote = "203.0.113.200:1".parse().unwrap();
-        Faulty::LeavesAConnect(Some(Command::ConnectTcp { id, socket, local, remote, ttl: None }))
+        Faulty::LeavesAConnect(Some(Command::connect_tcp(id, socket, local, remote)))
     }
 
     #[test]

@@ -14,8 +14,8 @@ use ntcp_proto::candidate::Transport;
 use ntcp_proto::puncher::report::{Report, Strategy};
 use ntcp_proto::uri::PeerName;
 
-use crate::io::tcp_info;
 use crate::quic::Secured;
+use ntcp_raw::tcp_info;
 
 /// A direct path to a peer.
 ///

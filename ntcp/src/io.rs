@@ -3,4 +3,3 @@
 pub(crate) mod failure;
 pub(crate) mod interfaces;
 pub(crate) mod socket;
-pub(crate) mod tcp_info;

@@ -35,7 +35,7 @@
 //!
 //! What this crate does *not* do: decide anything about a protocol. Every decision is made by the
 //! machines of `ntcp-proto`, and the driver here carries it out.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod connection;
 pub mod discover;

@@ -12,6 +12,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::segment::{Options, Segment};
+
 /// Which machine of a composition a command or a socket belongs to.
 ///
 /// A composed machine hands each part an owner of its own and routes answers back by it.
@@ -127,8 +129,57 @@ pub enum Command {
         local: SocketAddr,
         /// Address to connect to.
         remote: SocketAddr,
-        /// IP TTL of its segments; `None` is the system's default.
-        ttl: Option<u8>,
+        /// How its packets travel.
+        hops: Hops,
+        /// Initial sequence number of its SYN; `None` leaves it to the system. Needs a privilege:
+        /// without it the answer is [`IoFailure::NotPermitted`].
+        sequence: Option<u32>,
+    },
+    /// Change how the packets of a TCP socket travel, connecting or connected. Answered by
+    /// [`Answer::Done`].
+    AdjustTcp {
+        /// The name of this command.
+        id: CommandId,
+        /// The socket.
+        socket: SocketId,
+        /// From now on.
+        hops: Hops,
+    },
+    /// Open a connection without a handshake: the socket stands as if one had taken place
+    /// (`TCP_REPAIR`). Answered by [`Answer::Connected`], or [`IoFailure::NotPermitted`] without
+    /// the privilege.
+    AssumeTcp {
+        /// The name of this command.
+        id: CommandId,
+        /// The name of the new socket.
+        socket: SocketId,
+        /// Its ends; the local one is bound like that of [`Command::ConnectTcp`].
+        ends: Ends,
+        /// What the handshake would have agreed on.
+        agreed: Agreed,
+        /// How its packets travel.
+        hops: Hops,
+    },
+    /// Watch for the first SYN that leaves from one end for the other. Answered by
+    /// [`Answer::Done`] once the capture is open, which must be before the connect; the SYN comes
+    /// as [`Input::Captured`]. [`Command::Close`] ends it.
+    Capture {
+        /// The name of this command.
+        id: CommandId,
+        /// The name of the capture.
+        socket: SocketId,
+        /// From where to where.
+        ends: Ends,
+    },
+    /// Send one raw segment that belongs to a pair of ends this machine connects or captures.
+    /// Answered by [`Answer::Sent`].
+    Inject {
+        /// The name of this command.
+        id: CommandId,
+        /// What to send. A segment for this host's own address is handed to its own stack.
+        segment: Segment,
+        /// IP TTL or hop limit.
+        ttl: u8,
     },
     /// Send one STUN-framed message on a TCP stream. Answered by [`Answer::Sent`].
     SendTcp {
@@ -165,6 +216,16 @@ pub enum Command {
 }
 
 impl Command {
+    /// A [`Command::ConnectTcp`] without any wish.
+    pub fn connect_tcp(
+        id: CommandId,
+        socket: SocketId,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Self {
+        Self::ConnectTcp { id, socket, local, remote, hops: Hops::USUAL, sequence: None }
+    }
+
     /// The name of this command.
     pub fn id(&self) -> CommandId {
         match self {
@@ -172,6 +233,10 @@ impl Command {
             | Self::SendUdp { id, .. }
             | Self::ListenTcp { id, .. }
             | Self::ConnectTcp { id, .. }
+            | Self::AdjustTcp { id, .. }
+            | Self::AssumeTcp { id, .. }
+            | Self::Capture { id, .. }
+            | Self::Inject { id, .. }
             | Self::SendTcp { id, .. }
             | Self::Close { id, .. }
             | Self::Resolve { id, .. }
@@ -189,6 +254,8 @@ pub enum Answer {
     Sent(Result<(), IoFailure>),
     /// The stream's local and remote address.
     Connected(Result<Ends, IoFailure>),
+    /// Carried out, or not.
+    Done(Result<(), IoFailure>),
     /// It is gone.
     Closed,
     /// The addresses of the name, best first; never empty.
@@ -204,6 +271,34 @@ pub struct Ends {
     pub local: SocketAddr,
     /// The peer's end.
     pub remote: SocketAddr,
+}
+
+/// How the packets of a TCP socket travel, and which of the others' it hears.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Hops {
+    /// `IP_TTL` or the IPv6 hop limit of its segments; `None` is the system's default.
+    pub ttl: Option<u8>,
+    /// `IP_MINTTL` or `IPV6_MINHOPCOUNT`: a segment that arrives with less is not for this socket,
+    /// and in IPv4 neither is an ICMP error whose quoted packet has less. `None` hears everything.
+    pub least: Option<u8>,
+}
+
+impl Hops {
+    /// The system's default, hearing everything.
+    pub const USUAL: Self = Self { ttl: None, least: None };
+}
+
+/// What the two ends of a connection without a handshake assume (RFC 9293 section 3.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Agreed {
+    /// Our initial sequence number.
+    pub sequence: u32,
+    /// The peer's.
+    pub peer_sequence: u32,
+    /// Our options: the window scale is the shift that the peer applies to our windows.
+    pub options: Options,
+    /// The peer's options.
+    pub peer_options: Options,
 }
 
 /// Something happened.
@@ -240,6 +335,13 @@ pub enum Input<'a> {
         socket: SocketId,
         /// The message.
         payload: &'a [u8],
+    },
+    /// A capture saw the SYN it waited for.
+    Captured {
+        /// The capture.
+        socket: SocketId,
+        /// The SYN, as it left this host.
+        segment: Segment,
     },
     /// A stream ended: closed by the peer, reset, or it carried no STUN framing. The socket is gone.
     TcpClosed {

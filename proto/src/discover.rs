@@ -194,7 +194,7 @@ impl Discovery {
                     udp.on_send_failure(failure);
                 }
             }
-            Answer::Interfaces(_) | Answer::Sent(Ok(())) | Answer::Closed => {}
+            Answer::Interfaces(_) | Answer::Sent(Ok(())) | Answer::Done(_) | Answer::Closed => {}
         }
     }
 

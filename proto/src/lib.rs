@@ -30,9 +30,10 @@ pub mod nat;
 pub mod node;
 pub mod puncher;
 pub mod rendezvous;
+pub mod segment;
 pub mod signal;
 pub mod tcp_traversal;
 pub mod uri;
 
-pub use command::{Answer, Command, CommandId, Input, IoFailure, Owner, SocketId};
+pub use command::{Answer, Command, CommandId, Hops, Input, IoFailure, Owner, SocketId};
 pub use machine::{Deadline, Machine};

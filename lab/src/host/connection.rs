@@ -17,13 +17,14 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use ntcp_proto::IoFailure;
 use ntcp_proto::command::Ends;
+use ntcp_proto::{Hops, IoFailure};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{HardwareAddress, IpCidr, IpEndpoint};
 
+use super::DEFAULT_TTL;
 use super::queues::Queues;
 use crate::packet::{self, IcmpError, Packet, Segment, flag};
 
@@ -98,6 +99,8 @@ pub(super) struct Connection {
     ends: Ends,
     /// The initial sequence number on the wire.
     initial: u32,
+    /// Segments and errors with a lower TTL are not heard (`IP_MINTTL`).
+    least_ttl: u8,
     /// What is added to smoltcp's sequence numbers; known from its first SYN on.
     offset: Option<u32>,
     repetition: Option<Repetition>,
@@ -116,13 +119,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// A connection on its way; [`Connection::advance`] sends its SYN.
-    pub(super) fn new(
-        origin: Origin,
-        ends: Ends,
-        initial: u32,
-        ttl: Option<u8>,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(origin: Origin, ends: Ends, initial: u32, now: Instant) -> Self {
         let mut queues = Queues::default();
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = u64::from(initial);
@@ -135,7 +132,7 @@ impl Connection {
         add_default_route(&mut interface, ends.local.ip());
         let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER]);
         let mut socket = tcp::Socket::new(buffer(), buffer());
-        socket.set_hop_limit(Some(ttl.unwrap_or(64).max(1)));
+        socket.set_hop_limit(Some(DEFAULT_TTL));
         socket.set_ack_delay(None);
         socket.set_nagle_enabled(false);
         let local = IpEndpoint::from(ends.local);
@@ -153,6 +150,7 @@ impl Connection {
             queues,
             ends,
             initial,
+            least_ttl: 0,
             offset: None,
             repetition: None,
             phase: Phase::Opening,
@@ -198,9 +196,10 @@ impl Connection {
         self.happenings.pop_front()
     }
 
-    /// The TTL of segments from now on.
-    pub(super) fn set_ttl(&mut self, ttl: u8) {
-        self.socket().set_hop_limit(Some(ttl.max(1)));
+    /// How segments travel from now on, and which ones are heard.
+    pub(super) fn set_hops(&mut self, hops: Hops) {
+        self.socket().set_hop_limit(Some(hops.ttl.unwrap_or(DEFAULT_TTL).max(1)));
+        self.least_ttl = hops.least.unwrap_or_default();
     }
 
     /// Queues bytes for the peer.
@@ -225,6 +224,9 @@ impl Connection {
     /// A segment for this connection arrived.
     pub(super) fn handle_segment(&mut self, mut packet: Packet, now: Instant) {
         let Some(fields) = packet.tcp() else { return };
+        if packet.ttl() < self.least_ttl {
+            return;
+        }
         if fields.has(flag::SYN) {
             self.peer_scale = packet.window_scale().unwrap_or_default();
         }
@@ -263,9 +265,11 @@ impl Connection {
     }
 
     /// An ICMP error about one of this connection's segments: it ends the handshake if it quotes
-    /// the SYN (`tcp_v4_err` in Linux), and means nothing later.
-    pub(super) fn handle_icmp(&mut self, error: IcmpError, quoted_sequence: u32) {
-        if self.phase != Phase::Opening || quoted_sequence != self.initial {
+    /// the SYN (`tcp_v4_err` in Linux), and means nothing later. `ttl` is what Linux compares with
+    /// `IP_MINTTL`: of the quoted packet in IPv4, of the error itself in IPv6.
+    pub(super) fn handle_icmp(&mut self, error: IcmpError, quoted_sequence: u32, ttl: u8) {
+        let about_the_syn = self.phase == Phase::Opening && quoted_sequence == self.initial;
+        if !about_the_syn || ttl < self.least_ttl {
             return;
         }
         let failure = match error {

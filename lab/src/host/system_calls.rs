@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use ntcp_proto::IoFailure;
 use ntcp_proto::command::Ends;
+use ntcp_proto::{Hops, IoFailure};
 
 use super::connection::{Connection, Origin};
 use super::queues::MTU;
@@ -63,7 +63,8 @@ impl Host {
         Ok((socket, local))
     }
 
-    /// Connects over TCP from `local`, sharing its port.
+    /// Connects over TCP from `local`, sharing its port. The initial sequence number is the
+    /// system's choice, or `sequence`.
     ///
     /// # Errors
     ///
@@ -72,7 +73,8 @@ impl Host {
         &mut self,
         local: SocketAddr,
         remote: SocketAddr,
-        ttl: Option<u8>,
+        hops: Hops,
+        sequence: Option<u32>,
         now: Instant,
     ) -> Result<Socket, IoFailure> {
         self.check_local(local.ip())?;
@@ -87,8 +89,9 @@ impl Host {
         if self.connections.contains_key(&pair(ends)) {
             return Err(IoFailure::AddressNotAvailable);
         }
-        let initial = self.initial_sequence(ends, now);
-        let connection = Connection::new(Origin::Connect, ends, initial, ttl, now);
+        let initial = sequence.unwrap_or_else(|| self.initial_sequence(ends, now));
+        let mut connection = Connection::new(Origin::Connect, ends, initial, now);
+        connection.set_hops(hops);
         if connection.is_dead() {
             return Err(IoFailure::AddressNotAvailable);
         }
@@ -122,11 +125,11 @@ impl Host {
         Ok(())
     }
 
-    /// Sets the TTL of a stream's segments from now on.
-    pub fn set_ttl(&mut self, socket: Socket, ttl: u8) {
+    /// Changes how a stream's segments travel from now on, and which ones it hears.
+    pub fn set_hops(&mut self, socket: Socket, hops: Hops) {
         let connection = self.streams.get(&socket).and_then(|key| self.connections.get_mut(key));
         if let Some((connection, _)) = connection {
-            connection.set_ttl(ttl);
+            connection.set_hops(hops);
         }
     }
 

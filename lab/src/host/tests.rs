@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ntcp_proto::{Answer, Command, IoFailure};
+use ntcp_proto::{Answer, Command, Hops, IoFailure};
 
 use crate::link::Quality;
 use crate::packet::{Packet, flag};
@@ -263,6 +263,25 @@ fn a_stream_that_carries_something_else_than_stun_is_closed() {
     assert!(pair.b.told(&mut pair.world).contains(&garbled));
     let ended = Told::Ended { socket, reason: IoFailure::Closed };
     assert!(pair.a.told(&mut pair.world).contains(&ended));
+}
+
+#[test]
+fn a_shielded_socket_outlives_the_death_of_its_syn() {
+    let mut pair = pair();
+    let hops = Hops { ttl: Some(1), least: Some(2) };
+    let low = pair.a.connect_with(&mut pair.world, "0.0.0.0:5000", at(B, 7000), hops);
+    pair.world.advance(ms(100));
+    assert_eq!(pair.a.outcome(&mut pair.world, low), None, "the quoted packet had a TTL of 1");
+    pair.b.listen(&mut pair.world, "0.0.0.0:7000");
+    let hops = Hops { ttl: Some(255), least: Some(100) };
+    pair.a.command(&mut pair.world, |id| Command::AdjustTcp { id, socket: low, hops });
+    pair.world.advance(ms(1500));
+    assert_eq!(pair.a.outcome(&mut pair.world, low), None, "the answer came with less than 64");
+    let hops = Hops::USUAL;
+    pair.a.command(&mut pair.world, |id| Command::AdjustTcp { id, socket: low, hops });
+    pair.world.advance(ms(1000));
+    let (when, ends) = pair.a.outcome(&mut pair.world, low).unwrap();
+    assert_eq!((when, ends.is_ok()), (ms(2040), true), "the answer, repeated");
 }
 
 #[test]

@@ -11,8 +11,8 @@ use async_io::{Async, Timer};
 use futures::future::{AbortHandle, Abortable};
 use futures::{Future, FutureExt};
 use ntcp_proto::command::Ends;
-use ntcp_proto::{Answer, Command, CommandId, Input, IoFailure, SocketId, address};
-use socket2::SockRef;
+use ntcp_proto::{Answer, Command, CommandId, Hops, Input, IoFailure, SocketId, address};
+use ntcp_raw::hops::{self, Family};
 
 use super::stream::read_message;
 use crate::io::failure::classify;
@@ -48,7 +48,7 @@ pub(super) enum Happening {
 enum Kind {
     Udp(Arc<Async<UdpSocket>>),
     Listener(Arc<Async<TcpListener>>),
-    Connecting(CommandId),
+    Connecting(CommandId, Arc<Async<TcpStream>>),
     Stream(Stream),
 }
 
@@ -125,10 +125,23 @@ impl Sockets {
                 let bound = self.listen(socket, local);
                 self.answers.push_back((id, Answer::Bound(bound.map_err(|it| classify(&it)))));
             }
-            Command::ConnectTcp { id, socket, local, remote, ttl } => {
-                if let Err(error) = self.connect(id, socket, local, remote, ttl) {
+            // A sequence number of one's own choice is a privilege that this process has not.
+            Command::ConnectTcp { id, sequence: Some(_), .. } | Command::AssumeTcp { id, .. } => {
+                self.answers.push_back((id, Answer::Connected(Err(IoFailure::NotPermitted))));
+            }
+            Command::ConnectTcp { id, socket, local, remote, hops, sequence: None } => {
+                if let Err(error) = self.connect(id, socket, local, remote, hops) {
                     self.answers.push_back((id, Answer::Connected(Err(classify(&error)))));
                 }
+            }
+            Command::AdjustTcp { id, socket, hops } => {
+                self.answers.push_back((id, Answer::Done(self.adjust(socket, hops))));
+            }
+            Command::Capture { id, .. } => {
+                self.answers.push_back((id, Answer::Done(Err(IoFailure::NotPermitted))));
+            }
+            Command::Inject { id, .. } => {
+                self.answers.push_back((id, Answer::Sent(Err(IoFailure::NotPermitted))));
             }
             Command::SendTcp { id, socket, payload } => {
                 let sent = self.send_tcp(socket, &payload);
@@ -275,15 +288,27 @@ impl Sockets {
         id: SocketId,
         local: SocketAddr,
         remote: SocketAddr,
-        ttl: Option<u8>,
+        hops: Hops,
     ) -> io::Result<()> {
-        let stream = Arc::new(Async::new_nonblocking(socket::connecting(local, remote, ttl)?)?);
-        self.insert(id, Kind::Connecting(command));
+        let stream = Arc::new(Async::new_nonblocking(socket::connecting(local, remote, hops)?)?);
+        self.insert(id, Kind::Connecting(command, stream.clone()));
         self.read(id, async move {
             let ends = handshake(&stream).await;
             Happening::Connected(id, command, stream, ends)
         });
         Ok(())
+    }
+
+    /// Changes how the packets of a stream travel, also while it is still connecting.
+    fn adjust(&self, id: SocketId, hops: Hops) -> Result<(), IoFailure> {
+        let stream = match self.open.get(&id).map(|entry| &entry.kind) {
+            Some(Kind::Connecting(_, stream)) => stream,
+            Some(Kind::Stream(stream)) => &stream.socket,
+            Some(Kind::Udp(_) | Kind::Listener(_)) | None => return Err(IoFailure::Closed),
+        };
+        let stream = stream.get_ref();
+        let local = stream.local_addr().map_err(|it| classify(&it))?;
+        socket::set_hops(stream, local, hops).map_err(|it| classify(&it))
     }
 
     fn connected(
@@ -394,7 +419,7 @@ impl Sockets {
     }
 
     fn close(&mut self, id: SocketId) {
-        if let Some(Entry { kind: Kind::Connecting(command), .. }) = self.remove(id) {
+        if let Some(Entry { kind: Kind::Connecting(command, _), .. }) = self.remove(id) {
             self.answers.push_back((command, Answer::Connected(Err(IoFailure::Closed))));
         }
     }
@@ -441,15 +466,10 @@ fn send_with_ttl(
     ttl: u8,
     payload: &[u8],
 ) -> io::Result<usize> {
-    let options = SockRef::from(socket);
-    let usual = if remote.is_ipv6() { options.unicast_hops_v6()? } else { options.ttl_v4()? };
-    socket::set_ttl(&options, remote, ttl)?;
+    let family = if remote.is_ipv4() { Family::V4 } else { Family::V6 };
+    hops::set_ttl(socket, family, Some(ttl))?;
     let sent = socket.send_to(payload, remote);
-    if remote.is_ipv6() {
-        options.set_unicast_hops_v6(usual)?;
-    } else {
-        options.set_ttl_v4(usual)?;
-    }
+    hops::set_ttl(socket, family, None)?;
     sent
 }
 

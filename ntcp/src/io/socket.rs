@@ -6,8 +6,11 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+use ntcp_proto::Hops;
+use ntcp_raw::hops::{self, Family};
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 /// Receive buffer asked for on UDP sockets, in bytes: the default of 208 KiB holds some 270 small
@@ -66,11 +69,11 @@ pub(crate) fn listener(local: SocketAddr) -> io::Result<TcpListener> {
 pub(crate) fn connecting(
     local: SocketAddr,
     remote: SocketAddr,
-    ttl: Option<u8>,
+    hops: Hops,
 ) -> io::Result<TcpStream> {
     let socket = tcp_bound(local)?;
-    if let Some(ttl) = ttl {
-        set_ttl(&socket, remote, ttl)?;
+    if hops != Hops::USUAL {
+        set_hops(&socket, remote, hops)?;
     }
     match socket.connect(&SockAddr::from(remote)) {
         Ok(()) => {}
@@ -94,11 +97,9 @@ fn tcp_bound(local: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Sets the TTL or hop limit of what `socket` sends to `remote`'s family.
-pub(crate) fn set_ttl(socket: &Socket, remote: SocketAddr, ttl: u8) -> io::Result<()> {
-    if remote.is_ipv6() {
-        socket.set_unicast_hops_v6(ttl.into())
-    } else {
-        socket.set_ttl_v4(ttl.into())
-    }
+/// Sets how packets travel between `socket` and an address of this family.
+pub(crate) fn set_hops(socket: &impl AsFd, family: SocketAddr, hops: Hops) -> io::Result<()> {
+    let family = if family.is_ipv4() { Family::V4 } else { Family::V6 };
+    hops::set_ttl(socket, family, hops.ttl)?;
+    hops::set_least_ttl(socket, family, hops.least.unwrap_or(0))
 }

@@ -19,9 +19,10 @@ use super::{Shared, Stopped, lock};
 use crate::connection::Connection;
 use crate::driver::Sockets;
 use crate::error::{Error, ErrorKind};
-use crate::io::{socket, tcp_info};
+use crate::io::socket;
 use crate::quic::{self, EarlyDatagrams, Secured};
 use crate::runtime;
+use ntcp_raw::tcp_info;
 
 /// Longest datagram that may be found in a socket that has just been connected.
 const MAX_DATAGRAM: usize = 2048;

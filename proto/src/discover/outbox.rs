@@ -48,7 +48,7 @@ impl Outbox {
         remote: SocketAddr,
     ) -> (CommandId, SocketId) {
         let (id, socket) = (self.names.command(), self.open_socket());
-        self.push(Command::ConnectTcp { id, socket, local, remote, ttl: None });
+        self.push(Command::connect_tcp(id, socket, local, remote));
         (id, socket)
     }
 

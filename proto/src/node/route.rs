@@ -15,6 +15,7 @@ impl Node {
                 self.route_datagram(socket, source, payload, now);
             }
             Input::TcpAccepted { socket, ends, .. } => self.on_accepted(socket, ends, now),
+            Input::Captured { socket, .. } => self.hand_to(socket.owner, input, now),
             Input::TcpReceived { socket, payload } => self.route_message(socket, payload, now),
             Input::TcpClosed { socket, reason } => {
                 self.unclaimed.remove(&socket);

@@ -306,7 +306,7 @@ impl Gatherer {
                 }
                 self.drive(now);
             }
-            Answer::Sent(_) | Answer::Closed => {}
+            Answer::Sent(_) | Answer::Done(_) | Answer::Closed => {}
         }
     }
 }
@@ -340,7 +340,7 @@ impl Machine for Gatherer {
                 }
                 self.drive(now);
             }
-            Input::TcpAccepted { .. } => {}
+            Input::TcpAccepted { .. } | Input::Captured { .. } => {}
         }
     }
 

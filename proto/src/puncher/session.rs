@@ -416,6 +416,7 @@ impl Machine for Session {
             Input::TcpAccepted { socket, ends, .. } => self.adopt(socket, ends, now),
             Input::TcpReceived { socket, payload } => self.on_greeting(socket, payload, now),
             Input::TcpClosed { socket, reason } => self.on_stream_closed(socket, reason, now),
+            Input::Captured { .. } => {}
         }
     }
 

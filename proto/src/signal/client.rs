@@ -390,7 +390,7 @@ impl Machine for Client {
                 None => self.ignored.stray += 1,
             },
             Input::TcpClosed { socket, reason } => self.handle_closed(socket, reason, now),
-            Input::TcpAccepted { .. } => self.ignored.stray += 1,
+            Input::TcpAccepted { .. } | Input::Captured { .. } => self.ignored.stray += 1,
         }
     }
 

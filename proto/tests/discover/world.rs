@@ -237,7 +237,7 @@ impl World {
                 self.streams.remove(&socket);
                 Some(Answer::Closed)
             }
-            Command::ListenTcp { .. } => panic!("a discovery does not listen"),
+            other => panic!("a discovery does not want {other:?}"),
         }
     }
 

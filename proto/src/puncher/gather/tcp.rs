@@ -159,7 +159,7 @@ impl TcpEnd {
             Probe::Idle { from } if from.is_none_or(|from| from <= now) => {
                 let (id, socket) = (names.command(), names.socket());
                 self.probe = Probe::Connecting { command: id, socket, until: now + PATIENCE };
-                Some(Command::ConnectTcp { id, socket, local, remote, ttl: None })
+                Some(Command::connect_tcp(id, socket, local, remote))
             }
             Probe::Connecting { socket, until, .. } | Probe::Asking { socket, until, .. }
                 if until <= now =>

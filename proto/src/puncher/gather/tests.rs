@@ -93,6 +93,7 @@ impl Bench {
                     self.asked_tcp.push((after, socket, payload));
                 }
                 Command::Close { .. } => self.closed += 1,
+                other => panic!("a gatherer does not want {other:?}"),
             }
         }
     }

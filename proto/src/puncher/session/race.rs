@@ -40,14 +40,18 @@ impl Session {
         let (id, socket) = (self.names.command(), self.names.socket());
         self.dialers[index].connecting(socket, now);
         self.connecting.push((id, socket));
-        self.commands.push_back(Command::ConnectTcp { id, socket, local, remote, ttl: None });
+        self.commands.push_back(Command::connect_tcp(id, socket, local, remote));
     }
 
     pub(super) fn on_answer(&mut self, id: CommandId, answer: &Answer, now: Instant) {
         match answer {
             Answer::Sent(sent) => self.on_sent(id, *sent),
             Answer::Connected(connected) => self.on_connected(id, *connected, now),
-            Answer::Bound(_) | Answer::Closed | Answer::Resolved(_) | Answer::Interfaces(_) => {}
+            Answer::Bound(_)
+            | Answer::Done(_)
+            | Answer::Closed
+            | Answer::Resolved(_)
+            | Answer::Interfaces(_) => {}
         }
     }
 

@@ -179,7 +179,7 @@ impl Attempt {
                     self.choose(core, way, None, now);
                 }
             }
-            Answer::Bound(_) | Answer::Closed | Answer::Interfaces(_) => {}
+            Answer::Bound(_) | Answer::Done(_) | Answer::Closed | Answer::Interfaces(_) => {}
         }
         self.advance(core, now)
     }

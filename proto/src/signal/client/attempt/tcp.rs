@@ -120,13 +120,7 @@ impl Dial {
             Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
         };
         let local = SocketAddr::new(any, 0);
-        core.commands.push_back(Command::ConnectTcp {
-            id: command,
-            socket,
-            local,
-            remote,
-            ttl: None,
-        });
+        core.commands.push_back(Command::connect_tcp(command, socket, local, remote));
         Self { command, way: Way { link: Link::Tcp, socket, remote }, started: now }
     }
 }

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 /// The kernel's smoothed round-trip time; `None` where the system does not tell.
 #[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "no kept library offers TCP_INFO")]
-pub(crate) fn rtt(stream: &TcpStream) -> Option<Duration> {
+pub fn rtt(stream: &TcpStream) -> Option<Duration> {
     use std::os::fd::AsRawFd;
 
     let mut info = std::mem::MaybeUninit::<libc::tcp_info>::zeroed();
@@ -30,6 +29,6 @@ pub(crate) fn rtt(stream: &TcpStream) -> Option<Duration> {
 
 /// The kernel's smoothed round-trip time; `None` where the system does not tell.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn rtt(_stream: &TcpStream) -> Option<Duration> {
+pub fn rtt(_stream: &TcpStream) -> Option<Duration> {
     None
 }

@@ -1,0 +1,19 @@
+//! `setsockopt` and `getsockopt` of plain integers.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Sets an integer option.
+pub(crate) fn set(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the descriptor is open for the whole call, and `value` is valid for reads of `length`.
+    let status = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length)
+    };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -10,7 +10,7 @@
 //!
 //! ```text
 //!  UDP: bind ──▶ ask each server, again every 20 s
-//!  TCP: listen ──▶ connect to a server from the same port ──▶ ask ──▶ hold, asking every 25 s
+//!  TCP: listen ──▶ connect to two servers from the same port ──▶ ask ──▶ hold one, asking every 25 s
 //!                        ▲  │ refused, silent or closed
 //!                        └──┘ next server, after a pause that grows
 //! ```
@@ -179,7 +179,7 @@ impl Gatherer {
         for address in port.udp.iter().flat_map(udp::UdpEnd::mapped) {
             add_mapped(Transport::Udp, address, &candidates, &mut mapped);
         }
-        for address in port.tcp.iter().filter_map(|end| end.mapped) {
+        for address in port.tcp.iter().flat_map(tcp::TcpEnd::mapped) {
             add_mapped(Transport::Tcp, address, &candidates, &mut mapped);
         }
         for address in port.likely_tcp() {
@@ -333,6 +333,7 @@ impl Machine for Gatherer {
                         self.events.push_back(Event::Changed(*id));
                     }
                 }
+                self.drive(now);
             }
             Input::TcpClosed { socket, .. } => {
                 for end in self.ports.values_mut().flat_map(|port| &mut port.tcp) {
@@ -357,7 +358,7 @@ impl Machine for Gatherer {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        let next = self.ports.values().filter_map(|port| port.next(&self.servers)).min();
+        let next = self.ports.values().filter_map(Port::next).min();
         next.map(|at| Deadline::new(at, "STUN request"))
     }
 }

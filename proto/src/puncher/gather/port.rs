@@ -55,7 +55,7 @@ impl Port {
     /// Where the TCP half probably is while no server has told: behind the address that UDP has, on
     /// the host's own port number, which most NATs keep. A wrong guess costs a few SYNs.
     pub(super) fn likely_tcp(&self) -> Vec<SocketAddr> {
-        let untold = self.tcp.iter().filter(|end| end.mapped.is_none());
+        let untold = self.tcp.iter().filter(|end| end.mapped().is_empty());
         let guess = |end: &TcpEnd| {
             let Some(Ok(local)) = end.local else { return None };
             let udp = self.udp.iter().find(|udp| udp.family == end.family)?;
@@ -86,9 +86,9 @@ impl Port {
         commands
     }
 
-    pub(super) fn next(&self, servers: &Servers) -> Option<Instant> {
+    pub(super) fn next(&self) -> Option<Instant> {
         let udp = self.udp.iter().filter_map(UdpEnd::next);
-        udp.chain(self.tcp.iter().filter_map(|end| end.next(&servers.tcp))).min()
+        udp.chain(self.tcp.iter().filter_map(TcpEnd::next)).min()
     }
 }
 

@@ -18,6 +18,7 @@ use ntcp_proto::node::{Config, Connected, Event, Node};
 use ntcp_proto::puncher::Report;
 use ntcp_proto::rendezvous::{self, Broker};
 use ntcp_proto::signal::client;
+use ntcp_proto::tcp_traversal::budget::Limits;
 use ntcp_proto::uri::{HostPort, PeerName, TransportChoice};
 
 use crate::link::Quality;
@@ -193,7 +194,11 @@ pub fn start_node(world: &mut World, host: HostId, name: &str) -> ProcessId<Node
     signal.tcp_broker = Some(server("broker"));
     let stun = vec![server("stun1"), server("stun2")];
     let seed = world.draw_seed();
-    let node = Node::new(Config { signal, stun, udp_port: 0 }, seed, world.now());
+    let node = Node::new(
+        Config { signal, stun, udp_port: 0, budget: Limits::default() },
+        seed,
+        world.now(),
+    );
     world.run(host, node)
 }
 

@@ -135,6 +135,7 @@ fn machine_config(config: &Config, identity: &Identity) -> Result<proto::Config,
         signal,
         stun: config.stun_servers().iter().map(host_port).collect(),
         udp_port: config.hole_punch.port,
+        budget: ntcp_proto::tcp_traversal::budget::Limits::default(),
     })
 }
 

@@ -148,6 +148,7 @@ impl Node {
             fingerprint: punch.fingerprint,
             called,
             told,
+            note: Note::default(),
             early: VecDeque::new(),
         };
         let running = self.sessions.entry(punch.session).or_insert(running);
@@ -172,6 +173,10 @@ impl Node {
             tcp: self.gatherer.tcp_locals(port),
             own: self.gatherer.candidates(port),
             nat: self.nat.clone(),
+            told: self.gatherer.tcp_told(port),
+            stun: self.gatherer.tcp_servers(port),
+            privileges: self.privileges,
+            per_attempt: self.budget.limits().per_attempt,
         }
     }
 

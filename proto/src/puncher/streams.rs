@@ -31,27 +31,13 @@ pub(super) struct Stream {
     pub(super) ends: Ends,
     /// How the far end was learned.
     pub(super) kind: CandidateKind,
-    /// Accepted by our listener rather than connected by us.
-    pub(super) accepted: bool,
+    /// What brought it about.
+    pub(super) strategy: Strategy,
     pub(super) established: Instant,
     pub(super) proof: Proof,
 }
 
 impl Stream {
-    /// The strategy that brought it about.
-    pub(super) fn strategy(&self) -> Strategy {
-        match (self.kind, self.accepted) {
-            (CandidateKind::Host, _) => Strategy::Direct,
-            (CandidateKind::PeerReflexive, true) => Strategy::ConnectListen,
-            (
-                CandidateKind::Mapped
-                | CandidateKind::ServerReflexive
-                | CandidateKind::PeerReflexive,
-                _,
-            ) => Strategy::SimultaneousOpen,
-        }
-    }
-
     /// Whether it may still be chosen.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.proof, Proof::Awaited | Proof::Given)

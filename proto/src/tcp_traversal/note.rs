@@ -25,7 +25,8 @@
 //! ```
 //!
 //! `ports`: 0 unknown, 1 steady, 2 sequential, 3 random. `facts`: bit 0 the answer to strangers is
-//! known, bit 1 it is one; bit 2 the fate of an inbound SYN is known, bit 3 it is let in.
+//! known, bit 1 it is one; bit 2 the fate of an inbound SYN is known, bit 3 it is let in; bit 4 the
+//! sender waits as an opener.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -80,6 +81,8 @@ pub struct Standing {
     pub round: u8,
     /// The last round for which it has opened its own NAT and waits to be dialled.
     pub opened: u8,
+    /// It waits as a shielded opener at its announced end.
+    pub waits: bool,
     /// What it may do; `None` was not told.
     pub privileges: Option<Privileges>,
     /// Whether its NAT answers strangers.
@@ -163,7 +166,8 @@ fn body(standing: &Standing) -> [u8; BODY] {
     bytes[8..10].copy_from_slice(&next.to_be_bytes());
     (bytes[10], bytes[11], bytes[12]) = (count, standing.round, standing.opened);
     bytes[13] = standing.privileges.map_or(0, |held| 0x80 | held.to_bits());
-    bytes[14] = fact(standing.answers) | fact(standing.admits_syn) << 2;
+    bytes[14] =
+        fact(standing.answers) | fact(standing.admits_syn) << 2 | u8::from(standing.waits) << 4;
     if let Some(spare) = standing.spare {
         bytes[16..18].copy_from_slice(&spare.port().to_be_bytes());
         match spare.ip() {
@@ -209,6 +213,7 @@ fn parse(bytes: &[u8; BODY]) -> Option<Standing> {
         forecast,
         round: bytes[11],
         opened: bytes[12],
+        waits: bytes[14] & 0x10 != 0,
         privileges: (bytes[13] & 0x80 != 0).then(|| Privileges::from_bits(bytes[13])),
         answers: known(bytes[14]),
         admits_syn: known(bytes[14] >> 2),
@@ -244,6 +249,7 @@ mod tests {
             forecast: Some(Forecast { first: 20_004, step: -4, count: 5 }),
             round: 2,
             opened: 1,
+            waits: true,
             privileges: Some(Privileges { assume: true, ..Privileges::NONE }),
             answers: Some(true),
             admits_syn: Some(false),

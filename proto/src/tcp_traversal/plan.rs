@@ -386,10 +386,7 @@ mod tests {
         assert_eq!(both(PortPrediction, &sequential, &steady), [true; 2]);
         assert_eq!(both(PortPrediction, &sequential, &sequential), [true; 2]);
         assert_eq!(both(PortPrediction, &sequential, &random), [false; 2]);
-        assert_eq!(
-            parts(PortCoverage, &random, &steady),
-            [Some(Part::Draw), Some(Part::Cover)]
-        );
+        assert_eq!(parts(PortCoverage, &random, &steady), [Some(Part::Draw), Some(Part::Cover)]);
         assert_eq!(both(PortCoverage, &random, &random), [false; 2]);
         assert_eq!(both(PortCoverage, &steady, &steady), [false; 2]);
     }

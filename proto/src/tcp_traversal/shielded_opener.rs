@@ -62,9 +62,8 @@ mod tests {
 
     #[test]
     fn the_ttl_goes_one_router_further_each_time_and_begins_anew() {
-        let ttls: Vec<u8> = std::iter::successors(Some(OPENER_TTL), |ttl| Some(next_ttl(*ttl)))
-            .take(5)
-            .collect();
+        let ttls: Vec<u8> =
+            std::iter::successors(Some(OPENER_TTL), |ttl| Some(next_ttl(*ttl))).take(5).collect();
         assert_eq!(ttls, [2, 3, 4, 2, 3]);
     }
 

@@ -86,6 +86,8 @@ pub struct Dialer {
     pub strategy: Strategy,
     /// Whether it becomes a shielded opener when it is refused.
     pub yields: bool,
+    /// Whether a failed connect is the last one until the dialer is [scheduled](Self::schedule).
+    pub suspended: bool,
     /// How the next SYN leaves, or the last one did.
     pub stance: Stance,
     phase: Phase,
@@ -127,6 +129,7 @@ impl Dialer {
             failures: Failures::default(),
             strategy,
             yields: false,
+            suspended: false,
             stance: Stance::Dial,
             phase: Phase::Waiting { at: start },
         }
@@ -142,6 +145,7 @@ impl Dialer {
 
     /// Connects at `at` and not before, unless a socket is pending.
     pub fn schedule(&mut self, at: Instant) {
+        self.suspended = false;
         if matches!(self.phase, Phase::Waiting { .. } | Phase::Held) {
             self.phase = Phase::Waiting { at };
         }
@@ -149,6 +153,7 @@ impl Dialer {
 
     /// Sends no further SYN until it is [scheduled](Self::schedule); a pending socket stays.
     pub fn hold(&mut self) {
+        self.suspended = true;
         if matches!(self.phase, Phase::Waiting { .. }) {
             self.phase = Phase::Held;
         }
@@ -237,6 +242,9 @@ impl Dialer {
             | IoFailure::UnknownHost
             | IoFailure::Other(_) => Phase::Waiting { at: now + SLOW_INTERVAL },
         };
+        if self.suspended && matches!(self.phase, Phase::Waiting { .. }) {
+            self.phase = Phase::Held;
+        }
     }
 
     /// After some refusals the far NAT shall not hear of us any more.

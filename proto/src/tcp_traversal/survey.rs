@@ -1,13 +1,17 @@
-//! What the outside sees of our TCP ports, told from a few fresh connections.
+//! What the outside sees of our TCP ports, told from the answers of servers and a few fresh
+//! connections.
 //!
 //! ```text
-//!  punching port ──▶ server it has not talked to      sample 1: another port than before? not steady
-//!  fresh port    ──▶ server                           sample 2 ┐ one after the other: sequential,
-//!  fresh port    ──▶ server                           sample 3 ┘ and the counter stands here now
+//!  punching port ──▶ server 1 ┐ the same answer: steady; two answers: not
+//!  punching port ──▶ server 2 ┘
+//!  fresh port    ──▶ server   ┐
+//!  fresh port    ──▶ server   ├ one after the other: sequential, and the counter stands here now
+//!  fresh port    ──▶ server   ┘
 //! ```
 //!
-//! The three SYNs leave back to back and are compared in the order in which they left. A counter is
-//! only as good as it is fresh, so a survey belongs right before the connects that depend on it.
+//! The SYNs from fresh ports leave back to back and are compared in the order in which they left. A
+//! counter is only as good as it is fresh, so this belongs right before the connects that depend on
+//! it. A steady port needs none of it.
 
 use std::net::SocketAddr;
 
@@ -24,15 +28,13 @@ const BLOCK: u16 = 512;
 /// Lowest port that a NAT gives without being asked for it (RFC 6335 section 6).
 const LOWEST: u16 = 1024;
 
-/// One answered question.
+/// What a server saw of a connection from a fresh port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
     /// Our end of the connection.
     pub local: SocketAddr,
     /// What the server saw.
     pub mapped: SocketAddr,
-    /// Asked from the punching port rather than from a fresh one.
-    pub punching: bool,
 }
 
 /// What the outside sees of the ports of one host.
@@ -72,31 +74,29 @@ impl Ports {
     }
 }
 
-/// Judges `samples`, in the order in which their SYNs left; `known` is what another server saw of
-/// the punching port.
-pub fn judge(known: Option<SocketAddr>, samples: &[Sample]) -> Ports {
-    if samples.is_empty() {
-        return Ports::Unknown;
-    }
-    if samples.iter().all(|sample| sample.mapped.port() == sample.local.port()) {
-        return Ports::Steady;
-    }
-    let punching = samples.iter().find(|sample| sample.punching);
-    match (known, punching) {
-        (Some(known), Some(sample)) if known == sample.mapped => Ports::Steady,
-        (Some(_), Some(_)) => pattern(known, samples),
-        // One destination only: nothing to compare.
-        (None, _) | (_, None) => Ports::Unknown,
+/// Whether the punching port, `local` here, is steady: judged from what servers `told`, an answer
+/// each. `None` if they have not told enough.
+pub fn is_steady(local: SocketAddr, told: &[SocketAddr]) -> Option<bool> {
+    let first = told.first()?;
+    let same_address = told.iter().all(|other| other == first);
+    match told.len() {
+        // A NAT that keeps the number does so towards everybody, as long as it is free.
+        1 => (first.port() == local.port()).then_some(true),
+        _ => Some(same_address),
     }
 }
 
-/// The rule behind ports that differ.
-pub fn pattern(known: Option<SocketAddr>, samples: &[Sample]) -> Ports {
+/// The rule behind the ports of `samples`, in the order in which their SYNs left; `told` are other
+/// ports that the same NAT has given.
+pub fn pattern(told: &[SocketAddr], samples: &[Sample]) -> Ports {
     let ports: Vec<u16> = samples.iter().map(|sample| sample.mapped.port()).collect();
+    if ports.is_empty() {
+        return Ports::Unknown;
+    }
     if let Some(step) = common_step(&ports) {
         return Ports::Sequential { step };
     }
-    let all = ports.iter().copied().chain(known.map(|it| it.port()));
+    let all = ports.iter().copied().chain(told.iter().map(SocketAddr::port));
     let low = all.clone().min().unwrap_or(LOWEST);
     let high = all.max().unwrap_or(u16::MAX);
     if samples.len() >= 2 && high - low < BLOCK {
@@ -125,43 +125,44 @@ mod tests {
         SocketAddr::from(([198, 51, 100, 1], port))
     }
 
-    fn samples(mapped: [u16; 3]) -> Vec<Sample> {
-        let locals = [40_000, 50_001, 50_002];
-        let pairs = locals.into_iter().zip(mapped).enumerate();
-        let sample = |(index, (local, mapped))| Sample {
-            local: end(local),
-            mapped: end(mapped),
-            punching: index == 0,
-        };
-        pairs.map(sample).collect()
+    fn ruled(told: &[u16], mapped: &[u16]) -> Ports {
+        let told: Vec<SocketAddr> = told.iter().copied().map(end).collect();
+        let sample = |mapped: &u16| Sample { local: end(50_000), mapped: end(*mapped) };
+        pattern(&told, &mapped.iter().map(sample).collect::<Vec<_>>())
     }
 
-    fn judged(known: u16, mapped: [u16; 3]) -> Ports {
-        judge(Some(end(known)), &samples(mapped))
+    #[test]
+    fn a_port_is_steady_if_all_servers_say_the_same_or_its_number_is_kept() {
+        let steady =
+            |told: &[u16]| is_steady(end(4000), &told.iter().copied().map(end).collect::<Vec<_>>());
+        assert_eq!(steady(&[]), None);
+        assert_eq!(steady(&[4000]), Some(true));
+        assert_eq!(steady(&[5000]), None);
+        assert_eq!(steady(&[5000, 5000]), Some(true));
+        assert_eq!(steady(&[5000, 5001]), Some(false));
+        assert_eq!(steady(&[4000, 5001]), Some(false));
     }
 
     #[test]
     fn each_kind_of_nat_is_recognised() {
-        assert_eq!(judged(1111, [1111, 2222, 3333]), Ports::Steady);
-        assert_eq!(judged(40_000, [40_000, 50_001, 50_002]), Ports::Steady);
-        assert_eq!(judged(20_000, [20_007, 20_008, 20_009]), Ports::Sequential { step: 1 });
-        assert_eq!(judged(20_000, [20_028, 20_032, 20_036]), Ports::Sequential { step: 4 });
-        assert_eq!(judged(20_000, [19_999, 19_998, 19_997]), Ports::Sequential { step: -1 });
-        assert_eq!(judged(9_000, [61_234, 2_034, 33_333]), Ports::ANYWHERE);
+        assert_eq!(ruled(&[9], &[20_007, 20_008, 20_009]), Ports::Sequential { step: 1 });
+        assert_eq!(ruled(&[9], &[20_028, 20_032, 20_036]), Ports::Sequential { step: 4 });
+        assert_eq!(ruled(&[9], &[19_999, 19_998, 19_997]), Ports::Sequential { step: -1 });
+        assert_eq!(ruled(&[9], &[61_234, 2_034, 33_333]), Ports::ANYWHERE);
         let block = Ports::Random { low: 30_400 - 511, high: 30_010 + 511 };
-        assert_eq!(judged(30_400, [30_010, 30_333, 30_123]), block);
+        assert_eq!(ruled(&[30_400], &[30_010, 30_333, 30_123]), block);
     }
 
     #[test]
     fn a_neighbour_that_took_a_port_in_between_does_not_hide_the_sequence() {
-        assert_eq!(judged(20_000, [20_028, 20_032, 20_040]), Ports::Sequential { step: 4 });
-        assert_eq!(judged(20_000, [20_001, 20_003, 20_004]), Ports::Sequential { step: 1 });
+        assert_eq!(ruled(&[], &[20_028, 20_032, 20_040]), Ports::Sequential { step: 4 });
+        assert_eq!(ruled(&[], &[20_001, 20_003, 20_004]), Ports::Sequential { step: 1 });
     }
 
     #[test]
-    fn what_cannot_be_compared_is_not_judged() {
-        assert_eq!(judge(Some(end(1)), &[]), Ports::Unknown);
-        assert_eq!(judge(None, &samples([1, 2, 3])), Ports::Unknown);
-        assert_eq!(judge(Some(end(7)), &samples([1, 2, 3])[1..]), Ports::Unknown);
+    fn too_few_samples_make_no_sequence() {
+        assert_eq!(ruled(&[7], &[]), Ports::Unknown);
+        assert_eq!(ruled(&[7], &[8]), Ports::ANYWHERE);
+        assert_eq!(ruled(&[9], &[20_007, 20_008]), Ports::ANYWHERE);
     }
 }

@@ -12,7 +12,8 @@ impl Session {
     pub(super) fn cover(&mut self, now: Instant) {
         if self.engine.coverage.is_none() && now >= self.introduction.start {
             let target = self.coverage_target();
-            let begun = |target| Coverage::new(target, self.resources.per_attempt, now);
+            let (role, share) = (self.introduction.role, self.resources.per_attempt);
+            let begun = |target| Coverage::new(target, role, share, now);
             self.engine.coverage = target.map(begun);
         }
         let Some(coverage) = &mut self.engine.coverage else { return };

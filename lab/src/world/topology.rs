@@ -25,7 +25,7 @@ use ntcp_proto::entropy::{Entropy, Seed};
 
 use super::router::{Forwarder, Kind, Prefix};
 use super::{INNER, Node, OUTER, Port, Slot, Wire, World};
-use crate::host::Host;
+use crate::host::{Host, Privileges};
 use crate::link::{Link, Quality};
 use crate::nat::Nat;
 use crate::nat::behaviour::{Addresses, Mapping};
@@ -259,6 +259,13 @@ impl World {
         }
         let columns: Vec<Place> = nodes.iter().map(|node| self.slots[*node].place).collect();
         self.trace.ladder_of(&columns)
+    }
+
+    /// Gives the programs of a host these privileges; without this they have none.
+    pub fn grant(&mut self, host: HostId, privileges: Privileges) {
+        if let Node::Host(host) = &mut self.slots[host.0].node {
+            host.set_privileges(privileges);
+        }
     }
 
     /// A host's addresses.

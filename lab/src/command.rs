@@ -179,6 +179,7 @@ impl Site {
             loss: self.loss,
             reorder: self.reorder,
             duplicate: self.duplicate,
+            lag: Duration::ZERO,
         };
         let form = Form::from(self.nat);
         Lab::builder()

@@ -21,6 +21,7 @@ use ntcp_proto::signal::client;
 use ntcp_proto::tcp_traversal::budget::Limits;
 use ntcp_proto::uri::{HostPort, PeerName, TransportChoice};
 
+use crate::host::Privileges;
 use crate::link::Quality;
 use crate::presets::Site;
 use crate::server::broker::BrokerServer;
@@ -55,6 +56,11 @@ pub struct Setup {
     pub seed: u64,
     /// Keep a trace.
     pub record: bool,
+    /// How much later than from the caller what the servers say arrives at the callee, from the call
+    /// on.
+    pub skew: Duration,
+    /// What both nodes may do beyond what everybody may.
+    pub privileges: Privileges,
 }
 
 impl Setup {
@@ -68,6 +74,8 @@ impl Setup {
             patience: PATIENCE,
             seed: 1,
             record: false,
+            skew: Duration::ZERO,
+            privileges: Privileges::NONE,
         }
     }
 
@@ -116,9 +124,15 @@ impl Meeting {
         serve(&mut world, setup.access);
         let hosts = [("a", &setup.a), ("b", &setup.b)].map(|(name, site)| {
             let site = world.site(name, site, setup.access);
-            world.host(site, name)
+            (world.host(site, name), site)
         });
-        let meeting = Self::between(world, hosts);
+        let callee = hosts[1].1;
+        let hosts = hosts.map(|(host, _)| host);
+        hosts.iter().for_each(|host| world.grant(*host, setup.privileges));
+        let mut meeting = Self::between(world, hosts);
+        if !setup.skew.is_zero() {
+            meeting.world.set_lag(callee, setup.access, setup.skew);
+        }
         Self { transport: setup.transport, patience: setup.patience, ..meeting }
     }
 

@@ -11,11 +11,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 mod build;
 mod icmp;
+mod segment;
 #[cfg(test)]
 mod tests;
 
 pub use build::{Segment, refuse, tcp, udp};
 pub use icmp::{IcmpError, icmp_error};
+pub use segment::of_segment;
 
 /// IP protocol numbers (IANA).
 mod number {
@@ -335,6 +337,12 @@ impl Packet {
                 shift(edge, offset);
             }
         }
+    }
+
+    /// Tells the window in units of `scale`; a SYN's is never scaled (RFC 7323 section 2.2).
+    pub(crate) fn scale_window(&mut self, scale: u8) {
+        let Some(fields) = self.tcp().filter(|fields| !fields.has(flag::SYN)) else { return };
+        self.body_mut()[14..16].copy_from_slice(&(fields.window >> scale).to_be_bytes());
     }
 
     /// Turns a SYN-ACK into the ACK it contains: the SYN's number is spent, and the window is told

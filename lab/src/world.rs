@@ -42,6 +42,13 @@ struct Wire {
     ends: [(usize, usize); 2],
     /// From end 0 to end 1, and back.
     links: [Link; 2],
+    lag: Option<Lag>,
+}
+
+/// What the servers send from one end of a wire has a slower link to itself.
+struct Lag {
+    end: usize,
+    link: Link,
 }
 
 enum Node {
@@ -296,7 +303,12 @@ impl World {
         };
         let wire = &mut self.wires[port.wire];
         let (node, entry) = wire.ends[1 - port.end];
-        let arrivals = wire.links[port.end].transmit(self.now);
+        let lag = wire.lag.as_mut().filter(|lag| lag.end == port.end);
+        let link = match lag.filter(|_| topology::is_from_servers(packet)) {
+            Some(lag) => &mut lag.link,
+            None => &mut wire.links[port.end],
+        };
+        let arrivals = link.transmit(self.now);
         if arrivals.is_empty() {
             self.trace.end(journey, Fate::Lost);
         }

@@ -12,12 +12,15 @@
 //! * **Simultaneous open.** smoltcp answers a SYN-ACK in SYN-RECEIVED with a challenge ACK and waits
 //!   for an ACK, which takes another round trip; Linux (since July 2024) takes it for the ACK that it
 //!   contains. Such a SYN-ACK is turned into that ACK, and answered with one.
+//! * **No handshake.** smoltcp knows no `TCP_REPAIR`. [`Connection::assume`] lets it shake hands with
+//!   a SYN-ACK made up from what both ends agreed on, and nothing of that leaves the host.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use ntcp_proto::command::Ends;
+use ntcp_proto::command::{Agreed, Ends};
+use ntcp_proto::segment::{self, Options};
 use ntcp_proto::{Hops, IoFailure};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
@@ -109,6 +112,8 @@ pub(super) struct Connection {
     unsent: VecDeque<u8>,
     /// The last segment told the peer's window scale, or the SYN before it did.
     peer_scale: u8,
+    /// How far windows are shifted on their way out: smoltcp itself never does.
+    own_scale: u8,
     /// Close once everything was handed to the system.
     closing: bool,
     /// When an accepted handshake is given up.
@@ -156,11 +161,40 @@ impl Connection {
             phase: Phase::Opening,
             unsent: VecDeque::new(),
             peer_scale: 0,
+            own_scale: 0,
             closing: false,
             accept_by: (origin == Origin::Accept).then_some(now + ACCEPT_TIMEOUT),
             epoch: now,
             happenings: VecDeque::new(),
         }
+    }
+
+    /// An established connection without a handshake; `None` if its ends make none. It sends one ACK
+    /// whose sequence number lies before everything, as the window probe does with which Linux leaves
+    /// repair mode.
+    pub(super) fn assume(ends: Ends, agreed: Agreed, hops: Hops, now: Instant) -> Option<Self> {
+        let mut connection = Self::new(Origin::Connect, ends, agreed.sequence, now);
+        connection.set_hops(hops);
+        connection.poll(now);
+        let syn = connection.queues.outgoing.pop()?;
+        let number = Packet::parse(&syn).ok()?.tcp()?.sequence;
+        connection.offset = Some(agreed.sequence.wrapping_sub(number));
+        let answer = segment::Segment {
+            source: ends.remote,
+            destination: ends.local,
+            flags: flag::SYN | flag::ACK,
+            sequence: agreed.peer_sequence,
+            acknowledgment: number.wrapping_add(1),
+            window: u16::MAX,
+            options: Options { timestamps: None, ..agreed.peer_options },
+        };
+        connection.queues.incoming.push_back(packet::of_segment(&answer, DEFAULT_TTL)?);
+        connection.poll(now);
+        let scales = agreed.options.window_scale.zip(agreed.peer_options.window_scale);
+        connection.own_scale = scales.map_or(0, |(own, _)| own.min(14));
+        let probe = connection.ack(agreed.sequence, agreed.peer_sequence.wrapping_add(1));
+        connection.queues.outgoing = probe.into_iter().collect();
+        (connection.state() == tcp::State::Established).then_some(connection)
     }
 
     pub(super) fn ends(&self) -> Ends {
@@ -237,7 +271,8 @@ impl Connection {
             && fields.has(flag::SYN | flag::ACK)
             && fields.acknowledgment == self.initial.wrapping_add(1);
         if simultaneous {
-            let answer = self.plain_ack(fields.sequence.wrapping_add(1));
+            // The ACK with which Linux answers a SYN-ACK in SYN-RECEIVED.
+            let answer = self.ack(self.initial.wrapping_add(1), fields.sequence.wrapping_add(1));
             packet.make_plain_ack(self.peer_scale);
             self.queues.outgoing.extend(answer);
         }
@@ -250,15 +285,15 @@ impl Connection {
         }
     }
 
-    /// The ACK with which Linux answers a SYN-ACK in SYN-RECEIVED, in smoltcp's numbers.
-    fn plain_ack(&self, acknowledgment: u32) -> Option<Vec<u8>> {
+    /// An ACK without data, as if smoltcp had sent it.
+    fn ack(&self, sequence: u32, acknowledgment: u32) -> Option<Vec<u8>> {
         let offset = self.offset?;
         Some(packet::tcp(&Segment {
             source: self.ends.local,
             destination: self.ends.remote,
             ttl: self.sockets.get::<tcp::Socket<'_>>(self.handle).hop_limit().unwrap_or(64),
             flags: flag::ACK,
-            sequence: self.initial.wrapping_add(1).wrapping_sub(offset),
+            sequence: sequence.wrapping_sub(offset),
             acknowledgment,
             payload: Vec::new(),
         }))
@@ -394,6 +429,7 @@ impl Connection {
             self.offset = Some(initial.wrapping_sub(fields.sequence));
         }
         packet.shift_sequence(self.offset.unwrap_or_default());
+        packet.scale_window(self.own_scale);
         if fields.is_syn() {
             if self.repetition.is_some() {
                 return None;

@@ -128,6 +128,7 @@ impl Process for Serving {
             Notice::Accepted { listener, .. } => self.listeners.contains_key(listener),
             Notice::Connected { socket, .. }
             | Notice::Data { socket, .. }
+            | Notice::Captured { socket, .. }
             | Notice::Ended { socket, .. } => self.buffers.contains_key(socket),
         }
     }
@@ -153,7 +154,7 @@ impl Process for Serving {
                 self.deliver(socket, system);
             }
             Notice::Ended { socket, .. } => self.ended(socket, system),
-            Notice::Connected { .. } => {}
+            Notice::Connected { .. } | Notice::Captured { .. } => {}
         }
         self.depart(system);
     }

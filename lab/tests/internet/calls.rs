@@ -7,7 +7,7 @@ use ntcp_lab::meeting::{self, Meeting, Outcome, Setup};
 use ntcp_lab::presets::Site;
 use ntcp_lab::world::{HostId, World};
 use ntcp_proto::candidate::Transport;
-use ntcp_proto::node::{CallError, Event, Node};
+use ntcp_proto::node::{CallError, Event, MAX_SESSIONS, Node};
 use ntcp_proto::puncher::report::Strategy;
 use ntcp_proto::puncher::session::Path;
 use ntcp_proto::uri::TransportChoice;
@@ -374,4 +374,27 @@ fn equal_seeds_give_equal_calls_packet_by_packet() {
     };
     assert_eq!(run(5), run(5));
     assert_ne!(run(5), run(6));
+}
+
+#[test]
+fn a_node_that_opens_as_many_paths_as_it_may_says_so() {
+    let site = site("linux-random");
+    let mut meeting = Meeting::new(&Setup::new(&site, &site));
+    let (a, patience) = (meeting.a, Duration::from_secs(60));
+    for _ in 0..MAX_SESSIONS + 6 {
+        let peer = "b".parse().unwrap();
+        meeting.world.command(a, |node, now| {
+            node.call(peer, TransportChoice::Udp, patience, now);
+        });
+        meeting.world.advance(ms(140));
+    }
+    let events = meeting.world.events(a);
+    let errors = events.iter().filter_map(|(_, event)| match event {
+        Event::CallFailed { error, .. } => Some(error.to_string()),
+        _ => None,
+    });
+    let errors: Vec<_> = errors.collect();
+    let named = |text: &str| errors.iter().filter(|error| error.contains(text)).count();
+    let told = named("64 paths are being opened") + named("does not want to be called");
+    assert!(told > 0 && told == errors.len(), "{errors:?}");
 }

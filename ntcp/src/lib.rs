@@ -30,7 +30,8 @@
 //! | [`Connection`], [`Incoming`] | what comes of it |
 //! | [`Report`], [`Error`] | how it came about, or why not |
 //! | [`discover`](discover()) | what NAT this host is behind, without a node |
-//! | [`puncher`], [`tcp_traversal`] | the machines behind a call, for a shell of one's own |
+//! | [`puncher`] | open a path without a broker, with a signalling of one's own |
+//! | [`tcp_traversal`] | the machines behind a TCP path, for a shell of one's own |
 //! | [`Config`] | `p2pNetwork.toml` |
 //!
 //! What this crate does *not* do: decide anything about a protocol. Every decision is made by the
@@ -44,6 +45,8 @@ mod error;
 mod identity;
 mod io;
 mod node;
+mod path;
+pub mod puncher;
 mod quic;
 mod runtime;
 
@@ -56,8 +59,8 @@ pub use node::{Builder, Incoming, Node};
 pub use ntcp_proto::candidate::Transport;
 pub use ntcp_proto::nat::NatReport;
 pub use ntcp_proto::puncher::report::{self, Report, Strategy};
+pub use ntcp_proto::tcp_traversal;
 pub use ntcp_proto::uri::{PeerName, PeerUri, TransportChoice};
-pub use ntcp_proto::{puncher, tcp_traversal};
 pub use ntcp_settings::Config;
 
 /// Connects to the peer of `uri` with a node of its own, configured by the first file that

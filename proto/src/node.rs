@@ -31,7 +31,7 @@ use crate::nat::NatReport;
 use crate::puncher::Report;
 use crate::puncher::gather::{self, Gatherer, PortId};
 use crate::puncher::session::{self, Path, Session};
-use crate::signal::client::{self, Client, Link, LossReason, RegistrationError};
+use crate::signal::client::{self, Availability, Client, Link, LossReason, RegistrationError};
 use crate::signal::message::Note;
 use crate::signal::{Fingerprint, NatSummary, Role, SessionId};
 use crate::tcp_traversal::budget::{Budget, Limits};
@@ -45,7 +45,7 @@ const NODE: Owner = Owner(3);
 /// Sessions own names from here on.
 const FIRST_SESSION: u32 = 16;
 
-/// Sessions under way at once; a further invitation is not followed.
+/// Sessions under way at once; a further invitation is declined, a further call fails.
 pub const MAX_SESSIONS: usize = 64;
 /// How long a callee tries. The caller's own deadline counts on its side.
 const CALLEE_PATIENCE: Duration = Duration::from_secs(10);
@@ -392,6 +392,9 @@ impl Node {
                 break;
             }
         }
+        let has_room = self.sessions.len() < MAX_SESSIONS;
+        let availability = if has_room { Availability::Accepting } else { Availability::Declining };
+        self.client.set_availability(availability);
         self.place_calls(now);
         self.check_ready();
         self.pass_notes(now);

@@ -31,6 +31,11 @@ pub enum CallError {
     /// The time was up before the broker had answered.
     #[error("the broker had not answered when the time was up")]
     OutOfTime,
+    /// This node opens as many paths as it may.
+    #[error(
+        "{MAX_SESSIONS} paths are being opened at once, which is the limit of a node: try again when some stand"
+    )]
+    Busy,
     /// The node has been stopped.
     #[error("the node has been stopped")]
     Stopped,
@@ -109,7 +114,14 @@ impl Node {
             .and_then(|request| self.calls.iter().find(|(_, call)| call.request == Some(request)));
         let known = self.sessions.contains_key(&punch.session);
         let unwanted = (punch.role == Role::Controlling && call.is_none()) || self.stopping;
-        if known || unwanted || self.sessions.len() >= MAX_SESSIONS {
+        if known || unwanted {
+            return;
+        }
+        if self.sessions.len() >= MAX_SESSIONS {
+            // Invitations are declined before it comes to this.
+            if let Some(id) = call.map(|(id, _)| *id) {
+                self.fail_call(id, CallError::Busy);
+            }
             return;
         }
         let (id, port, called, deadline, name, told) = match call {

@@ -219,8 +219,10 @@ impl Gatherer {
 
     /// Whether every question about a port has been answered, or is not worth waiting for.
     pub fn is_settled(&self, id: PortId) -> bool {
-        let known = self.interfaces.is_some() && self.resolving.is_empty();
-        known && self.ports.get(&id).is_none_or(|port| port.is_settled(&self.servers))
+        let Some(port) = self.ports.get(&id) else { return true };
+        // A name that takes long to be looked up is not worth waiting for once a server has told.
+        let asked = self.resolving.is_empty() || port.is_told();
+        self.interfaces.is_some() && asked && port.is_settled(&self.servers)
     }
 
     fn families(&self) -> Vec<Family> {
@@ -289,7 +291,9 @@ impl Gatherer {
             }
             let transport = if udp { Transport::Udp } else { Transport::Tcp };
             let number = if udp { port.wanted } else { 0 };
-            if let Err(failure) = bound {
+            if let Err(failure) = bound
+                && (is_ours_to_mend(failure) || !port.may_have(transport))
+            {
                 let port = *id;
                 self.events.push_back(Event::BindFailed { port, transport, number, failure });
             }
@@ -376,6 +380,12 @@ impl Machine for Gatherer {
         let next = self.ports.values().filter_map(Port::next).min();
         next.map(|at| Deadline::new(at, "STUN request"))
     }
+}
+
+/// Whether a port that cannot be opened is a matter of configuration. Otherwise it may be that the
+/// system has a family by name only, and the other one will do.
+fn is_ours_to_mend(failure: IoFailure) -> bool {
+    matches!(failure, IoFailure::AddressInUse | IoFailure::NotPermitted | IoFailure::OutOfResources)
 }
 
 /// Adds a mapped address, unless the host itself has it: then there is no NAT.

@@ -7,9 +7,10 @@ use super::Servers;
 use super::tcp::TcpEnd;
 use super::udp::UdpEnd;
 use crate::address::Family;
+use crate::candidate::Transport;
 use crate::command::Names;
 use crate::entropy::Entropy;
-use crate::{Command, SocketId};
+use crate::{Command, IoFailure, SocketId};
 
 /// Names one punching port of a gatherer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +51,21 @@ impl Port {
     pub(super) fn is_bound(&self) -> bool {
         let udp = self.udp.iter().all(|end| end.local.is_some());
         udp && !self.udp.is_empty() && self.tcp.iter().all(|end| end.local.is_some())
+    }
+
+    /// Whether a server has told both halves their address.
+    pub(super) fn is_told(&self) -> bool {
+        let udp = self.udp.iter().any(|end| end.mapped().next().is_some());
+        udp && self.tcp.iter().any(|end| !end.mapped().is_empty())
+    }
+
+    /// Whether a socket of this transport is open, or may still be.
+    pub(super) fn may_have(&self, transport: Transport) -> bool {
+        let may = |local: Option<Result<SocketAddr, IoFailure>>| !matches!(local, Some(Err(_)));
+        match transport {
+            Transport::Udp => self.udp.iter().any(|end| may(end.local)),
+            Transport::Tcp => self.tcp.iter().any(|end| may(end.local)),
+        }
     }
 
     /// Where the TCP half probably is while no server has told: behind the address that UDP has, on

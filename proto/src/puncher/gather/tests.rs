@@ -43,10 +43,14 @@ struct Bench {
 
 impl Bench {
     fn new(interfaces: &[&str]) -> Self {
+        Self::asking(&["stun.example.org".parse().unwrap()], interfaces)
+    }
+
+    /// One that asks these servers; the name of a slow one is never found.
+    fn asking(servers: &[HostPort], interfaces: &[&str]) -> Self {
         let start = any_instant();
-        let servers = ["stun.example.org".parse().unwrap()];
         let mut gatherer =
-            Gatherer::new(&servers, None, None, Names::new(Owner(1)), Seed::from_number(1));
+            Gatherer::new(servers, None, None, Names::new(Owner(1)), Seed::from_number(1));
         let port = gatherer.open_port(0, start);
         let mut bench = Self {
             gatherer,
@@ -74,6 +78,7 @@ impl Bench {
                 Command::ListInterfaces { id } => {
                     self.answer(id, Answer::Interfaces(interfaces.to_vec()));
                 }
+                Command::Resolve { host, .. } if host.starts_with("slow") => {}
                 Command::Resolve { id, .. } => {
                     self.answer(id, Answer::Resolved(Ok(vec![at(SERVER), at(SECOND)])));
                 }
@@ -292,4 +297,60 @@ fn an_address_that_the_broker_sees_no_more_is_forgotten() {
         candidates.iter().any(|it| it.kind == CandidateKind::Host),
         "hosts are not crowded out"
     );
+}
+
+/// A gatherer on a host of both families whose binds end as `bound` says, and its events.
+fn events_of_binding(bound: impl Fn(SocketAddr) -> Result<SocketAddr, IoFailure>) -> Vec<Event> {
+    let now = any_instant();
+    let mut gatherer = Gatherer::new(&[], None, None, Names::new(Owner(1)), Seed::from_number(1));
+    gatherer.open_port(0, now);
+    while let Some(command) = gatherer.poll_command() {
+        let answer = match command {
+            Command::ListInterfaces { .. } => {
+                Answer::Interfaces(vec![HOST.parse().unwrap(), "2001:db8::5".parse().unwrap()])
+            }
+            Command::BindUdp { local, .. } | Command::ListenTcp { local, .. } => {
+                Answer::Bound(bound(local))
+            }
+            _ => continue,
+        };
+        gatherer.handle_input(Input::Answer { id: command.id(), answer }, now);
+    }
+    std::iter::from_fn(|| gatherer.poll_event()).collect()
+}
+
+#[test]
+fn a_family_that_the_system_has_by_name_only_is_done_without() {
+    let failure = IoFailure::AddressNotAvailable;
+    let v4_only = |local: SocketAddr| if local.is_ipv4() { Ok(local) } else { Err(failure) };
+    let failed = |event: &Event| matches!(event, Event::BindFailed { .. });
+    let events = events_of_binding(v4_only);
+    assert!(!events.iter().any(failed), "{events:?}");
+    assert!(events.iter().any(|it| matches!(it, Event::Bound(_))), "{events:?}");
+    let events = events_of_binding(|_| Err(failure));
+    assert_eq!(
+        events.iter().filter(|it| failed(it)).count(),
+        2,
+        "one of each transport: {events:?}"
+    );
+}
+
+#[test]
+fn a_port_in_use_is_told_whatever_the_other_family_does() {
+    let failure = IoFailure::AddressInUse;
+    let v6_in_use = |local: SocketAddr| if local.is_ipv4() { Ok(local) } else { Err(failure) };
+    let events = events_of_binding(v6_in_use);
+    assert!(events.iter().any(|it| matches!(it, Event::BindFailed { .. })), "{events:?}");
+}
+
+#[test]
+fn a_server_whose_name_takes_long_delays_nothing_once_another_one_has_told() {
+    let servers = ["stun.example.org".parse().unwrap(), "slow.example.org".parse().unwrap()];
+    let mut bench = Bench::asking(&servers, &[HOST]);
+    assert!(!bench.gatherer.is_settled(bench.port));
+    bench.answer_udp(SERVER, "198.51.100.7:40000");
+    bench.answer_udp(SECOND, "198.51.100.7:40000");
+    assert!(!bench.gatherer.is_settled(bench.port), "TCP is not told yet");
+    bench.answer_tcp("198.51.100.7:50000");
+    assert!(bench.gatherer.is_settled(bench.port));
 }

@@ -7,153 +7,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ntcp_proto::{IoFailure, SocketId};
+use ntcp_proto::IoFailure;
 
 use crate::link::Quality;
 use crate::probe::{Handle, Told};
-use crate::world::{SiteId, World};
+use crate::town::{LOCAL_A, LOCAL_B, SERVER, Town, ms};
+use crate::world::World;
 
-const SERVER: &str = "203.0.113.1";
-const LOCAL_A: &str = "0.0.0.0:5000";
-const LOCAL_B: &str = "0.0.0.0:6000";
 /// Past the own NAT, not to the peer's.
 const LOW_TTL: u8 = 3;
-
-fn ms(count: u64) -> Duration {
-    Duration::from_millis(count)
-}
-
-/// Two hosts behind their NATs, and a server that tells them what it sees.
-struct Town {
-    world: World,
-    a: Handle,
-    b: Handle,
-    server: Handle,
-    sites: [SiteId; 2],
-}
-
-impl Town {
-    fn new(a: &str, b: &str) -> Self {
-        let mut world = World::new(11);
-        world.record();
-        let access = Quality::delay(ms(10));
-        let server = world.public_host("s1", &[SERVER], access);
-        let server = Handle::start(&mut world, server);
-        server.listen(&mut world, "0.0.0.0:3478");
-        server.bind(&mut world, "0.0.0.0:3478");
-        let sites = [("a", a), ("b", b)].map(|(name, site)| {
-            let site = site.parse().unwrap();
-            world.site(name, &site, access)
-        });
-        let [a, b] = [(sites[0], "a"), (sites[1], "b")].map(|(site, name)| {
-            let host = world.host(site, name);
-            Handle::start(&mut world, host)
-        });
-        Self { world, a, b, server, sites }
-    }
-
-    /// What the server sees of a TCP port; the connection stays open.
-    fn tcp_mapping(&mut self, handle: Handle, local: &str) -> SocketAddr {
-        let before = self.server.told(&mut self.world).len();
-        handle.connect(&mut self.world, local, SocketAddr::new(SERVER.parse().unwrap(), 3478));
-        self.world.advance(ms(100));
-        let told = self.server.told(&mut self.world).split_off(before);
-        let seen = told.into_iter().find_map(|told| match told {
-            Told::Accepted { ends, .. } => Some(ends.remote),
-            _ => None,
-        });
-        seen.expect("the server accepts")
-    }
-
-    /// What the server sees of a UDP socket; nothing if UDP does not pass.
-    fn udp_mapping(&mut self, handle: Handle, socket: SocketId) -> Option<SocketAddr> {
-        let to = SocketAddr::new(SERVER.parse().unwrap(), 3478);
-        let before = self.server.datagrams(&mut self.world).len();
-        handle.send(&mut self.world, socket, to, b"who am I?");
-        self.world.advance(ms(100));
-        self.server.datagrams(&mut self.world).get(before).map(|(source, _)| *source)
-    }
-
-    /// Both connect to the other's mapped port, `b` by `skew` later, each again at once after a
-    /// refusal; how long after the start each side was connected.
-    fn simultaneous_open(&mut self, skew: Duration, retries: u32) -> [Option<Duration>; 2] {
-        let a = self.tcp_mapping(self.a, LOCAL_A);
-        let b = self.tcp_mapping(self.b, LOCAL_B);
-        let start = self.world.clock();
-        self.a.retry(&mut self.world, retries);
-        self.b.retry(&mut self.world, retries);
-        let from_a = self.a.connect(&mut self.world, LOCAL_A, b);
-        self.world.advance(skew);
-        let from_b = self.b.connect(&mut self.world, LOCAL_B, a);
-        self.world.advance(Duration::from_secs(4));
-        [(self.a, from_a), (self.b, from_b)].map(|(handle, socket)| {
-            let (when, result) = handle.outcome(&mut self.world, socket)?;
-            result.ok().map(|_| when - start)
-        })
-    }
-
-    /// Both send a datagram every 20 ms to the other's mapped port and to whatever source they hear
-    /// from, `b` beginning `skew` later; how long after the start both know that they hear each other.
-    fn udp_punch(&mut self, skew: Duration, opener: Option<u8>) -> Option<Duration> {
-        let sockets =
-            [self.a.bind(&mut self.world, LOCAL_A), self.b.bind(&mut self.world, LOCAL_B)];
-        let a = self.udp_mapping(self.a, sockets[0])?;
-        let b = self.udp_mapping(self.b, sockets[1])?;
-        let start = self.world.clock();
-        let mut sides = [
-            Side { handle: self.a, socket: sockets[0], targets: vec![b], from: ms(0) },
-            Side { handle: self.b, socket: sockets[1], targets: vec![a], from: skew },
-        ];
-        if let Some(ttl) = opener {
-            for side in &sides {
-                let to = side.targets[0];
-                side.handle.send_ttl(&mut self.world, side.socket, to, b"open", Some(ttl));
-            }
-        }
-        for step in 0..150 {
-            let elapsed = ms(10 * step);
-            let done: Vec<bool> =
-                sides.iter_mut().map(|side| side.work(&mut self.world, elapsed)).collect();
-            if done == [true, true] {
-                return Some(self.world.clock() - start);
-            }
-            self.world.advance(ms(10));
-        }
-        None
-    }
-}
-
-struct Side {
-    handle: Handle,
-    socket: SocketId,
-    targets: Vec<SocketAddr>,
-    from: Duration,
-}
-
-impl Side {
-    /// Adopts sources, sends what is due; says whether the peer has told that it hears us.
-    fn work(&mut self, world: &mut World, elapsed: Duration) -> bool {
-        let heard: Vec<(SocketAddr, Vec<u8>)> = self
-            .handle
-            .datagrams(world)
-            .into_iter()
-            .filter(|(_, payload)| payload != b"who am I?")
-            .collect();
-        for (source, _) in &heard {
-            if !self.targets.contains(source) {
-                self.targets.push(*source);
-            }
-        }
-        let since = elapsed.checked_sub(self.from).map(|since| since.as_millis());
-        if since.is_some_and(|since| since % 20 == 0) {
-            let word: &[u8] = if heard.is_empty() { b"hello" } else { b"I hear you" };
-            for target in self.targets.clone() {
-                self.handle.send(world, self.socket, target, word);
-            }
-        }
-        heard.iter().any(|(_, payload)| payload == b"I hear you")
-    }
-}
 
 // --- the matrix at skew 0 ------------------------------------------------------------------------
 
@@ -198,8 +60,8 @@ fn the_measured_matrix_of_plain_punching_comes_out() {
     let mut wrong = Vec::new();
     for (row, (a, cells)) in KINDS.iter().zip(MEASURED).enumerate() {
         for (b, cell) in KINDS[row..].iter().zip(cells.split(' ')) {
-            let udp = Town::new(a, b).udp_punch(ms(0), None).is_some();
-            let ends = Town::new(a, b).simultaneous_open(ms(0), 200);
+            let udp = Town::named(a, b).udp_punch(ms(0), None).is_some();
+            let ends = Town::named(a, b).simultaneous_open(ms(0), 200);
             let tcp = ends.iter().all(Option::is_some);
             let got: String = [(udp, 'U'), (tcp, 'S')]
                 .map(|(works, letter)| if works { letter } else { '.' })
@@ -223,9 +85,9 @@ fn a_punch_at_skew_0_takes_two_one_way_delays_and_a_strict_side_one_more() {
         ("masq,in=reset", "masq,in=reset", 2),
         ("masq,syn=strict", "masq", 3),
     ] {
-        let ends = Town::new(a, b).simultaneous_open(ms(0), 200).map(Option::unwrap);
+        let ends = Town::named(a, b).simultaneous_open(ms(0), 200).map(Option::unwrap);
         assert_eq!(ends.into_iter().max(), Some(ms(20 * delays)), "{a} × {b}");
-        let udp = Town::new(a, b).udp_punch(ms(0), None).unwrap();
+        let udp = Town::named(a, b).udp_punch(ms(0), None).unwrap();
         assert_eq!(udp, ms(40), "{a} × {b}");
     }
 }
@@ -235,12 +97,12 @@ fn skew_costs_itself_and_two_or_three_one_way_delays() {
     // At exactly 100 ms each SYN would meet the other NAT in the instant of a RST, for ever: no real
     // network is that exact.
     let skew = ms(99);
-    let silent = Town::new("masq", "masq").simultaneous_open(skew, 200).map(Option::unwrap);
+    let silent = Town::named("masq", "masq").simultaneous_open(skew, 200).map(Option::unwrap);
     assert_eq!(silent.into_iter().max(), Some(ms(159)));
-    let answering = Town::new("masq,in=reset", "masq,in=reset");
+    let answering = Town::named("masq,in=reset", "masq,in=reset");
     let answering = { answering }.simultaneous_open(skew, 200).map(Option::unwrap);
     assert_eq!(answering.into_iter().max(), Some(ms(139)), "one retry crosses the late SYN");
-    assert_eq!(Town::new("masq", "masq").udp_punch(ms(100), None), Some(ms(140)));
+    assert_eq!(Town::named("masq", "masq").udp_punch(ms(100), None), Some(ms(140)));
 }
 
 #[test]
@@ -249,7 +111,7 @@ fn an_instant_retry_meets_every_skew_against_every_answer() {
         for answer in ["drop", "reset", "admin", "open"] {
             for skew in [0, 30, 99, 307] {
                 let site = format!("{kind},in={answer}");
-                let ends = Town::new(&site, &site).simultaneous_open(ms(skew), 500);
+                let ends = Town::named(&site, &site).simultaneous_open(ms(skew), 500);
                 assert!(ends.iter().all(Option::is_some), "{site} at {skew} ms: {ends:?}");
             }
         }
@@ -260,7 +122,7 @@ fn an_instant_retry_meets_every_skew_against_every_answer() {
 fn a_gap_without_a_socket_ruins_the_flow() {
     // a is refused by b's NAT and waits; b's SYN passes a's NAT in the meantime, a's kernel answers
     // a RST that connection tracking calls invalid, and a's next SYN has another number.
-    let mut town = Town::new("masq,in=admin", "masq,in=admin");
+    let mut town = Town::named("masq,in=admin", "masq,in=admin");
     let a = town.tcp_mapping(town.a, LOCAL_A);
     let b = town.tcp_mapping(town.b, LOCAL_B);
     let first = town.a.connect(&mut town.world, LOCAL_A, b);
@@ -281,7 +143,7 @@ fn a_gap_without_a_socket_ruins_the_flow() {
 #[test]
 fn without_a_retry_a_refusal_at_skew_is_the_end() {
     // T5, and the control T22b.
-    let ends = Town::new("masq", "masq,in=reset").simultaneous_open(ms(100), 0);
+    let ends = Town::named("masq", "masq,in=reset").simultaneous_open(ms(100), 0);
     assert_eq!(ends[0], None, "a is refused");
     // T5b, T5d, T6: with one, it works.
     for (a, b) in [
@@ -290,7 +152,7 @@ fn without_a_retry_a_refusal_at_skew_is_the_end() {
         ("masq", "masq,in=port"),
         ("masq,in=admin", "masq,in=reset"),
     ] {
-        let ends = Town::new(a, b).simultaneous_open(ms(99), 200);
+        let ends = Town::named(a, b).simultaneous_open(ms(99), 200);
         assert!(ends.iter().all(Option::is_some), "{a} × {b}");
     }
 }
@@ -298,14 +160,14 @@ fn without_a_retry_a_refusal_at_skew_is_the_end() {
 #[test]
 fn a_late_side_costs_its_lateness_against_silent_nats() {
     // T2: a's first SYN dies at b's NAT, b's SYN 300 ms later meets a's waiting socket.
-    let ends = Town::new("masq", "masq").simultaneous_open(ms(300), 0).map(Option::unwrap);
+    let ends = Town::named("masq", "masq").simultaneous_open(ms(300), 0).map(Option::unwrap);
     assert_eq!(ends, [ms(360), ms(340)]);
 }
 
 #[test]
 fn listeners_on_the_same_ports_change_nothing_on_linux() {
     // T3, T4: it is always connect() that succeeds, never accept().
-    let mut town = Town::new("masq", "masq");
+    let mut town = Town::named("masq", "masq");
     town.a.listen(&mut town.world, LOCAL_A);
     town.b.listen(&mut town.world, LOCAL_B);
     let ends = town.simultaneous_open(ms(100), 0);
@@ -321,7 +183,7 @@ fn listeners_on_the_same_ports_change_nothing_on_linux() {
 #[test]
 fn a_low_ttl_syn_ends_in_host_unreachable_and_leaves_the_peer_waiting() {
     // T7.
-    let mut town = Town::new("masq", "masq");
+    let mut town = Town::named("masq", "masq");
     let a = town.tcp_mapping(town.a, LOCAL_A);
     let b = town.tcp_mapping(town.b, LOCAL_B);
     let low = town.a.connect_ttl(&mut town.world, LOCAL_A, b, Some(LOW_TTL));
@@ -336,13 +198,13 @@ fn a_low_ttl_syn_ends_in_host_unreachable_and_leaves_the_peer_waiting() {
 
 #[test]
 fn a_low_ttl_datagram_harms_no_udp_socket() {
-    let mut town = Town::new("masq", "masq");
+    let mut town = Town::named("masq", "masq");
     assert!(town.udp_punch(ms(0), Some(LOW_TTL)).is_some());
 }
 
 /// The classic recipe: connect, give up, listen; the peer connects. Whether the peer gets through.
 fn connect_close_listen(a: &str, ttl: Option<u8>) -> bool {
-    let mut town = Town::new(a, "masq");
+    let mut town = Town::named(a, "masq");
     let seen = town.tcp_mapping(town.a, LOCAL_A);
     let peer = town.tcp_mapping(town.b, LOCAL_B);
     let opener = town.a.connect_ttl(&mut town.world, LOCAL_A, peer, ttl);
@@ -369,7 +231,7 @@ fn connect_close_listen_dies_of_its_new_sequence_number_where_windows_are_tracke
 #[test]
 fn a_redial_after_the_peers_syn_has_passed_is_refused_by_connection_tracking() {
     // T10b: the opener is gone when b's SYN passes a's NAT; a dials again with a new number.
-    let mut town = Town::new("masq", "masq");
+    let mut town = Town::named("masq", "masq");
     let seen = town.tcp_mapping(town.a, LOCAL_A);
     let peer = town.tcp_mapping(town.b, LOCAL_B);
     let opener = town.a.connect(&mut town.world, LOCAL_A, peer);
@@ -384,7 +246,7 @@ fn a_redial_after_the_peers_syn_has_passed_is_refused_by_connection_tracking() {
         assert!(outcome.is_none_or(|(_, result)| result.is_err()));
     }
     // An early one, before that SYN, is learnt.
-    let mut town = Town::new("masq", "masq");
+    let mut town = Town::named("masq", "masq");
     let seen = town.tcp_mapping(town.a, LOCAL_A);
     let peer = town.tcp_mapping(town.b, LOCAL_B);
     let opener = town.a.connect(&mut town.world, LOCAL_A, peer);
@@ -403,32 +265,32 @@ fn a_redial_after_the_peers_syn_has_passed_is_refused_by_connection_tracking() {
 #[test]
 fn two_open_input_chains_poison_udp_above_one_delay_of_skew_unless_an_opener_went_first() {
     let kind = "masq,in=open";
-    assert!(Town::new(kind, kind).udp_punch(ms(0), None).is_some());
-    assert!(Town::new(kind, kind).udp_punch(ms(10), None).is_some());
+    assert!(Town::named(kind, kind).udp_punch(ms(0), None).is_some());
+    assert!(Town::named(kind, kind).udp_punch(ms(10), None).is_some());
     for skew in [30, 100, 300] {
-        assert_eq!(Town::new(kind, kind).udp_punch(ms(skew), None), None, "{skew} ms");
-        assert!(Town::new(kind, kind).udp_punch(ms(skew), Some(LOW_TTL)).is_some(), "{skew} ms");
+        assert_eq!(Town::named(kind, kind).udp_punch(ms(skew), None), None, "{skew} ms");
+        assert!(Town::named(kind, kind).udp_punch(ms(skew), Some(LOW_TTL)).is_some(), "{skew} ms");
         // One such NAT alone is met by the peer that answers the source it sees.
-        assert!(Town::new(kind, "full-cone").udp_punch(ms(skew), None).is_some(), "{skew} ms");
+        assert!(Town::named(kind, "full-cone").udp_punch(ms(skew), None).is_some(), "{skew} ms");
     }
     for other in ["masq,in=reset", "masq,in=admin", "masq"] {
-        assert!(Town::new(other, other).udp_punch(ms(100), None).is_some(), "{other}");
+        assert!(Town::named(other, other).udp_punch(ms(100), None).is_some(), "{other}");
     }
 }
 
 #[test]
 fn where_a_rst_costs_the_port_only_a_small_skew_works() {
     let kind = "port-restricted,in=reset,rst=kill";
-    let near = Town::new(kind, kind).simultaneous_open(ms(10), 200);
+    let near = Town::named(kind, kind).simultaneous_open(ms(10), 200);
     assert!(near.iter().all(Option::is_some));
-    let far = Town::new(kind, kind).simultaneous_open(ms(100), 200);
+    let far = Town::named(kind, kind).simultaneous_open(ms(100), 200);
     assert!(far.iter().any(Option::is_none), "{far:?}");
 }
 
 #[test]
 fn a_listener_on_the_punching_port_lets_a_random_nat_in_over_tcp() {
     for open in ["full-cone", "restricted", "public"] {
-        let mut town = Town::new("linux-random", open);
+        let mut town = Town::named("linux-random", open);
         let a = town.tcp_mapping(town.a, LOCAL_A);
         let b = town.tcp_mapping(town.b, LOCAL_B);
         town.b.listen(&mut town.world, LOCAL_B);
@@ -457,7 +319,7 @@ fn a_changed_source_is_answered_by_open_filters_only() {
         ("linux-random", "restricted", true),
         ("linux-random", "port-restricted", false),
     ] {
-        let punched = Town::new(kind, partner).udp_punch(ms(0), None);
+        let punched = Town::named(kind, partner).udp_punch(ms(0), None);
         assert_eq!(punched.is_some(), works, "{kind} × {partner}");
         if let Some(time) = punched {
             assert!(time <= ms(60), "{kind} × {partner}: {time:?}");
@@ -469,16 +331,16 @@ fn a_changed_source_is_answered_by_open_filters_only() {
 
 #[test]
 fn two_levels_of_endpoint_independent_nats_are_like_one() {
-    let udp = Town::new("masq@port-restricted", "port-restricted").udp_punch(ms(0), None);
+    let udp = Town::named("masq@port-restricted", "port-restricted").udp_punch(ms(0), None);
     assert_eq!(udp, Some(ms(40)));
-    let ends = Town::new("masq@port-restricted", "masq").simultaneous_open(ms(0), 0);
+    let ends = Town::named("masq@port-restricted", "masq").simultaneous_open(ms(0), 0);
     assert!(ends.iter().all(Option::is_some));
 }
 
 #[test]
 fn two_homes_of_one_carrier_meet_at_its_outer_address_only_if_it_hairpins() {
     for (carrier, works) in [("port-restricted", false), ("hairpin-cone", true)] {
-        let mut town = Town::new("public", "public");
+        let mut town = Town::named("public", "public");
         let access = Quality::delay(ms(10));
         let carrier = town.world.site("carrier", &carrier.parse().unwrap(), access);
         let homes = ["left", "right"].map(|name| {
@@ -495,7 +357,7 @@ fn two_homes_of_one_carrier_meet_at_its_outer_address_only_if_it_hairpins() {
 
 #[test]
 fn hosts_of_one_home_reach_each_other_without_its_nat() {
-    let mut town = Town::new("masq", "masq");
+    let mut town = Town::named("masq", "masq");
     let host = town.world.host(town.sites[0], "a2");
     let address = town.world.addresses(host)[0];
     let neighbour = Handle::start(&mut town.world, host);
@@ -510,7 +372,7 @@ fn hosts_of_one_home_reach_each_other_without_its_nat() {
 
 #[test]
 fn a_private_source_that_leaks_dies_at_the_provider() {
-    let mut town = Town::new("masq,invalid=leak", "public");
+    let mut town = Town::named("masq,invalid=leak", "public");
     let peer = town.tcp_mapping(town.b, LOCAL_B);
     let seen = town.tcp_mapping(town.a, LOCAL_A);
     let opener = town.a.connect(&mut town.world, LOCAL_A, peer);
@@ -528,7 +390,7 @@ fn a_private_source_that_leaks_dies_at_the_provider() {
 fn loss_is_survived_by_repetition() {
     let mut connected = 0;
     for _ in 0..20 {
-        let mut town = Town::new("masq", "port-restricted");
+        let mut town = Town::named("masq", "port-restricted");
         for site in town.sites {
             town.world.set_access(site, Quality::delay(ms(10)).with_loss(0.05));
         }

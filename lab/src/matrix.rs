@@ -68,7 +68,7 @@ impl Matrix {
 }
 
 /// `work` on every item, as many at a time as there are processors; each item is a world of its own.
-fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub(crate) fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let claim = || {
         let index = next.fetch_add(1, Ordering::Relaxed);

@@ -86,7 +86,9 @@ fn overview(charts: &[Chart]) -> String {
         };
         (class, names.len().to_string(), names.join(", "))
     };
-    let mut text = String::from("<h2>All together</h2>\n<p>How many of the ways below have a path; their names show at each cell.</p>\n");
+    let mut text = String::from(
+        "<h2>All together</h2>\n<p>How many of the ways below have a path; their names show at each cell.</p>\n",
+    );
     text += &table(first, cell);
     text
 }

@@ -156,7 +156,17 @@ pub(crate) fn ghost_with(
     ttl: [Option<u8>; 2],
     skew: Duration,
 ) -> Option<Duration> {
-    let (a, b) = (town.tcp_mapping(town.a, LOCAL_A), town.tcp_mapping(town.b, LOCAL_B));
+    let seen = [town.tcp_mapping(town.a, LOCAL_A), town.tcp_mapping(town.b, LOCAL_B)];
+    ghost_between(town, seen, ttl, skew)
+}
+
+/// The same between ends that are known already.
+pub(crate) fn ghost_between(
+    town: &mut Town,
+    [a, b]: [SocketAddr; 2],
+    ttl: [Option<u8>; 2],
+    skew: Duration,
+) -> Option<Duration> {
     let options = Options {
         max_segment_size: Some(1460),
         window_scale: Some(7),

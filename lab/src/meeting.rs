@@ -172,19 +172,23 @@ pub struct Services {
     pub broker_host: HostId,
     /// The broker itself.
     pub broker: ServerId,
+    /// The STUN servers' hosts.
+    pub stun_hosts: [HostId; 2],
 }
 
 /// Starts the broker and two STUN servers.
 pub fn serve(world: &mut World, access: Quality) -> Services {
     let broker_host = world.public_host("broker", &[BROKER], access);
     let broker = start_broker(world, broker_host);
-    for (name, [primary, alternate]) in ["stun1", "stun2"].into_iter().zip(STUN) {
-        let host = world.public_host(name, &[primary, alternate], access);
-        let (server, addresses) = StunServer::new(end(primary, 3478), end(alternate, 3479))
-            .expect("two addresses with two ports");
-        world.serve(host, Box::new(server), &addresses, &addresses);
-    }
-    Services { broker_host, broker }
+    let stun_hosts =
+        [("stun1", STUN[0]), ("stun2", STUN[1])].map(|(name, [primary, alternate])| {
+            let host = world.public_host(name, &[primary, alternate], access);
+            let (server, addresses) = StunServer::new(end(primary, 3478), end(alternate, 3479))
+                .expect("two addresses with two ports");
+            world.serve(host, Box::new(server), &addresses, &addresses);
+            host
+        });
+    Services { broker_host, broker, stun_hosts }
 }
 
 /// Starts a broker with an empty memory on its host.

@@ -17,7 +17,6 @@ mod tests;
 
 pub use build::{Segment, refuse, tcp, udp};
 pub use icmp::{IcmpError, icmp_error};
-pub use segment::of_segment;
 
 /// IP protocol numbers (IANA).
 mod number {

@@ -188,7 +188,7 @@ impl Connection {
             window: u16::MAX,
             options: Options { timestamps: None, ..agreed.peer_options },
         };
-        connection.queues.incoming.push_back(packet::of_segment(&answer, DEFAULT_TTL)?);
+        connection.queues.incoming.push_back(answer.emit(DEFAULT_TTL)?);
         connection.poll(now);
         let scales = agreed.options.window_scale.zip(agreed.peer_options.window_scale);
         connection.own_scale = scales.map_or(0, |(own, _)| own.min(14));

@@ -18,6 +18,7 @@ use ntcp_proto::segment::Segment;
 
 use crate::packet::{self, IcmpError, Packet, Protocol};
 
+mod clock;
 mod connection;
 mod privileged;
 mod queues;

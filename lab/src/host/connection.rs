@@ -12,6 +12,7 @@
 //! * **Simultaneous open.** smoltcp answers a SYN-ACK in SYN-RECEIVED with a challenge ACK and waits
 //!   for an ACK, which takes another round trip; Linux (since July 2024) takes it for the ACK that it
 //!   contains. Such a SYN-ACK is turned into that ACK, and answered with one.
+//! * **Timestamps** are added on the way out and judged on the way in, see [`super::clock`].
 //! * **No handshake.** smoltcp knows no `TCP_REPAIR`. [`Connection::assume`] lets it shake hands with
 //!   a SYN-ACK made up from what both ends agreed on, and nothing of that leaves the host.
 
@@ -28,8 +29,9 @@ use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{HardwareAddress, IpCidr, IpEndpoint};
 
 use super::DEFAULT_TTL;
+use super::clock::{Clock, Verdict};
 use super::queues::Queues;
-use crate::packet::{self, IcmpError, Packet, Segment, flag};
+use crate::packet::{self, IcmpError, Packet, Segment, TcpFields, flag};
 
 /// When the SYN is sent again, after it was first sent: measured on Linux 6.18 with
 /// `tcp_syn_linear_timeouts` = 4 and `tcp_syn_retries` = 6.
@@ -119,6 +121,8 @@ pub(super) struct Connection {
     /// When an accepted handshake is given up.
     accept_by: Option<Instant>,
     epoch: Instant,
+    /// None in a connection that was assumed: nobody knows the peer's clock.
+    clock: Option<Clock>,
     happenings: VecDeque<Happening>,
 }
 
@@ -165,6 +169,7 @@ impl Connection {
             closing: false,
             accept_by: (origin == Origin::Accept).then_some(now + ACCEPT_TIMEOUT),
             epoch: now,
+            clock: Some(Clock::new(initial.rotate_left(7), now)),
             happenings: VecDeque::new(),
         }
     }
@@ -175,6 +180,7 @@ impl Connection {
     pub(super) fn assume(ends: Ends, agreed: Agreed, hops: Hops, now: Instant) -> Option<Self> {
         let mut connection = Self::new(Origin::Connect, ends, agreed.sequence, now);
         connection.set_hops(hops);
+        connection.clock = None;
         connection.poll(now);
         let syn = connection.queues.outgoing.pop()?;
         let number = Packet::parse(&syn).ok()?.tcp()?.sequence;
@@ -264,6 +270,19 @@ impl Connection {
         if fields.has(flag::SYN) {
             self.peer_scale = packet.window_scale().unwrap_or_default();
         }
+        match self.judge_time(&packet, &fields, now) {
+            Verdict::Take => {}
+            Verdict::Drop => return,
+            Verdict::Refuse => {
+                let offset = self.offset.unwrap_or_default();
+                let refusal = packet::refuse(&packet).and_then(|bytes| Packet::parse(&bytes).ok());
+                self.queues.outgoing.extend(refusal.map(|mut packet| {
+                    packet.shift_sequence(offset.wrapping_neg());
+                    packet.seal()
+                }));
+                return;
+            }
+        }
         if let Some(offset) = self.offset {
             packet.shift_acknowledgment(offset.wrapping_neg());
         }
@@ -282,6 +301,19 @@ impl Connection {
         if fields.has(flag::RST) && self.state() == tcp::State::Closed {
             let refused = was == tcp::State::SynSent;
             self.end(if refused { IoFailure::Refused } else { IoFailure::Reset });
+        }
+    }
+
+    /// What the peer's clock says about a segment.
+    fn judge_time(&mut self, packet: &Packet, fields: &TcpFields, now: Instant) -> Verdict {
+        let greeting = fields.has(flag::SYN) && self.phase == Phase::Opening;
+        let answers = self.state() == tcp::State::SynSent && fields.has(flag::ACK);
+        let told = packet.segment().and_then(|segment| segment.options.timestamps);
+        match &mut self.clock {
+            _ if fields.has(flag::RST) => Verdict::Take,
+            Some(clock) if greeting => clock.greet(told, answers, now),
+            Some(clock) => clock.hear(told),
+            None => Verdict::Take,
         }
     }
 
@@ -344,7 +376,7 @@ impl Connection {
     /// When [`Connection::advance`] is to be called again.
     pub(super) fn deadline(&mut self, now: Instant) -> Option<Instant> {
         let repetition = self.repetition.as_ref().map(Repetition::due);
-        let clock = self.clock(now);
+        let clock = self.moment(now);
         let at = self.interface.poll_at(clock, &self.sockets);
         let own = at.map(|at| {
             let micros = u64::try_from(at.total_micros()).unwrap_or_default();
@@ -356,13 +388,13 @@ impl Connection {
         own.into_iter().chain(accept).min()
     }
 
-    fn clock(&self, now: Instant) -> SmolInstant {
+    fn moment(&self, now: Instant) -> SmolInstant {
         let micros = now.saturating_duration_since(self.epoch).as_micros();
         SmolInstant::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
     }
 
     fn poll(&mut self, now: Instant) {
-        let clock = self.clock(now);
+        let clock = self.moment(now);
         self.interface.poll(clock, &mut self.queues, &mut self.sockets);
     }
 
@@ -430,6 +462,10 @@ impl Connection {
         }
         packet.shift_sequence(self.offset.unwrap_or_default());
         packet.scale_window(self.own_scale);
+        let stamp = |clock: &Clock| clock.stamp(fields.is_syn(), now);
+        if let Some(stamp) = self.clock.as_ref().and_then(stamp) {
+            packet.add_timestamps(stamp);
+        }
         if fields.is_syn() {
             if self.repetition.is_some() {
                 return None;

@@ -37,3 +37,10 @@ pub mod saved_syn;
 #[cfg(target_os = "linux")]
 pub mod sniffer;
 pub mod tcp_info;
+
+/// Which privileged operations this process can do, and through what; see [`privileged`]. Takes a few
+/// milliseconds if a helper has to be started for it.
+#[cfg(target_os = "linux")]
+pub fn privileges() -> privileged::Privileges {
+    privileged::Powers::shared().privileges().clone()
+}

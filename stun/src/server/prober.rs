@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 /// Bounds of what a server does for its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Tests under way at once, each with up to [`ATTEMPTS`] sockets; more are refused with 508.
+    /// Tests under way at once, each with one or two sockets; more are refused with 508.
     pub concurrent: usize,
     /// Tests of one source address (IPv6: of one /64) at once; [`Limits::refill`] gives one more. A
     /// discovery asks for some dozen. More are refused with 486.
@@ -43,7 +43,7 @@ impl Default for Limits {
 }
 
 /// Sockets that connect for one test at once: a SYN that is lost is only sent again after a second.
-pub const ATTEMPTS: usize = 2;
+const ATTEMPTS: usize = 2;
 /// How long a reserved port is kept for its client.
 pub const RESERVATION: Duration = Duration::from_secs(3);
 /// How long silence is waited for: less than a second, before the system sends a SYN again (RFC 6298

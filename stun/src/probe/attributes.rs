@@ -276,3 +276,62 @@ impl Attribute<'_> for Seen {
         value[14..].copy_from_slice(&[self.ttl, 0]);
     }
 }
+
+impl Seen {
+    /// What the headers of a SYN show, given from the first byte of the IP header on, as a system
+    /// keeps them; `None` if they are something else.
+    pub fn of_syn(headers: &[u8]) -> Option<Self> {
+        /// IPPROTO_TCP.
+        const TCP: u8 = 6;
+        let (protocol, ttl, length) = match headers.first()? >> 4 {
+            4 => (*headers.get(9)?, *headers.get(8)?, usize::from(headers.first()? & 15) * 4),
+            // A system that keeps extension headers as well is not known.
+            6 => (*headers.get(6)?, *headers.get(7)?, 40),
+            _ => return None,
+        };
+        let segment = headers.get(length..).filter(|_| protocol == TCP)?;
+        let (fixed, rest) = segment.split_first_chunk::<20>()?;
+        let options = usize::from(fixed[12] >> 4).checked_sub(5)? * 4;
+        let mut seen = Self {
+            sequence: u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]),
+            timestamp: None,
+            mss: None,
+            window_scale: None,
+            selective: false,
+            window: u16::from_be_bytes([fixed[14], fixed[15]]),
+            ttl,
+        };
+        seen.read_options(rest.get(..options)?);
+        Some(seen)
+    }
+
+    /// RFC 9293 section 3.1, RFC 7323, RFC 2018; the rest behind a malformed option is ignored.
+    fn read_options(&mut self, mut options: &[u8]) {
+        loop {
+            options = match *options {
+                [1, ref rest @ ..] => rest,
+                [2, 4, high, low, ref rest @ ..] => {
+                    self.mss = Some(u16::from_be_bytes([high, low]));
+                    rest
+                }
+                [3, 3, scale, ref rest @ ..] => {
+                    self.window_scale = Some(scale);
+                    rest
+                }
+                [4, 2, ref rest @ ..] => {
+                    self.selective = true;
+                    rest
+                }
+                [8, 10, a, b, c, d, _, _, _, _, ref rest @ ..] => {
+                    self.timestamp = Some(u32::from_be_bytes([a, b, c, d]));
+                    rest
+                }
+                [] | [0, ..] | [_] => return,
+                [_, length, ..] => match options.get(usize::from(length).max(2)..) {
+                    Some(rest) => rest,
+                    None => return,
+                },
+            };
+        }
+    }
+}

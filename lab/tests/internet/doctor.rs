@@ -11,8 +11,15 @@ use ntcp_proto::discover::{self, Config, Discovery, Event, Findings};
 use ntcp_proto::nat::{Mapping, NatReport};
 use ntcp_proto::uri::{HostPort, TransportChoice};
 
-fn diagnose(site: &Site, seed: u64) -> (Findings, Duration) {
-    let access = Quality::delay(Duration::from_millis(10));
+fn clean() -> Quality {
+    Quality::delay(Duration::from_millis(10))
+}
+
+fn lossy() -> Quality {
+    clean().with_loss(0.03)
+}
+
+fn diagnose(site: &Site, seed: u64, access: Quality) -> (Findings, Duration) {
     let mut world = World::new(seed);
     meeting::serve(&mut world, access);
     let site = world.site("a", site, access);
@@ -97,7 +104,7 @@ fn the_doctor_agrees_with_every_site() {
     let mut wrong = Vec::new();
     for text in SITES {
         let site: Site = text.parse().unwrap();
-        let (found, at) = diagnose(&site, 3);
+        let (found, at) = diagnose(&site, 3, clean());
         assert!(at <= Duration::from_millis(1200), "{text}: it took {at:?}");
         let declared = site.declared();
         for axis in unmeasured(&found.report) {
@@ -108,4 +115,23 @@ fn the_doctor_agrees_with_every_site() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_lossy_line_hides_a_little_and_never_turns_a_verdict_round() {
+    const SEEDS: u64 = 40;
+    let (mut wrong, mut missing) = (Vec::new(), 0);
+    let sites = ["full-cone", "restricted", "masq,in=reset", "masq,syn=strict"];
+    for text in sites {
+        let site: Site = text.parse().unwrap();
+        for seed in 0..SEEDS {
+            let (found, _) = diagnose(&site, seed, lossy());
+            let contradictions = contradictions(&site.declared(), &found.report);
+            wrong.extend(contradictions.into_iter().map(|it| format!("{text}, {seed}: {it}")));
+            missing += unmeasured(&found.report).count();
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let asked = 6 * sites.len() * usize::try_from(SEEDS).unwrap();
+    assert!(10 * missing <= asked, "{missing} of {asked} not told");
 }

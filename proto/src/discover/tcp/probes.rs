@@ -2,7 +2,7 @@
 //! and the fate of a SYN that crosses another.
 //!
 //! ```text
-//!  a fresh port for each test, and each test twice
+//!  a fresh port for each test, and each test a few times
 //!
 //!  filtering   client ══════════ connected ═════════▶ server:p
 //!              client listens on that port
@@ -34,8 +34,12 @@ use crate::entropy::Entropy;
 use crate::machine::Deadline;
 use crate::nat::{Filtering, InboundSynAfterSyn, Mapping, UnsolicitedSyn};
 
-/// How often each test is made: a lost SYN would cost a second.
-const COPIES: usize = 2;
+/// How often each test is made: a lost SYN would cost a second. The last one needs four packets to
+/// get through where the others need two, of which the server sends each twice.
+const COPIES: [usize; 4] = [3, 3, 3, 4];
+/// How many copies must agree before silence is taken for the NAT's: where one packet in sixteen is
+/// lost, fewer than one verdict in a hundred is wrong.
+const WITNESSES: [usize; 4] = [2, 2, 2, 3];
 /// What is probed, in this order.
 const GOALS: [Test; 4] = [Test::OtherAddress, Test::OtherPort, Test::Unused, Test::Cross];
 /// What a busy host or a queue may add to two round trips before silence is believed.
@@ -159,7 +163,7 @@ impl Probes {
             Test::Cross => offer.includes(Test::Cross) && offer.includes(Test::Reserve),
             other => offer.includes(*other),
         });
-        let copies = goals.flat_map(|goal| [goal; COPIES]);
+        let copies = goals.flat_map(|goal| std::iter::repeat_n(goal, of(goal, COPIES)));
         let probes = copies.map(|test| {
             let (connect, socket) = outbox.connect_tcp(any(family), server);
             Probe {
@@ -305,14 +309,13 @@ impl Probes {
         crossing.chain([end]).min_by_key(|it| it.at)
     }
 
-    /// Whether nothing more is to come: each test has ended as often as it was begun, but for copies
-    /// that did not even connect.
+    /// Whether nothing more is to come: each test has ended as often as it was begun, or often enough
+    /// but for copies that did not even connect.
     pub(super) fn is_settled(&self) -> bool {
         let has_ended = |goal: &Test| {
-            let mut copies = self.probes.iter().filter(|it| it.test == *goal);
-            copies.clone().all(Probe::is_finished)
-                || (copies.clone().any(|it| it.outcome().is_some())
-                    && copies.all(|it| it.is_finished() || matches!(it.stage, Stage::Connecting)))
+            let is_gone = |it: &Probe| it.is_finished() || matches!(it.stage, Stage::Connecting);
+            self.copies(*goal).all(Probe::is_finished)
+                || (self.is_witnessed(*goal) && self.copies(*goal).all(is_gone))
         };
         self.is_over || GOALS.iter().all(has_ended)
     }
@@ -321,14 +324,24 @@ impl Probes {
         self.probes.iter().filter(move |it| it.test == test)
     }
 
+    /// What the copies of a test met with, the most telling first.
+    fn met(&self, test: Test) -> Option<Met> {
+        let met = self.copies(test).filter_map(Probe::outcome).min()?;
+        // A lost packet is silence as well.
+        (met != Met::Silence || self.is_witnessed(test)).then_some(met)
+    }
+
+    fn is_witnessed(&self, test: Test) -> bool {
+        self.copies(test).filter_map(Probe::outcome).count() >= of(test, WITNESSES)
+    }
+
     /// Whether the NAT let a connection of this kind in; `None` if that is not known.
     fn passage(&self, test: Test) -> Option<bool> {
         if self.copies(test).any(|it| it.is_token_seen) {
             return Some(true);
         }
-        let met = || self.copies(test).filter_map(Probe::outcome);
-        let is_doubtful = met().any(|it| it == Met::Connected);
-        (met().next().is_some() && !is_doubtful).then_some(false)
+        // The server's word alone may be about another host.
+        self.met(test).filter(|it| *it != Met::Connected).map(|_| false)
     }
 
     /// Whose SYNs come in.
@@ -344,7 +357,7 @@ impl Probes {
 
     /// What a SYN to a port that nobody uses meets with; a word counts more than silence.
     pub(super) fn unsolicited_syn(&self) -> Option<UnsolicitedSyn> {
-        match self.copies(Test::Unused).filter_map(Probe::outcome).min()? {
+        match self.met(Test::Unused)? {
             Met::Reset => Some(UnsolicitedSyn::Rst),
             Met::Icmp { .. } => Some(UnsolicitedSyn::Icmp),
             Met::Silence => Some(UnsolicitedSyn::Silent),
@@ -359,20 +372,27 @@ impl Probes {
         &self,
         mapping: Option<Mapping>,
     ) -> Option<InboundSynAfterSyn> {
-        if self.copies(Test::Cross).any(|it| it.is_token_seen) {
+        let met = self.met(Test::Cross);
+        if met == Some(Met::Connected) || self.copies(Test::Cross).any(|it| it.is_token_seen) {
             return Some(InboundSynAfterSyn::Accepted);
         }
         let is_aimed = match mapping? {
             Mapping::EndpointIndependent | Mapping::AddressDependent => true,
             Mapping::AddressAndPortDependent | Mapping::ConnectionDependent => false,
         };
-        match self.copies(Test::Cross).filter_map(Probe::outcome).min().filter(|_| is_aimed)? {
+        match met.filter(|_| is_aimed)? {
             Met::Reset => Some(InboundSynAfterSyn::Rst),
             // An ICMP error comes of a SYN that did not come in, too.
             Met::Silence | Met::Icmp { .. } => Some(InboundSynAfterSyn::Dropped),
-            Met::Connected | Met::NotTried => Some(InboundSynAfterSyn::Unknown),
+            Met::Connected | Met::NotTried => None,
         }
     }
+}
+
+/// What a table over [`GOALS`] says of a test.
+fn of(test: Test, table: [usize; 4]) -> usize {
+    let row = GOALS.iter().position(|it| *it == test);
+    row.map_or(1, |row| table[row])
 }
 
 /// The same port on all addresses of this host.

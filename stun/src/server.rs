@@ -28,7 +28,7 @@ mod prober;
 mod quartet;
 
 pub use counters::Counters;
-pub use prober::{Limits, Order, Prober, RESERVATION, Reservation, Step};
+pub use prober::{Conduct, Limits, Look, Order, Prober, RESERVATION, Reservation, Step};
 pub use quartet::{Quartet, QuartetError};
 
 use crate::attribute::{

@@ -98,10 +98,17 @@ impl StunServer {
             }
             Some(Step::Reserve(reservation)) => {
                 let wish = self.wish();
-                self.departures.push_back(Departure::Reserve { wish, ip: reservation.ip });
+                let (ip, conduct) = (reservation.ip, reservation.conduct);
+                self.departures.push_back(Departure::Reserve { wish, ip, conduct });
                 self.tests.insert(stream, Test::Reserving(wish, reservation));
             }
             Some(Step::Connect(order)) => self.connect(stream, order, now),
+            Some(Step::Look(look)) => {
+                self.prober.release();
+                // The kernel of a simulated host keeps no SYN.
+                let payload = look.reply(None);
+                self.departures.push_back(Departure::Message { stream, payload });
+            }
         }
     }
 
@@ -162,7 +169,7 @@ impl StunServer {
         let given_up = wishes.into_iter().chain(reserved);
         self.departures.extend(given_up.map(|wish| Departure::GiveUp { wish }));
         let elapsed = now.saturating_duration_since(began);
-        let payload = order.reply(Outcome { result: met, ttl: None, elapsed }, None, None);
+        let payload = order.reply(Outcome { result: met, ttl: None, elapsed }, None);
         self.departures.push_back(Departure::Message { stream, payload });
         self.prober.release();
     }

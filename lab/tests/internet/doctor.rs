@@ -118,6 +118,26 @@ fn the_doctor_agrees_with_every_site() {
 }
 
 #[test]
+fn whether_a_listener_is_reached_after_an_rst_is_told() {
+    let cases = [
+        ("public", Some(true)),
+        ("masq", Some(false)),
+        // The listener's answer has another sequence number than the SYN that the box remembers.
+        ("masq,rst=ignore", Some(false)),
+        ("masq,rst=ignore,window=liberal", Some(true)),
+        ("masq,window=liberal", Some(false)),
+        ("full-cone", Some(true)),
+        ("port-restricted", Some(false)),
+        ("masq,syn=strict", None),
+        ("symmetric-seq", None),
+    ];
+    for (text, expected) in cases {
+        let (found, _) = diagnose(&text.parse().unwrap(), 3, clean());
+        assert_eq!(found.reached_after_rst, expected, "{text}");
+    }
+}
+
+#[test]
 fn a_lossy_line_hides_a_little_and_never_turns_a_verdict_round() {
     const SEEDS: u64 = 40;
     let (mut wrong, mut missing) = (Vec::new(), 0);

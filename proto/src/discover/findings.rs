@@ -24,6 +24,10 @@ pub struct Findings {
     pub udp_ports: Option<PortPattern>,
     /// How the NAT chooses TCP ports, with what a prediction needs.
     pub tcp_ports: Option<PortPattern>,
+    /// Whether a listening port is reached over TCP from an end that has just refused a connection of
+    /// it with an RST, as connect, close and listen needs; `None` if no server could tell. An RST may
+    /// shut the NAT, and a NAT that watches sequence numbers drops the listener's answer.
+    pub reached_after_rst: Option<bool>,
     /// The UDP verdict in the words of RFC 3489.
     pub classic: Option<ClassicType>,
     /// What was seen.
@@ -68,6 +72,7 @@ impl Findings {
             report,
             udp_ports,
             tcp_ports: tcp.and_then(TcpSurvey::pattern),
+            reached_after_rst: tcp.and_then(TcpSurvey::reached_after_rst),
             evidence,
             advice,
         }

@@ -416,6 +416,11 @@ impl TcpSurvey {
         self.probes.as_ref()?.unsolicited_syn()
     }
 
+    /// Whether a listening port is reached from an end that has just refused it.
+    pub(super) fn reached_after_rst(&self) -> Option<bool> {
+        self.probes.as_ref()?.reached_after_rst(self.mapping())
+    }
+
     /// What becomes of a SYN that comes in after one went out.
     pub(super) fn inbound_syn_after_syn(&self) -> Option<nat::InboundSynAfterSyn> {
         self.probes.as_ref()?.inbound_syn_after_syn(self.mapping())

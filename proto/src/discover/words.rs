@@ -129,6 +129,11 @@ impl Findings {
         if let Some(ports) = self.tcp_ports {
             line(f, "", ports)?;
         }
+        match self.reached_after_rst {
+            Some(true) => line(f, "", "who refused a connection can still connect back")?,
+            Some(false) => line(f, "", "who refused a connection cannot connect back")?,
+            None => {}
+        }
         write_inbound(f, report)
     }
 }

@@ -12,6 +12,7 @@
 //!  crossing    client ══════════ connected ═════════▶ server:p
 //!              client ── SYN ────────────────────────▶ server:q, which neither answers nor refuses
 //!              client ◀── SYN ──┤ NAT ├── from q
+//!  after RST   the same with a q that refuses, while the client listens
 //! ```
 //!
 //! [`ntcp_stun::probe`] has the messages. Nothing here is taken for a measurement but what both ends
@@ -34,14 +35,15 @@ use crate::entropy::Entropy;
 use crate::machine::Deadline;
 use crate::nat::{Filtering, InboundSynAfterSyn, Mapping, UnsolicitedSyn};
 
-/// How often each test is made: a lost SYN would cost a second. The last one needs four packets to
+/// How often each test is made: a lost SYN would cost a second. The crossing one needs four packets to
 /// get through where the others need two, of which the server sends each twice.
-const COPIES: [usize; 4] = [3, 3, 3, 4];
+const COPIES: [usize; 5] = [3, 3, 3, 4, 2];
 /// How many copies must agree before silence is taken for the NAT's: where one packet in sixteen is
 /// lost, fewer than one verdict in a hundred is wrong.
-const WITNESSES: [usize; 4] = [2, 2, 2, 3];
+const WITNESSES: [usize; 5] = [2, 2, 2, 3, 2];
 /// What is probed, in this order.
-const GOALS: [Test; 4] = [Test::OtherAddress, Test::OtherPort, Test::Unused, Test::Cross];
+const GOALS: [Test; 5] =
+    [Test::OtherAddress, Test::OtherPort, Test::Unused, Test::Cross, Test::Refuse];
 /// What a busy host or a queue may add to two round trips before silence is believed.
 const SLACK: Duration = Duration::from_millis(200);
 /// The longest that silence is waited for: a lost SYN is sent again after a second.
@@ -80,12 +82,14 @@ struct Probe {
 #[derive(Debug, Clone, Copy)]
 enum Stage {
     Connecting,
-    /// A listener is being opened by this command.
-    Opening(CommandId),
-    /// A quiet port was asked for, from this end.
+    /// A listener is being opened by this command, at this end.
+    Opening(CommandId, SocketAddr),
+    /// A port was asked for, to connect to from this end.
     Reserving(SocketAddr),
     /// This connect to the quiet port has begun; a SYN from there is asked for later.
     Crossing(CommandId, Instant),
+    /// This connect to the refusing port has begun; a SYN from there is asked for when it is refused.
+    Refusing(CommandId),
     /// The outcome was asked for; a connect to the quiet port is perhaps under way.
     Asked(Option<CommandId>),
     Told(Outcome),
@@ -99,9 +103,10 @@ impl Probe {
             Stage::Told(outcome) => outcome.result != Met::Connected || self.is_proven(),
             Stage::Failed => true,
             Stage::Connecting
-            | Stage::Opening(_)
+            | Stage::Opening(..)
             | Stage::Reserving(_)
             | Stage::Crossing(..)
+            | Stage::Refusing(_)
             | Stage::Asked(_) => false,
         }
     }
@@ -111,7 +116,7 @@ impl Probe {
         self.is_token_seen || self.test == Test::Unused
     }
 
-    /// Sends a SYN to the quiet port; the server's is asked for a little later, so that it cannot
+    /// Sends a SYN to the port that was reserved; the server's is asked for a little later, so that it cannot
     /// overtake.
     fn cross(&mut self, local: SocketAddr, quiet: SocketAddr, outbox: &mut Outbox, now: Instant) {
         if quiet.ip() != self.remote.ip() || quiet.port() == 0 {
@@ -120,8 +125,27 @@ impl Probe {
             return;
         }
         let (connect, stream) = outbox.connect_tcp(everywhere(local), quiet);
-        self.accepted.push(stream);
-        self.stage = Stage::Crossing(connect, now + LEAD);
+        self.stage = if self.test == Test::Refuse {
+            Stage::Refusing(connect)
+        } else {
+            self.accepted.push(stream);
+            Stage::Crossing(connect, now + LEAD)
+        };
+    }
+
+    /// The refusing port has refused, and the RST has passed the NAT.
+    fn on_refused(
+        &mut self,
+        result: &Result<Ends, IoFailure>,
+        patience: Duration,
+        outbox: &mut Outbox,
+    ) {
+        if *result == Err(IoFailure::Refused) {
+            self.stage = Stage::Asked(None);
+            self.ask(Test::Cross, patience, outbox);
+        } else {
+            self.stage = Stage::Failed;
+        }
     }
 
     fn ask(&self, test: Test, patience: Duration, outbox: &mut Outbox) {
@@ -134,8 +158,9 @@ impl Probe {
         match self.stage {
             Stage::Crossing(connect, _) | Stage::Asked(Some(connect)) => Some(connect),
             Stage::Connecting
-            | Stage::Opening(_)
+            | Stage::Opening(..)
             | Stage::Reserving(_)
+            | Stage::Refusing(_)
             | Stage::Asked(None)
             | Stage::Told(_)
             | Stage::Failed => None,
@@ -161,6 +186,7 @@ impl Probes {
     ) -> Self {
         let goals = GOALS.into_iter().filter(|goal| match goal {
             Test::Cross => offer.includes(Test::Cross) && offer.includes(Test::Reserve),
+            Test::Refuse => offer.includes(Test::Cross) && offer.includes(Test::Refuse),
             other => offer.includes(*other),
         });
         let copies = goals.flat_map(|goal| std::iter::repeat_n(goal, of(goal, COPIES)));
@@ -198,6 +224,10 @@ impl Probes {
             }
             return;
         }
+        let refusing = |it: &&mut Probe| matches!(it.stage, Stage::Refusing(it) if it == id);
+        if let Some(probe) = self.probes.iter_mut().find(refusing) {
+            return probe.on_refused(result, self.patience, outbox);
+        }
         let Some(probe) = self.probes.iter_mut().find(|it| it.connect == id) else { return };
         let Stage::Connecting = probe.stage else { return };
         let Ok(ends) = result else {
@@ -207,16 +237,16 @@ impl Probes {
         };
         let local = canonical(ends.local);
         match probe.test {
-            Test::OtherAddress | Test::OtherPort => {
+            Test::OtherAddress | Test::OtherPort | Test::Refuse => {
                 let (open, listener) = outbox.listen_tcp(everywhere(local));
                 probe.listener = Some(listener);
-                probe.stage = Stage::Opening(open);
+                probe.stage = Stage::Opening(open, local);
             }
             Test::Unused => {
                 probe.stage = Stage::Asked(None);
                 probe.ask(Test::Unused, self.patience, outbox);
             }
-            Test::Reserve | Test::Cross => {
+            Test::Reserve | Test::Cross | Test::Look => {
                 probe.stage = Stage::Reserving(local);
                 probe.ask(Test::Reserve, self.patience, outbox);
             }
@@ -229,14 +259,21 @@ impl Probes {
         result: &Result<SocketAddr, IoFailure>,
         outbox: &mut Outbox,
     ) {
-        let opening = |it: &&mut Probe| matches!(it.stage, Stage::Opening(it) if it == id);
-        let Some(probe) = self.probes.iter_mut().find(opening) else { return };
+        let opening = |it: &mut Probe| match it.stage {
+            Stage::Opening(open, local) if open == id => Some(local),
+            _ => None,
+        };
+        let found = self.probes.iter_mut().find_map(|it| Some((opening(it)?, it)));
+        let Some((local, probe)) = found else { return };
         if result.is_err() {
             outbox.forget(probe.listener.take().unwrap_or(probe.socket));
             probe.stage = Stage::Failed;
             return;
         }
-        probe.stage = Stage::Asked(None);
+        probe.stage = match probe.test {
+            Test::Refuse => Stage::Reserving(local),
+            _ => Stage::Asked(None),
+        };
         probe.ask(probe.test, self.patience, outbox);
     }
 
@@ -267,12 +304,15 @@ impl Probes {
         let reply = message.filter(|it| it.transaction_id() == probe.token);
         let Some(reply) = reply.and_then(|it| Reply::read(&it)) else { return };
         match (probe.stage, reply) {
-            (Stage::Reserving(local), Reply::Reserved(quiet)) => {
-                probe.cross(local, canonical(quiet), outbox, now);
+            (Stage::Reserving(local), Reply::Reserved(reserved)) => {
+                probe.cross(local, canonical(reserved), outbox, now);
             }
             (Stage::Asked(_), Reply::Ended { outcome, .. }) => probe.stage = Stage::Told(outcome),
             (Stage::Reserving(_) | Stage::Asked(_), _) => probe.stage = Stage::Failed,
-            (Stage::Connecting | Stage::Opening(_) | Stage::Crossing(..), _)
+            (
+                Stage::Connecting | Stage::Opening(..) | Stage::Crossing(..) | Stage::Refusing(_),
+                _,
+            )
             | (Stage::Told(_) | Stage::Failed, _) => {}
         }
     }
@@ -366,6 +406,16 @@ impl Probes {
         }
     }
 
+    /// Whether a listening port is reached from an end that has just refused it with an RST. Only told
+    /// where a SYN that crosses comes in otherwise.
+    pub(super) fn reached_after_rst(&self, mapping: Option<Mapping>) -> Option<bool> {
+        let is_open = self.inbound_syn_after_syn(mapping) == Some(InboundSynAfterSyn::Accepted);
+        if self.copies(Test::Refuse).any(|it| it.is_token_seen) {
+            return Some(true);
+        }
+        self.met(Test::Refuse).filter(|_| is_open).map(|met| met == Met::Connected)
+    }
+
     /// What becomes of a SYN that comes in after one went out. Only where towards one address all
     /// ports are the same does the server's SYN go where the client's came from.
     pub(super) fn inbound_syn_after_syn(
@@ -390,7 +440,7 @@ impl Probes {
 }
 
 /// What a table over [`GOALS`] says of a test.
-fn of(test: Test, table: [usize; 4]) -> usize {
+fn of(test: Test, table: [usize; 5]) -> usize {
     let row = GOALS.iter().position(|it| *it == test);
     row.map_or(1, |row| table[row])
 }

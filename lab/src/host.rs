@@ -103,6 +103,8 @@ pub struct Host {
     addresses: Vec<IpAddr>,
     datagram_sockets: BTreeMap<Socket, SocketAddr>,
     listeners: BTreeMap<Socket, SocketAddr>,
+    /// The SYNs of accepted streams (`TCP_SAVE_SYN`).
+    saved: BTreeMap<Socket, Vec<u8>>,
     /// Listeners that hear nothing with a TTL below this (`IP_MINTTL`).
     shielded: BTreeMap<Socket, u8>,
     connections: BTreeMap<PairKey, (Connection, User)>,
@@ -133,6 +135,7 @@ impl Host {
             addresses,
             datagram_sockets: BTreeMap::new(),
             listeners: BTreeMap::new(),
+            saved: BTreeMap::new(),
             shielded: BTreeMap::new(),
             connections: BTreeMap::new(),
             streams: BTreeMap::new(),
@@ -227,6 +230,7 @@ impl Host {
             }
             Some(listener) if syn && self.connections.len() < MAX_CONNECTIONS => {
                 let socket = self.name();
+                self.saved.insert(socket, packet.clone().seal());
                 let initial = self.initial_sequence(ends, now);
                 let mut connection = Connection::new(Origin::Accept, ends, initial, now);
                 connection.handle_segment(packet, now);
@@ -314,6 +318,7 @@ impl Host {
         }
         if let Some(socket) = gone {
             self.streams.remove(&socket);
+            self.saved.remove(&socket);
             *user = User::Nobody;
             self.outgoing.extend(connection.advance(now));
         }

@@ -36,6 +36,8 @@ pub enum Arrival<'a> {
         local: SocketAddr,
         /// The client's end.
         source: SocketAddr,
+        /// The SYN that opened it, from the IP header on.
+        syn: &'a [u8],
     },
     /// One whole message on a stream.
     Message {

@@ -142,6 +142,7 @@ impl Host {
         self.datagram_sockets.remove(&socket);
         self.listeners.remove(&socket);
         self.shielded.remove(&socket);
+        self.saved.remove(&socket);
         if let Some(key) = self.streams.remove(&socket) {
             if let Some((connection, user)) = self.connections.get_mut(&key) {
                 connection.close();
@@ -151,9 +152,15 @@ impl Host {
         }
     }
 
+    /// The SYN that opened an accepted stream, as it arrived.
+    pub fn saved_syn(&self, socket: Socket) -> Option<&[u8]> {
+        self.saved.get(&socket).map(Vec::as_slice)
+    }
+
     /// Closes a stream with a RST: its pair of ends is free at once.
     pub fn abort(&mut self, socket: Socket, now: Instant) {
         let Some(key) = self.streams.remove(&socket) else { return };
+        self.saved.remove(&socket);
         if let Some((connection, user)) = self.connections.get_mut(&key) {
             connection.abort();
             *user = User::Nobody;

@@ -206,7 +206,9 @@ impl Process for Serving {
                 let stream = StreamId(self.opened);
                 self.streams.insert(stream, socket);
                 self.buffers.insert(socket, (stream, Vec::new()));
-                let arrival = Arrival::Opened { stream, local: ends.local, source: ends.remote };
+                let (local, source) = (ends.local, ends.remote);
+                let syn = system.host.saved_syn(socket).unwrap_or_default();
+                let arrival = Arrival::Opened { stream, local, source, syn };
                 self.server.handle_arrival(arrival, system.now);
             }
             Notice::Data { socket, bytes } => {

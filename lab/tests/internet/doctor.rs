@@ -74,6 +74,7 @@ fn contradictions(declared: &NatReport, found: &NatReport) -> Vec<String> {
     axis!(tcp.hairpin);
     axis!(tcp.unsolicited_syn);
     axis!(tcp.inbound_syn_after_syn);
+    axis!(tcp.isn);
     check(
         "udp.reachable",
         format!("{}", declared.udp.reachable),
@@ -107,6 +108,8 @@ fn the_doctor_agrees_with_every_site() {
         let (found, at) = diagnose(&site, 3, clean());
         assert!(at <= Duration::from_millis(1200), "{text}: it took {at:?}");
         let declared = site.declared();
+        let seen = found.syn.expect("the server keeps SYNs");
+        assert!(seen.ttl < 64 && seen.mss.is_some(), "{text}: {seen:?}");
         for axis in unmeasured(&found.report) {
             wrong.push(format!("{text}: tcp.{axis} is not told"));
         }

@@ -3,7 +3,7 @@
 //! ```text
 //!  0 RTT   contact    one connection to every server, each from a fresh port
 //!  1 RTT              connected: the request goes out
-//!  2 RTT   samples    eight fresh ports to the first server that answered
+//!  2 RTT   samples    eight fresh ports to the first server that answered, to its ports by turns
 //!          mapping    the port of that first connection to the other addresses of the servers
 //!                     and to the other servers
 //!  4 RTT              all answered; or else
@@ -616,11 +616,18 @@ impl TcpSurvey {
         })
     }
 
-    /// Eight fresh ports to the server of the lead, which is the only one that has answered.
+    /// Fresh ports to the server of the lead, which is the only one that has answered: by turns to two
+    /// of its ports if it surely has two, as peers have different ports.
     fn open_samples(&mut self, outbox: &mut Outbox, now: Instant) {
         let answered = self.streams.iter().find(|it| it.answered().is_some());
-        let Some(server) = answered.map(|it| it.remote) else { return };
-        for _ in 0..PORT_SAMPLES {
+        let Some((stream, (_, binding))) = answered.and_then(|it| Some((it, it.answered()?)))
+        else {
+            return;
+        };
+        let server = stream.remote;
+        let other = self.alternate(server, &binding).filter(|_| stream.offer.is_some());
+        let servers = [server, other.map_or(server, |it| it.other_port())];
+        for server in servers.into_iter().cycle().take(PORT_SAMPLES) {
             self.connect(Purpose::Sample, any(self.family), server, outbox, now);
         }
     }

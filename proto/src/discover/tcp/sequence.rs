@@ -181,3 +181,71 @@ impl Sequence {
         Some(if is_same { InitialSequence::Preserved } else { InitialSequence::Rewritten })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Command, Owner};
+
+    const REQUEST: TransactionId = TransactionId::new([5; 12]);
+
+    fn seen(sequence: u32) -> Seen {
+        Seen {
+            sequence,
+            timestamp: None,
+            mss: Some(1460),
+            window_scale: None,
+            selective: false,
+            window: 64_240,
+            ttl: 61,
+        }
+    }
+
+    /// Up to the answer of a server that saw this number.
+    #[expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
+    fn look(capture: Result<(), IoFailure>, captured: Option<u32>, arrived: u32) -> Sequence {
+        let (mut outbox, now) = (Outbox::new(Owner(1)), Instant::now());
+        let ends = Ends {
+            local: "10.0.0.2:5000".parse().unwrap(),
+            remote: "203.0.113.1:1".parse().unwrap(),
+        };
+        let rtt = Duration::from_millis(40);
+        let mut test = Sequence::new(ends, (rtt, REQUEST), &mut outbox, now);
+        let Some(Command::Capture { id, socket: capturing, .. }) = outbox.poll() else {
+            panic!("the capture is open before the SYN leaves")
+        };
+        assert_eq!(outbox.poll(), None);
+        test.on_done(id, capture, &mut outbox);
+        let Some(Command::ConnectTcp { id, socket, .. }) = outbox.poll() else {
+            panic!("it connects")
+        };
+        if let Some(number) = captured {
+            test.on_captured(capturing, number);
+        }
+        test.on_connected(id, &Ok(ends), &mut outbox);
+        test.on_message(socket, &Reply::Seen(seen(arrived)).write(REQUEST));
+        test
+    }
+
+    #[test]
+    fn a_captured_number_is_compared_with_the_one_that_arrived() {
+        assert_eq!(look(Ok(()), Some(7), 7).finding(), Some(InitialSequence::Preserved));
+        assert_eq!(look(Ok(()), Some(7), 8).finding(), Some(InitialSequence::Rewritten));
+    }
+
+    #[test]
+    fn without_the_privilege_nothing_is_said_about_the_number() {
+        let test = look(Err(IoFailure::NotPermitted), None, 7);
+        assert!(test.is_settled());
+        assert_eq!((test.finding(), test.seen()), (None, Some(seen(7))));
+    }
+
+    #[test]
+    fn a_capture_that_sees_nothing_is_waited_for_no_longer_than_the_end() {
+        let mut test = look(Ok(()), None, 7);
+        let end = test.poll_timeout().expect("it waits").at;
+        test.handle_timeout(end);
+        assert!(test.is_settled());
+        assert_eq!(test.finding(), None);
+    }
+}

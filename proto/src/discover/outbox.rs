@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use crate::command::{Command, CommandId, Names, Owner, SocketId};
+use crate::command::{Command, CommandId, Ends, Names, Owner, SocketId};
 
 /// Collects the commands of all parts of one discovery and remembers which sockets are open.
 #[derive(Debug)]
@@ -55,6 +55,33 @@ impl Outbox {
     pub(super) fn send_tcp(&mut self, socket: SocketId, payload: Vec<u8>) {
         let id = self.names.command();
         self.push(Command::SendTcp { id, socket, payload });
+    }
+
+    pub(super) fn listen_tcp(&mut self, local: SocketAddr) -> (CommandId, SocketId) {
+        let (id, socket) = (self.names.command(), self.open_socket());
+        self.push(Command::ListenTcp { id, socket, local });
+        (id, socket)
+    }
+
+    pub(super) fn capture(&mut self, ends: Ends) -> (CommandId, SocketId) {
+        let (id, socket) = (self.names.command(), self.open_socket());
+        self.push(Command::Capture { id, socket, ends });
+        (id, socket)
+    }
+
+    /// A stream that a listener accepted is this discovery's to close.
+    pub(super) fn adopt(&mut self, socket: SocketId) {
+        if !self.open.contains(&socket) {
+            self.open.push(socket);
+        }
+    }
+
+    /// Ends a stream with an RST, so that its pair of ends is free when that is answered.
+    pub(super) fn abort(&mut self, socket: SocketId) -> CommandId {
+        let id = self.names.command();
+        self.forget(socket);
+        self.push(Command::Abort { id, socket });
+        id
     }
 
     /// The socket is gone without a [`Command::Close`].

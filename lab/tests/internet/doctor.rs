@@ -141,6 +141,27 @@ fn whether_a_listener_is_reached_after_an_rst_is_told() {
 }
 
 #[test]
+fn the_ttl_of_an_opener_is_told_where_the_nat_needs_opening() {
+    let cases = [
+        ("masq", Some(2)),
+        ("masq,in=reset", Some(2)),
+        ("port-restricted", Some(2)),
+        ("masq@port-restricted", Some(3)),
+        // It keeps every TTL, so nothing expires at it.
+        ("masq,ttl=keep", None),
+        ("public", None),
+        ("restricted", None),
+        ("masq,syn=strict", None),
+        ("symmetric-seq", None),
+    ];
+    for (text, expected) in cases {
+        let (found, at) = diagnose(&text.parse().unwrap(), 3, clean());
+        assert_eq!(found.opener_ttl, expected, "{text}");
+        assert!(at <= Duration::from_secs(1), "{text}: it took {at:?}");
+    }
+}
+
+#[test]
 fn a_lossy_line_hides_a_little_and_never_turns_a_verdict_round() {
     const SEEDS: u64 = 40;
     let (mut wrong, mut missing) = (Vec::new(), 0);

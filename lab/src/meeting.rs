@@ -20,6 +20,7 @@ use ntcp_proto::rendezvous::{self, Broker};
 use ntcp_proto::signal::client;
 use ntcp_proto::uri::{HostPort, PeerName, TransportChoice};
 
+use crate::host::Privileges;
 use crate::link::Quality;
 use crate::presets::Site;
 use crate::server::broker::BrokerServer;
@@ -54,6 +55,11 @@ pub struct Setup {
     pub seed: u64,
     /// Keep a trace.
     pub record: bool,
+    /// How much later than from the caller what the servers say arrives at the callee, from the call
+    /// on.
+    pub skew: Duration,
+    /// What both nodes may do beyond what everybody may.
+    pub privileges: Privileges,
 }
 
 impl Setup {
@@ -67,6 +73,8 @@ impl Setup {
             patience: PATIENCE,
             seed: 1,
             record: false,
+            skew: Duration::ZERO,
+            privileges: Privileges::NONE,
         }
     }
 
@@ -115,9 +123,15 @@ impl Meeting {
         serve(&mut world, setup.access);
         let hosts = [("a", &setup.a), ("b", &setup.b)].map(|(name, site)| {
             let site = world.site(name, site, setup.access);
-            world.host(site, name)
+            (world.host(site, name), site)
         });
-        let meeting = Self::between(world, hosts);
+        let callee = hosts[1].1;
+        let hosts = hosts.map(|(host, _)| host);
+        hosts.iter().for_each(|host| world.grant(*host, setup.privileges));
+        let mut meeting = Self::between(world, hosts);
+        if !setup.skew.is_zero() {
+            meeting.world.set_lag(callee, setup.access, setup.skew);
+        }
         Self { transport: setup.transport, patience: setup.patience, ..meeting }
     }
 
@@ -158,19 +172,23 @@ pub struct Services {
     pub broker_host: HostId,
     /// The broker itself.
     pub broker: ServerId,
+    /// The STUN servers' hosts.
+    pub stun_hosts: [HostId; 2],
 }
 
 /// Starts the broker and two STUN servers.
 pub fn serve(world: &mut World, access: Quality) -> Services {
     let broker_host = world.public_host("broker", &[BROKER], access);
     let broker = start_broker(world, broker_host);
-    for (name, [primary, alternate]) in ["stun1", "stun2"].into_iter().zip(STUN) {
-        let host = world.public_host(name, &[primary, alternate], access);
-        let (server, addresses) = StunServer::new(end(primary, 3478), end(alternate, 3479))
-            .expect("two addresses with two ports");
-        world.serve(host, Box::new(server), &addresses, &addresses);
-    }
-    Services { broker_host, broker }
+    let stun_hosts =
+        [("stun1", STUN[0]), ("stun2", STUN[1])].map(|(name, [primary, alternate])| {
+            let host = world.public_host(name, &[primary, alternate], access);
+            let (server, addresses) = StunServer::new(end(primary, 3478), end(alternate, 3479))
+                .expect("two addresses with two ports");
+            world.serve(host, Box::new(server), &addresses, &addresses);
+            host
+        });
+    Services { broker_host, broker, stun_hosts }
 }
 
 /// Starts a broker with an empty memory on its host.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::kernel::{Child, Command, Lab, SERVER_ADDRESSES, Stream, User};
+use crate::kernel::{Access, Child, Command, Lab, SERVER_ADDRESSES, Stream, User};
 
 /// How long a program may take to say that it is ready.
 const READY: Duration = Duration::from_secs(20);
@@ -198,6 +198,43 @@ impl Call {
     }
 }
 
+/// `ntcp listen bob`, which sends back what it receives.
+#[derive(Debug)]
+pub struct Listener {
+    child: Child,
+}
+
+impl Listener {
+    /// Starts it in host `home` and waits until it can be called.
+    ///
+    /// # Errors
+    ///
+    /// If it did not start, with what it said.
+    pub fn start(lab: &Lab, home: &str, user: User) -> Result<Self> {
+        let program = Programs::beside_this_one()?.path("ntcp");
+        let listener = lab
+            .command(home, program)
+            .args(["listen", "bob", "--exec", "cat"])
+            .args(server_flags())
+            // So that it soon notices when the broker has forgotten it.
+            .env("NTCP_NODE__KEEPALIVE", "1s")
+            .user(user);
+        Ok(Self { child: ready(listener, "listening")? })
+    }
+
+    /// Ends it as Ctrl-C does, so that its name is free afterwards.
+    ///
+    /// # Errors
+    ///
+    /// If it does not end, or the lab is gone.
+    pub fn end(mut self) -> Result<()> {
+        self.child.signal(libc::SIGINT)?;
+        let ended = self.child.wait_timeout(READY)?;
+        ensure!(ended.is_some(), "a listener did not end within {READY:?}");
+        Ok(())
+    }
+}
+
 /// Servers and a listener, running.
 #[derive(Debug)]
 pub struct Stage<'lab> {
@@ -205,7 +242,7 @@ pub struct Stage<'lab> {
     user: User,
     servers: Servers<'lab>,
     // Ended when dropped.
-    _listener: Child,
+    _listener: Listener,
 }
 
 impl<'lab> Stage<'lab> {
@@ -216,14 +253,7 @@ impl<'lab> Stage<'lab> {
     /// What did not start, with what it said.
     pub fn set(lab: &'lab Lab, home: &str, user: User) -> Result<Self> {
         let servers = Servers::start(lab)?;
-        let listener = lab
-            .command(home, servers.programs.path("ntcp"))
-            .args(["listen", "bob", "--exec", "cat"])
-            .args(server_flags())
-            // So that it soon notices when the broker has forgotten it.
-            .env("NTCP_NODE__KEEPALIVE", "1s")
-            .user(user);
-        let listener = ready(listener, "listening")?;
+        let listener = Listener::start(lab, home, user)?;
         Ok(Self { lab, user, servers, _listener: listener })
     }
 
@@ -235,6 +265,20 @@ impl<'lab> Stage<'lab> {
     pub fn connect(&self, home: &str, transport: &str) -> Result<Value> {
         let call = Call { user: self.user, ..Call::bob(home, transport) };
         Ok(call.run(self.lab)?.report)
+    }
+
+    /// From now on what the servers say arrives at `home` so much later, so that the peer there
+    /// starts later than the one that calls. `access` is the line of that home as it was built; a line
+    /// that was built plain cannot be changed.
+    ///
+    /// # Errors
+    ///
+    /// If the home has no line of its own, or a plain one.
+    pub fn skew(&self, home: &str, access: Access, skew: Duration) -> Result<()> {
+        if skew == access.lag {
+            return Ok(());
+        }
+        Ok(self.lab.set_access(home, Access { lag: skew, ..access })?)
     }
 
     /// The servers, to be stopped and started.

@@ -20,7 +20,8 @@
 //!
 //! Every future here runs under async-std, smol, tokio or a bare `block_on`: sockets and timers
 //! come from `async-io`, which belongs to no executor. The library's own work runs on one thread of
-//! its own.
+//! its own. With the feature `tokio` a [`Connection`] has tokio's own traits besides, and gives up its
+//! socket as tokio's; with `async-std`, as async-std's (whose traits are those of `futures`).
 //!
 //! # Map
 //!
@@ -30,7 +31,8 @@
 //! | [`Connection`], [`Incoming`] | what comes of it |
 //! | [`Report`], [`Error`] | how it came about, or why not |
 //! | [`discover`](discover()) | what NAT this host is behind, without a node |
-//! | [`puncher`], [`tcp_traversal`] | the machines behind a call, for a shell of one's own |
+//! | [`puncher`] | open a path without a broker, with a signalling of one's own |
+//! | [`tcp_traversal`] | the machines behind a TCP path, for a shell of one's own |
 //! | [`Config`] | `p2pNetwork.toml` |
 //!
 //! What this crate does *not* do: decide anything about a protocol. Every decision is made by the
@@ -44,6 +46,8 @@ mod error;
 mod identity;
 mod io;
 mod node;
+mod path;
+pub mod puncher;
 mod quic;
 mod runtime;
 
@@ -56,8 +60,8 @@ pub use node::{Builder, Incoming, Node};
 pub use ntcp_proto::candidate::Transport;
 pub use ntcp_proto::nat::NatReport;
 pub use ntcp_proto::puncher::report::{self, Report, Strategy};
+pub use ntcp_proto::tcp_traversal;
 pub use ntcp_proto::uri::{PeerName, PeerUri, TransportChoice};
-pub use ntcp_proto::{puncher, tcp_traversal};
 pub use ntcp_settings::Config;
 
 /// Connects to the peer of `uri` with a node of its own, configured by the first file that

@@ -31,7 +31,8 @@ use crate::nat::NatReport;
 use crate::puncher::Report;
 use crate::puncher::gather::{self, Gatherer, PortId};
 use crate::puncher::session::{self, Path, Session};
-use crate::signal::client::{self, Client, Link, LossReason, RegistrationError};
+use crate::signal::client::{self, Availability, Client, Link, LossReason, RegistrationError};
+use crate::signal::message::Note;
 use crate::signal::{Fingerprint, NatSummary, Role, SessionId};
 use crate::uri::{HostPort, PeerName};
 use crate::{Command, Input, IoFailure, SocketId};
@@ -42,7 +43,7 @@ const NODE: Owner = Owner(3);
 /// Sessions own names from here on.
 const FIRST_SESSION: u32 = 16;
 
-/// Sessions under way at once; a further invitation is not followed.
+/// Sessions under way at once; a further invitation is declined, a further call fails.
 pub const MAX_SESSIONS: usize = 64;
 /// How long a callee tries. The caller's own deadline counts on its side.
 const CALLEE_PATIENCE: Duration = Duration::from_secs(10);
@@ -151,6 +152,8 @@ struct Running {
     role: Role,
     fingerprint: Fingerprint,
     called: Instant,
+    /// What the peer was told of our addresses.
+    told: Vec<Candidate>,
     /// Datagrams of the next layer that have not been told yet.
     early: VecDeque<Vec<u8>>,
 }
@@ -259,8 +262,12 @@ impl Node {
                 self.client.start(self.announced.clone(), self.summary(), now);
             }
             gather::Event::Bound(_) => {}
-            gather::Event::Changed(port) if port == self.listening => self.announce(now),
-            gather::Event::Changed(_) => {}
+            gather::Event::Changed(port) => {
+                if port == self.listening {
+                    self.announce(now);
+                }
+                self.tell_peers(port, now);
+            }
             gather::Event::BindFailed { transport, number, failure, .. } => {
                 self.events.push_back(Event::BindFailed { transport, number, failure });
             }
@@ -275,6 +282,19 @@ impl Node {
         let candidates = self.gatherer.candidates(self.listening);
         self.announced.clone_from(&candidates);
         self.client.update_candidates(candidates, self.summary(), now);
+    }
+
+    /// Tells the peers that are being reached from a port what has become known of it since they
+    /// were told: a session must not depend on what was known when it began.
+    fn tell_peers(&mut self, port: PortId, now: Instant) {
+        let candidates = self.gatherer.candidates(port);
+        for (session, running) in &mut self.sessions {
+            let is_new = |it: &Candidate| !running.told.contains(it);
+            if running.port == port && candidates.iter().any(is_new) {
+                running.told.clone_from(&candidates);
+                self.client.publish(*session, candidates.clone(), Note::default(), now);
+            }
+        }
     }
 
     fn on_signal(&mut self, event: client::Event, now: Instant) {
@@ -300,6 +320,11 @@ impl Node {
             client::Event::Punch { request, punch } => self.on_punch(request, punch, now),
             client::Event::Gather { session, .. } => self.client.decline(session, now),
             client::Event::PeerAnswered { session, candidates, .. } => {
+                if let Some(running) = self.sessions.get_mut(&session) {
+                    running.session.add_candidates(&candidates, now);
+                }
+            }
+            client::Event::PeerNews { session, candidates, .. } => {
                 if let Some(running) = self.sessions.get_mut(&session) {
                     running.session.add_candidates(&candidates, now);
                 }
@@ -350,6 +375,9 @@ impl Node {
                 break;
             }
         }
+        let has_room = self.sessions.len() < MAX_SESSIONS;
+        let availability = if has_room { Availability::Accepting } else { Availability::Declining };
+        self.client.set_availability(availability);
         self.place_calls(now);
         self.check_ready();
     }
@@ -378,6 +406,7 @@ impl Node {
             self.commands.push_back(command);
         }
         self.adopted.retain(|_, session| *session != id);
+        self.client.unfollow(id);
         if running.port != self.listening {
             self.gatherer.close_port(running.port);
         }

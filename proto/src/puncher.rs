@@ -28,9 +28,13 @@
 pub mod check;
 mod checklist;
 pub mod gather;
+mod lone;
+mod offer;
 pub mod report;
 pub mod session;
 mod streams;
 
+pub use lone::{Agreement, Event, Puncher};
+pub use offer::{Offer, OfferError};
 pub use report::Report;
 pub use session::{Introduction, Session};

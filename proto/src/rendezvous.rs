@@ -16,7 +16,9 @@
 //!     │◀── Invite indication ─────┤                           │
 //! ```
 //!
-//! What the broker does *not* do: it relays no data, forges nothing, and never sends to an address
+//! While they punch, the two may tell each other what they learn, a few hundred bytes at a time:
+//! addresses that became known late, or that a packet has left. What the broker does *not* do: it
+//! relays no data, forges nothing, and never sends to an address
 //! that has not proved that it receives there, save answers that are no longer than the question
 //! (and Binding responses, which RFC 8489 makes 12 or 24 bytes longer).
 //!
@@ -36,6 +38,7 @@ mod link;
 mod parked;
 mod register;
 mod registry;
+mod relay;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -179,6 +182,7 @@ impl<R: Registry> Broker<R> {
                 }
             }
             (_, Class::Success | Class::Error) => self.on_response(received, now),
+            (Body::Relay(relay), _) => self.on_relay(link, received, relay, now),
             (_, Class::Indication) => self.counters.unexpected += 1,
         }
     }

@@ -189,9 +189,9 @@ impl Process for Serving {
             Notice::Datagram { socket, .. } => self.datagram.values().any(|own| own == socket),
             Notice::Accepted { listener, .. } => self.listeners.contains_key(listener),
             Notice::Connected { socket, .. } => self.wishes.values().any(|own| own == socket),
-            Notice::Data { socket, .. } | Notice::Ended { socket, .. } => {
-                self.buffers.contains_key(socket)
-            }
+            Notice::Data { socket, .. }
+            | Notice::Captured { socket, .. }
+            | Notice::Ended { socket, .. } => self.buffers.contains_key(socket),
         }
     }
 
@@ -219,6 +219,8 @@ impl Process for Serving {
             }
             Notice::Ended { socket, .. } => self.ended(socket, system),
             Notice::Connected { socket, result } => self.connected(socket, result, system.now),
+            // A server captures nothing.
+            Notice::Captured { .. } => {}
         }
         self.depart(system);
     }

@@ -8,6 +8,7 @@ mod doctor;
 mod outages;
 mod pairs;
 mod refusals;
+mod skew;
 mod users;
 
 use std::io::{BufRead as _, BufReader, Write as _};

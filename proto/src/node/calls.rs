@@ -31,6 +31,11 @@ pub enum CallError {
     /// The time was up before the broker had answered.
     #[error("the broker had not answered when the time was up")]
     OutOfTime,
+    /// This node opens as many paths as it may.
+    #[error(
+        "{MAX_SESSIONS} paths are being opened at once, which is the limit of a node: try again when some stand"
+    )]
+    Busy,
     /// The node has been stopped.
     #[error("the node has been stopped")]
     Stopped,
@@ -45,6 +50,8 @@ pub(super) struct Call {
     deadline: Instant,
     /// What the client calls it; `None` until our own addresses are known.
     request: Option<RequestId>,
+    /// The addresses that the broker was told with the call.
+    told: Vec<Candidate>,
 }
 
 impl Node {
@@ -66,7 +73,8 @@ impl Node {
         let port = self.reserve;
         self.reserve = self.gatherer.open_port(0, now);
         let deadline = now + patience.min(MAX_PATIENCE);
-        let call = Call { peer, transport, port, made: now, deadline, request: None };
+        let told = Vec::new();
+        let call = Call { peer, transport, port, made: now, deadline, request: None, told };
         self.calls.insert(id, call);
         self.work(now);
         id
@@ -94,6 +102,7 @@ impl Node {
                 continue;
             }
             let candidates = self.gatherer.candidates(call.port);
+            call.told.clone_from(&candidates);
             let wish = client::Call { transport: call.transport, candidates, round: Round::FIRST };
             call.request = Some(self.client.connect(&call.peer, wish, now));
         }
@@ -105,15 +114,27 @@ impl Node {
             .and_then(|request| self.calls.iter().find(|(_, call)| call.request == Some(request)));
         let known = self.sessions.contains_key(&punch.session);
         let unwanted = (punch.role == Role::Controlling && call.is_none()) || self.stopping;
-        if known || unwanted || self.sessions.len() >= MAX_SESSIONS {
+        if known || unwanted {
             return;
         }
-        let (id, port, called, deadline, name) = match call {
-            Some((id, call)) => {
-                (Some(*id), call.port, call.made, call.deadline, Some(call.peer.clone()))
+        if self.sessions.len() >= MAX_SESSIONS {
+            // Invitations are declined before it comes to this.
+            if let Some(id) = call.map(|(id, _)| *id) {
+                self.fail_call(id, CallError::Busy);
             }
-            None => (None, self.listening, now, now + CALLEE_PATIENCE, punch.peer),
+            return;
+        }
+        let (id, port, called, deadline, name, told) = match call {
+            Some((id, call)) => {
+                let (name, told) = (Some(call.peer.clone()), call.told.clone());
+                (Some(*id), call.port, call.made, call.deadline, name, told)
+            }
+            None => {
+                let (port, deadline) = (self.listening, now + CALLEE_PATIENCE);
+                (None, port, now, deadline, punch.peer, self.gatherer.candidates(port))
+            }
         };
+        self.client.follow(punch.session, punch.peer_rtt);
         self.made_sessions += 1;
         let owner = Owner(FIRST_SESSION + self.made_sessions);
         let introduction = Introduction {
@@ -121,7 +142,7 @@ impl Node {
             secret: punch.secret,
             role: punch.role,
             peer: name,
-            nat: told(punch.nat, &punch.candidates),
+            nat: nat_told(punch.nat, &punch.candidates),
             candidates: punch.candidates,
             transport: punch.transport,
             start: start_at + self.lead(punch.peer_rtt),
@@ -138,12 +159,14 @@ impl Node {
             role: punch.role,
             fingerprint: punch.fingerprint,
             called,
+            told,
             early: VecDeque::new(),
         };
         let running = self.sessions.entry(punch.session).or_insert(running);
         if start_at <= now {
             running.session.handle_timeout(now);
         }
+        self.tell_peers(port, now);
     }
 
     /// How long both sides wait between their openers and their first checks. On a path shorter than
@@ -215,7 +238,7 @@ impl Node {
 }
 
 /// The report that a peer's summary and candidates amount to; `None` if it told nothing.
-fn told(summary: NatSummary, candidates: &[Candidate]) -> Option<NatReport> {
+fn nat_told(summary: NatSummary, candidates: &[Candidate]) -> Option<NatReport> {
     if summary == NatSummary::default() {
         return None;
     }

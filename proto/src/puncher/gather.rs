@@ -10,7 +10,7 @@
 //!
 //! ```text
 //!  UDP: bind ──▶ ask each server, again every 20 s
-//!  TCP: listen ──▶ connect to a server from the same port ──▶ ask ──▶ hold, asking every 25 s
+//!  TCP: listen ──▶ connect to two servers from the same port ──▶ ask ──▶ hold one, asking every 25 s
 //!                        ▲  │ refused, silent or closed
 //!                        └──┘ next server, after a pause that grows
 //! ```
@@ -179,7 +179,7 @@ impl Gatherer {
         for address in port.udp.iter().flat_map(udp::UdpEnd::mapped) {
             add_mapped(Transport::Udp, address, &candidates, &mut mapped);
         }
-        for address in port.tcp.iter().filter_map(|end| end.mapped) {
+        for address in port.tcp.iter().flat_map(tcp::TcpEnd::mapped) {
             add_mapped(Transport::Tcp, address, &candidates, &mut mapped);
         }
         for address in port.likely_tcp() {
@@ -204,8 +204,10 @@ impl Gatherer {
 
     /// Whether every question about a port has been answered, or is not worth waiting for.
     pub fn is_settled(&self, id: PortId) -> bool {
-        let known = self.interfaces.is_some() && self.resolving.is_empty();
-        known && self.ports.get(&id).is_none_or(|port| port.is_settled(&self.servers))
+        let Some(port) = self.ports.get(&id) else { return true };
+        // A name that takes long to be looked up is not worth waiting for once a server has told.
+        let asked = self.resolving.is_empty() || port.is_told();
+        self.interfaces.is_some() && asked && port.is_settled(&self.servers)
     }
 
     fn families(&self) -> Vec<Family> {
@@ -274,7 +276,9 @@ impl Gatherer {
             }
             let transport = if udp { Transport::Udp } else { Transport::Tcp };
             let number = if udp { port.wanted } else { 0 };
-            if let Err(failure) = bound {
+            if let Err(failure) = bound
+                && (is_ours_to_mend(failure) || !port.may_have(transport))
+            {
                 let port = *id;
                 self.events.push_back(Event::BindFailed { port, transport, number, failure });
             }
@@ -333,6 +337,7 @@ impl Machine for Gatherer {
                         self.events.push_back(Event::Changed(*id));
                     }
                 }
+                self.drive(now);
             }
             Input::TcpClosed { socket, .. } => {
                 for end in self.ports.values_mut().flat_map(|port| &mut port.tcp) {
@@ -357,9 +362,15 @@ impl Machine for Gatherer {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        let next = self.ports.values().filter_map(|port| port.next(&self.servers)).min();
+        let next = self.ports.values().filter_map(Port::next).min();
         next.map(|at| Deadline::new(at, "STUN request"))
     }
+}
+
+/// Whether a port that cannot be opened is a matter of configuration. Otherwise it may be that the
+/// system has a family by name only, and the other one will do.
+fn is_ours_to_mend(failure: IoFailure) -> bool {
+    matches!(failure, IoFailure::AddressInUse | IoFailure::NotPermitted | IoFailure::OutOfResources)
 }
 
 /// Adds a mapped address, unless the host itself has it: then there is no NAT.

@@ -18,8 +18,8 @@ use ntcp_stun::TransactionId;
 use super::parked::Parked;
 use super::registry::{CallPlace, REMEMBERED_CALLS};
 use super::session::{
-    Ask, AskWhat, GATHER_PATIENCE, INVITATION_PATIENCE, MEMORY, Orders, Session, State,
-    start_delays,
+    Ask, AskWhat, GATHER_PATIENCE, INVITATION_PATIENCE, MEMORY, Orders, STREAM_PATIENCE, Session,
+    State, start_delays,
 };
 use super::timers::Timer;
 use super::{Asked, Asker, Broker, Event, Link, Registration, Registry, refused};
@@ -262,7 +262,11 @@ impl<R: Registry> Broker<R> {
         };
         self.counters.ordered += 1;
         let orders = Box::new(Orders::new(for_caller, for_callee, now));
-        let ask = self.ask(id, callee_id, what, now + INVITATION_PATIENCE);
+        let patience = match self.registry.get(callee_id).map(|it| it.link) {
+            Some(Link::Tcp { .. }) => STREAM_PATIENCE,
+            Some(Link::Udp { .. }) | None => INVITATION_PATIENCE,
+        };
+        let ask = self.ask(id, callee_id, what, now + patience);
         self.set_state(id, State::Ordered { orders, ask: Some(ask) });
     }
 

@@ -53,6 +53,8 @@ pub struct Counters {
     pub unknown_peers: u64,
     /// Calls that waited for their callee.
     pub parked: u64,
+    /// News passed from one peer of a meeting to the other.
+    pub relayed: u64,
     /// Invitations that were answered.
     pub accepted: u64,
     /// Invitations that were declined.

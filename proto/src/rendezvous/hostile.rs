@@ -7,7 +7,7 @@ use super::world::{Sent, Weather, World};
 use super::*;
 use crate::candidate::Transport;
 use crate::signal::client;
-use crate::signal::message::{Connect, Refresh, Register, TransmitCount};
+use crate::signal::message::{Connect, Note, Refresh, Register, Relay, TransmitCount};
 use crate::signal::{Fingerprint, NatSummary, RegistrationKey, Round};
 use crate::uri::{PeerName, TransportChoice};
 
@@ -478,4 +478,38 @@ fn a_request_is_answered_with_its_own_transmit_count() {
     let key = raw.key;
     let answer = answer_to(&mut world, stranger(1), &request, Some(&key));
     assert_eq!(answer.transmit, Some(TransmitCount { request: 3, response: 1 }));
+}
+
+#[test]
+fn only_the_two_of_a_meeting_may_relay_and_only_from_where_they_are_known() {
+    let mut world = World::new(22);
+    let mut callee = Raw::register(&mut world, "callee", stranger(9)).unwrap();
+    let mut caller = Raw::register(&mut world, "caller", stranger(1)).unwrap();
+    let mut third = Raw::register(&mut world, "third", stranger(5)).unwrap();
+    let order = caller.ask(&mut world, connect("callee", ms(0)));
+    let [Body::Connected(punch), ..] = &order[..] else { panic!("{order:?}") };
+    let relay = |session| {
+        let note = Note::new(b"opened").unwrap();
+        let (serial, heard, wants_answer, candidates) = (1, 0, true, Vec::new());
+        Body::Relay(Relay { session, serial, heard, wants_answer, candidates, note })
+    };
+    let relayed = |world: &World| world.broker.as_ref().unwrap().counters().relayed;
+    assert!(third.ask(&mut world, relay(punch.session)).is_empty());
+    assert!(caller.ask(&mut world, relay(SessionId([7; 16]))).is_empty());
+    let unsigned = caller.request(relay(punch.session)).emit(None);
+    assert!(world.ask_broker(stranger(1), &unsigned).is_empty());
+    let good = caller.request(relay(punch.session)).emit(Some(&caller.key));
+    assert!(world.ask_broker(stranger(2), &good).is_empty(), "from elsewhere");
+    assert_eq!(relayed(&world), 0);
+    for raw in [&mut caller, &mut callee] {
+        assert!(
+            raw.ask(&mut world, relay(punch.session)).is_empty(),
+            "answered by nobody but the peer"
+        );
+    }
+    assert_eq!(relayed(&world), 2);
+    for _ in 0..200 {
+        caller.ask(&mut world, relay(punch.session));
+    }
+    assert!(relayed(&world) <= 2 + 100, "no faster than requests: {}", relayed(&world));
 }

@@ -9,8 +9,11 @@ use crate::signal::{ErrorCode, Ladder, Punch, RegistrationId};
 
 /// How long a meeting is remembered: longer than a client repeats its Connect.
 pub(super) const MEMORY: Duration = Duration::from_secs(15);
-/// How long a callee is asked, in the first round and after it gathered.
+/// How long a callee is asked over UDP, in the first round and after it gathered: a dozen sendings.
 pub(super) const INVITATION_PATIENCE: Duration = Duration::from_secs(4);
+/// How long over TCP, whose repeats are the kernel's: each lost one doubles the wait for the next,
+/// from 0.2 to 1 s up, and who is spoken to over TCP often has no better line.
+pub(super) const STREAM_PATIENCE: Duration = Duration::from_secs(8);
 /// How long a callee may gather.
 pub(super) const GATHER_PATIENCE: Duration = Duration::from_secs(5);
 /// The longest round-trip time that is believed: a peer that claims more would only hold the other

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::world::{Weather, World};
+use super::world::{Sent, Weather, World};
 use super::*;
 use crate::candidate::Transport;
 use crate::signal::client::{self, ConnectError, LossReason, RegistrationError};
+use crate::signal::message::Note;
 use crate::signal::{Punch, Role};
 use crate::uri::PeerName;
 
@@ -617,4 +618,70 @@ fn a_canceled_call_tells_nothing_more() {
     world.with(0, |client, now| client.cancel(request, now));
     world.run_for(Duration::from_secs(10));
     assert_eq!(world.peers[0].events.len(), 1);
+}
+
+/// What a peer has heard from the other one of a meeting, as (time, serial of the note).
+fn news(world: &World, peer: usize) -> Vec<(Duration, u8)> {
+    let of_event = |(at, event): &(Duration, client::Event)| match event {
+        client::Event::PeerNews { note, .. } => Some((*at, note.as_bytes()[0])),
+        _ => None,
+    };
+    world.peers[peer].events.iter().filter_map(of_event).collect()
+}
+
+fn publish(world: &mut World, peer: usize, session: SessionId, serial: u8) {
+    let note = Note::new(&[serial]).unwrap();
+    world.with(peer, |client, now| client.publish(session, Vec::new(), note, now));
+}
+
+/// Two peers that have their orders and follow their meeting.
+fn meeting(seed: u64, weather: Weather) -> (World, SessionId) {
+    let mut world = pair(seed, ms(20), ms(20));
+    world.call(0, "bob");
+    world.run_for(ms(200));
+    let (_, punch) = world.punches(0).remove(0);
+    for peer in [0, 1] {
+        world.with(peer, |client, _| client.follow(punch.session, Some(ms(40))));
+    }
+    world.weather = weather;
+    (world, punch.session)
+}
+
+#[test]
+fn news_reach_the_other_peer_at_once_and_are_not_repeated_once_heard() {
+    let (mut world, session) = meeting(30, Weather::default());
+    let told = world.elapsed();
+    publish(&mut world, 0, session, 1);
+    world.run_for(Duration::from_secs(20));
+    assert_eq!(news(&world, 1), [(told + ms(40), 1)]);
+    let relayed = world.broker.as_ref().unwrap().counters().relayed;
+    assert_eq!(relayed, 2, "there, and that it was heard");
+}
+
+#[test]
+fn the_last_news_of_both_are_heard_though_half_of_all_datagrams_are_lost() {
+    for seed in 31..51 {
+        let (mut world, session) = meeting(seed, Weather { lost: 500, ..Weather::default() });
+        for serial in 1..=3 {
+            publish(&mut world, 0, session, serial);
+            publish(&mut world, 1, session, 10 + serial);
+            world.run_for(ms(30));
+        }
+        world.run_for(Duration::from_secs(10));
+        let last = |peer| news(&world, peer).last().map(|it| it.1);
+        assert_eq!((last(0), last(1)), (Some(13), Some(3)), "seed {seed}");
+        let ascending = |peer| news(&world, peer).windows(2).all(|it| it[0].1 < it[1].1);
+        assert!(ascending(0) && ascending(1), "nothing twice, nothing old after something new");
+    }
+}
+
+#[test]
+fn news_to_a_peer_that_is_gone_end() {
+    let (mut world, session) = meeting(52, Weather::default());
+    world.peers[1].alive = false;
+    publish(&mut world, 0, session, 1);
+    world.run_for(Duration::from_secs(14));
+    let relays = |it: &&Sent| it.peer == 0 && it.to_broker && it.payload[..2] == [0x02, 0xF8];
+    let sent = world.sent.iter().filter(relays).count();
+    assert!((8..=32).contains(&sent), "{sent}");
 }

@@ -20,6 +20,8 @@
 //! | 0x4E0B | ROLE | 1 controlling, 2 controlled; 3 bytes of 0 |
 //! | 0x4E0C | START-AFTER | microseconds |
 //! | 0x4E0D | WAIT | milliseconds |
+//! | 0x4E0E | NEWS | serial and heard serial in 16 bits each, 1 if an answer is wanted or 0, 3 bytes of 0 |
+//! | 0x4E0F | NOTE | up to 512 bytes |
 //! | 0xCE00 | NAT-SUMMARY | 8 bytes, half a byte for each property |
 //! | 0xCE01 | ROUND-TRIP-TIME | microseconds |
 //! | 0xCE02 | PEER-ROUND-TRIP-TIME | microseconds |
@@ -51,6 +53,8 @@ pub(super) const SESSION_SECRET: AttributeType = AttributeType::new(0x4E0A);
 pub(super) const ROLE: AttributeType = AttributeType::new(0x4E0B);
 pub(super) const START_AFTER: AttributeType = AttributeType::new(0x4E0C);
 pub(super) const WAIT: AttributeType = AttributeType::new(0x4E0D);
+pub(super) const NEWS: AttributeType = AttributeType::new(0x4E0E);
+pub(super) const NOTE: AttributeType = AttributeType::new(0x4E0F);
 pub(super) const NAT_SUMMARY: AttributeType = AttributeType::new(0xCE00);
 pub(super) const ROUND_TRIP_TIME: AttributeType = AttributeType::new(0xCE01);
 pub(super) const PEER_ROUND_TRIP_TIME: AttributeType = AttributeType::new(0xCE02);
@@ -58,7 +62,7 @@ pub(super) const PEER_ROUND_TRIP_TIME: AttributeType = AttributeType::new(0xCE02
 pub(super) const TRANSACTION_TRANSMIT_COUNTER: AttributeType = AttributeType::new(0x8025);
 
 /// Every comprehension-required attribute that a message of this protocol may carry.
-pub(super) const KNOWN_REQUIRED: [AttributeType; 19] = [
+pub(super) const KNOWN_REQUIRED: [AttributeType; 21] = [
     VERSION,
     NAME,
     REGISTRATION,
@@ -73,6 +77,8 @@ pub(super) const KNOWN_REQUIRED: [AttributeType; 19] = [
     ROLE,
     START_AFTER,
     WAIT,
+    NEWS,
+    NOTE,
     AttributeType::XOR_MAPPED_ADDRESS,
     AttributeType::ERROR_CODE,
     AttributeType::UNKNOWN_ATTRIBUTES,

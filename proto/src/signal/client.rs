@@ -25,6 +25,7 @@ mod error;
 mod event;
 mod farewell;
 mod invitations;
+mod news;
 mod receive;
 mod standing;
 #[cfg(test)]
@@ -35,7 +36,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use self::core::{Core, Profile, Standing, Way};
-use super::message::Nonce;
+use super::message::{Nonce, Note};
 use super::{NatSummary, Round, SessionId};
 use crate::address::{Family, canonical};
 use crate::candidate::Candidate;
@@ -48,6 +49,7 @@ use attempt::{Attempt, Progress};
 use calls::Calls;
 use farewell::Farewell;
 use invitations::Invitations;
+use news::News;
 use receive::is_signalling;
 use standing::{Health, Registration};
 
@@ -105,6 +107,7 @@ pub struct Client {
     availability: Availability,
     calls: Calls,
     invitations: Invitations,
+    news: News,
     ignored: Ignored,
 }
 
@@ -128,6 +131,7 @@ impl Client {
             availability: Availability::Accepting,
             calls: Calls::default(),
             invitations: Invitations::default(),
+            news: News::default(),
             ignored: Ignored::default(),
         }
     }
@@ -197,6 +201,31 @@ impl Client {
     pub fn decline(&mut self, session: SessionId, _now: Instant) {
         let standing = standing(&self.phase);
         self.invitations.decline(&mut self.core, standing, session);
+    }
+
+    /// Listens to the other peer of a meeting from now on ([`Event::PeerNews`]), and lets
+    /// [`Client::publish`] speak to it. `peer_rtt` is its round-trip time to the broker.
+    pub fn follow(&mut self, session: SessionId, peer_rtt: Option<Duration>) {
+        let link = standing(&self.phase).map(|it| it.way.link);
+        self.news.follow(&self.core, session, link, peer_rtt);
+    }
+
+    /// Tells the other peer of a followed meeting where we may be reached, and a note; both replace
+    /// what was told before. It is repeated until the other one has heard it.
+    pub fn publish(
+        &mut self,
+        session: SessionId,
+        candidates: Vec<Candidate>,
+        note: Note,
+        now: Instant,
+    ) {
+        let standing = standing(&self.phase);
+        self.news.publish(&mut self.core, standing, session, (candidates, note), now);
+    }
+
+    /// The meeting is over: no more news of it.
+    pub fn unfollow(&mut self, session: SessionId) {
+        self.news.forget(session);
     }
 
     /// Says whether calls are welcome from now on; they are at first.
@@ -414,6 +443,7 @@ impl Machine for Client {
             Phase::Resting { .. } | Phase::Idle | Phase::Finished => {}
         }
         self.calls.handle_timeout(&mut self.core, standing(&self.phase), now);
+        self.news.handle_timeout(&mut self.core, standing(&self.phase), now);
     }
 
     fn poll_command(&mut self) -> Option<Command> {
@@ -434,7 +464,8 @@ impl Machine for Client {
         };
         let step = step.map(|at| Deadline::new(at, reason));
         let call = self.calls.next().map(|at| Deadline::new(at, "ask the broker for a peer"));
-        Deadline::earlier(step, call)
+        let news = self.news.next().map(|at| Deadline::new(at, "tell a peer news"));
+        Deadline::earlier(Deadline::earlier(step, call), news)
     }
 }
 

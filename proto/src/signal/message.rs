@@ -18,6 +18,9 @@ pub const VERSION: u8 = 1;
 /// Longest NONCE in bytes; ours has 40, another broker's may differ.
 pub const MAX_NONCE_BYTES: usize = 64;
 
+/// Longest [`Note`] in bytes.
+pub const MAX_NOTE_BYTES: usize = 512;
+
 /// One message: what every message may carry, and the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
@@ -116,6 +119,8 @@ pub enum Body {
     Ping,
     /// Ping success.
     Pong,
+    /// Relay indication: from a peer to the broker, and from the broker to the other peer.
+    Relay(Relay),
     /// Error response to a request of any method.
     Refused(Refused),
 }
@@ -141,6 +146,7 @@ impl Body {
             Self::Punching => (Class::Success, SignalMethod::Punch),
             Self::Ping => (Class::Request, SignalMethod::Ping),
             Self::Pong => (Class::Success, SignalMethod::Ping),
+            Self::Relay(_) => (Class::Indication, SignalMethod::Relay),
             Self::Refused(refused) => (Class::Error, refused.method),
         }
     }
@@ -257,6 +263,40 @@ pub struct CalleeAnswer {
     pub session: SessionId,
     /// The callee's additional candidates, or why it will not punch.
     pub result: Result<Vec<Candidate>, ErrorCode>,
+}
+
+/// What one peer of a meeting has to tell the other one at this moment. The last one counts: it
+/// replaces all earlier ones, so that losing some does no harm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relay {
+    /// The meeting.
+    pub session: SessionId,
+    /// Counts what the sender had to tell, from 1; 0 before it had anything.
+    pub serial: u16,
+    /// The last serial that the sender has heard from the other peer.
+    pub heard: u16,
+    /// Whether the sender has not been told yet that its `serial` was heard.
+    pub wants_answer: bool,
+    /// Where the sender may be reached, as far as it has learned since it was introduced.
+    pub candidates: Vec<Candidate>,
+    /// Anything else; the broker does not look into it.
+    pub note: Note,
+}
+
+/// What two peers tell each other past the broker's understanding.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Note(Vec<u8>);
+
+impl Note {
+    /// A note of at most [`MAX_NOTE_BYTES`]; `None` for a longer one.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        (bytes.len() <= MAX_NOTE_BYTES).then(|| Self(bytes.into()))
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// A request was refused.

@@ -28,11 +28,13 @@ pub enum SignalMethod {
     Punch,
     /// 0x0F7: is the other end alive?
     Ping,
+    /// 0x0F8: one peer of a meeting tells the other one something while both punch.
+    Relay,
 }
 
 impl SignalMethod {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Register,
         Self::Refresh,
         Self::Unregister,
@@ -41,6 +43,7 @@ impl SignalMethod {
         Self::Invite,
         Self::Punch,
         Self::Ping,
+        Self::Relay,
     ];
 
     /// The number in the message type.
@@ -54,6 +57,7 @@ impl SignalMethod {
             Self::Invite => 0x0F5,
             Self::Punch => 0x0F6,
             Self::Ping => 0x0F7,
+            Self::Relay => 0x0F8,
         }
     }
 

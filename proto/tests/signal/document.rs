@@ -70,6 +70,8 @@ fn attribute_name(attribute: AttributeType) -> String {
         0x4E0B => "ROLE",
         0x4E0C => "START-AFTER",
         0x4E0D => "WAIT",
+        0x4E0E => "NEWS",
+        0x4E0F => "NOTE",
         0xCE00 => "NAT-SUMMARY",
         0xCE01 => "ROUND-TRIP-TIME",
         0xCE02 => "PEER-ROUND-TRIP-TIME",

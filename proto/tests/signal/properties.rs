@@ -9,8 +9,8 @@ use ntcp_proto::nat::{
 };
 use ntcp_proto::signal::codec::{MAX_MESSAGE_BYTES, ParseError};
 use ntcp_proto::signal::message::{
-    Answer, Body, CalleeAnswer, Connect, Found, Gather, Message, Nonce, Refresh, Refreshed,
-    Refused, Register, Registered, TransmitCount,
+    Answer, Body, CalleeAnswer, Connect, Found, Gather, MAX_NOTE_BYTES, Message, Nonce, Note,
+    Refresh, Refreshed, Refused, Register, Registered, Relay, TransmitCount,
 };
 use ntcp_proto::signal::{
     ErrorCode, Fingerprint, NatSummary, Punch, RegistrationId, RegistrationKey, Role, Round,
@@ -213,6 +213,16 @@ fn refused() -> impl Strategy<Value = Body> {
     )
 }
 
+fn relay() -> impl Strategy<Value = Body> {
+    let note = vec(any::<u8>(), 0..=MAX_NOTE_BYTES);
+    (session(), any::<(u16, u16, bool)>(), candidates(), note).prop_map(
+        |(session, (serial, heard, wants_answer), candidates, note)| {
+            let note = Note::new(&note).unwrap();
+            Body::Relay(Relay { session, serial, heard, wants_answer, candidates, note })
+        },
+    )
+}
+
 fn body() -> impl Strategy<Value = Body> {
     let gather = (session(), 2u8..=255, transport(), option::of(name())).prop_map(
         |(session, round, transport, caller)| {
@@ -237,6 +247,7 @@ fn body() -> impl Strategy<Value = Body> {
             .prop_map(|(session, candidates)| Body::Answer(Answer { session, candidates })),
         callee.prop_map(|(session, result)| Body::CalleeAnswer(CalleeAnswer { session, result })),
         punch(1..=255).prop_map(Body::Punch),
+        relay(),
         refused(),
         select(vec![Body::Unregister, Body::Unregistered, Body::Punching, Body::Ping, Body::Pong]),
     ]
@@ -248,7 +259,8 @@ fn message() -> impl Strategy<Value = Message> {
     (any::<[u8; 12]>(), transmit, any::<Option<[u8; 8]>>(), nonce, body()).prop_map(
         |(transaction, transmit, registration, nonce, body)| {
             let (class, method) = body.kind();
-            let carries_registration = class == Class::Request && method != SignalMethod::Register;
+            let carries_registration = matches!(class, Class::Request | Class::Indication)
+                && method != SignalMethod::Register;
             Message {
                 transaction: TransactionId::new(transaction),
                 transmit: transmit.map(|(request, response)| TransmitCount { request, response }),
@@ -307,6 +319,10 @@ fn the_longest_message_fits() {
                 it.candidates.clone_from(&candidates);
             }
             Body::Gather(it) => it.caller = Some(longest.clone()),
+            Body::Relay(it) => {
+                it.note = Note::new(&[0; MAX_NOTE_BYTES]).unwrap();
+                it.candidates.clone_from(&candidates);
+            }
             _ => {}
         }
         let bytes = sample.message.emit(Some(&samples::key()));

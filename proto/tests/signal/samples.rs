@@ -6,8 +6,8 @@ use std::time::Duration;
 use ntcp_proto::candidate::{Candidate, CandidateKind, Transport};
 use ntcp_proto::nat::{Filtering, Mapping, PortAllocation};
 use ntcp_proto::signal::message::{
-    Answer, Body, CalleeAnswer, Connect, Found, Gather, Message, Nonce, Refresh, Refreshed,
-    Refused, Register, Registered, TransmitCount,
+    Answer, Body, CalleeAnswer, Connect, Found, Gather, Message, Nonce, Note, Refresh, Refreshed,
+    Refused, Register, Registered, Relay, TransmitCount,
 };
 use ntcp_proto::signal::{
     ErrorCode, Fingerprint, NatSummary, Punch, RegistrationId, RegistrationKey, Role, Round,
@@ -71,6 +71,16 @@ pub(crate) fn all() -> Vec<Sample> {
         signed("gather", first(Body::Gather(gather()))),
         signed("punch", first(Body::Punch(punch(Role::Controlled, Round(2))))),
         signed("punching", answer(Body::Punching)),
+        signed("relay", by_sender(Body::Relay(relay(1, 0, true)))),
+        signed("relayed", plain(Body::Relay(relay(1, 0, true)))),
+        signed(
+            "relay-heard",
+            by_sender(Body::Relay(Relay {
+                candidates: vec![],
+                note: Note::default(),
+                ..relay(0, 1, false)
+            })),
+        ),
         signed("ping", first(Body::Ping)),
         signed("pong", answer(Body::Pong)),
         unsigned("refused-420", answer(Body::Refused(unknown))),
@@ -94,6 +104,22 @@ fn first(body: Body) -> Message {
 /// A request of a registered peer.
 fn by_peer(body: Body) -> Message {
     Message { registration: Some(RegistrationId(counting(0x30))), ..first(body) }
+}
+
+/// An indication of a registered peer.
+fn by_sender(body: Body) -> Message {
+    Message { registration: Some(RegistrationId(counting(0x30))), ..plain(body) }
+}
+
+fn relay(serial: u16, heard: u16, wants_answer: bool) -> Relay {
+    Relay {
+        session: session(),
+        serial,
+        heard,
+        wants_answer,
+        candidates: candidates(),
+        note: Note::new(&counting::<6>(1)).unwrap(),
+    }
 }
 
 fn answer(body: Body) -> Message {

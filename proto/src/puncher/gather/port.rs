@@ -7,9 +7,10 @@ use super::Servers;
 use super::tcp::TcpEnd;
 use super::udp::UdpEnd;
 use crate::address::Family;
+use crate::candidate::Transport;
 use crate::command::Names;
 use crate::entropy::Entropy;
-use crate::{Command, SocketId};
+use crate::{Command, IoFailure, SocketId};
 
 /// Names one punching port of a gatherer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,10 +53,25 @@ impl Port {
         udp && !self.udp.is_empty() && self.tcp.iter().all(|end| end.local.is_some())
     }
 
+    /// Whether a server has told both halves their address.
+    pub(super) fn is_told(&self) -> bool {
+        let udp = self.udp.iter().any(|end| end.mapped().next().is_some());
+        udp && self.tcp.iter().any(|end| !end.mapped().is_empty())
+    }
+
+    /// Whether a socket of this transport is open, or may still be.
+    pub(super) fn may_have(&self, transport: Transport) -> bool {
+        let may = |local: Option<Result<SocketAddr, IoFailure>>| !matches!(local, Some(Err(_)));
+        match transport {
+            Transport::Udp => self.udp.iter().any(|end| may(end.local)),
+            Transport::Tcp => self.tcp.iter().any(|end| may(end.local)),
+        }
+    }
+
     /// Where the TCP half probably is while no server has told: behind the address that UDP has, on
     /// the host's own port number, which most NATs keep. A wrong guess costs a few SYNs.
     pub(super) fn likely_tcp(&self) -> Vec<SocketAddr> {
-        let untold = self.tcp.iter().filter(|end| end.mapped.is_none());
+        let untold = self.tcp.iter().filter(|end| end.mapped().is_empty());
         let guess = |end: &TcpEnd| {
             let Some(Ok(local)) = end.local else { return None };
             let udp = self.udp.iter().find(|udp| udp.family == end.family)?;
@@ -86,9 +102,9 @@ impl Port {
         commands
     }
 
-    pub(super) fn next(&self, servers: &Servers) -> Option<Instant> {
+    pub(super) fn next(&self) -> Option<Instant> {
         let udp = self.udp.iter().filter_map(UdpEnd::next);
-        udp.chain(self.tcp.iter().filter_map(|end| end.next(&servers.tcp))).min()
+        udp.chain(self.tcp.iter().filter_map(TcpEnd::next)).min()
     }
 }
 

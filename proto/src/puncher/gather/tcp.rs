@@ -1,4 +1,8 @@
-//! One TCP port number: a listener, and the connection from the same port that learns its mapping.
+//! One TCP port number: a listener, and the connections from the same port that learn its mapping.
+//!
+//! Two servers are asked side by side: one that is silent, or whose answers get lost, then delays
+//! nothing, and two answers tell whether the mapping depends on the destination. The first one that
+//! answers keeps its connection, which holds the mapping; the other is left again.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -20,6 +24,10 @@ const KEEPALIVE: Duration = Duration::from_secs(25);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Servers asked at once.
+const SIDE_BY_SIDE: usize = 2;
+/// Failures after which a second opinion is done without.
+const ENOUGH_FAILURES: u32 = 3;
 
 #[derive(Debug)]
 pub(super) struct TcpEnd {
@@ -27,20 +35,51 @@ pub(super) struct TcpEnd {
     pub(super) listener: SocketId,
     listening: CommandId,
     pub(super) local: Option<Result<SocketAddr, IoFailure>>,
-    pub(super) mapped: Option<SocketAddr>,
-    /// Servers that were tried and did not hold; decides whose turn it is.
+    /// What each server called us last, the first to answer first.
+    told: Vec<(SocketAddr, SocketAddr)>,
+    questions: Vec<Question>,
+    /// Servers given to a question so far; decides whose turn it is.
     turn: usize,
-    /// Failures since one answered; decides the pause.
-    failures: u32,
-    probe: Probe,
 }
 
+/// One server, and how far asking it is.
 #[derive(Debug)]
-enum Probe {
-    Idle { from: Option<Instant> },
-    Connecting { command: CommandId, socket: SocketId, until: Instant },
-    Asking { socket: SocketId, id: TransactionId, until: Instant },
-    Held { socket: SocketId, again: Instant },
+struct Question {
+    server: SocketAddr,
+    /// Failures since one answered; decides the pause.
+    failures: u32,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Idle {
+        from: Option<Instant>,
+    },
+    Connecting {
+        command: CommandId,
+        socket: SocketId,
+        until: Instant,
+    },
+    /// The question follows at once.
+    Connected {
+        socket: SocketId,
+    },
+    Asking {
+        socket: SocketId,
+        id: TransactionId,
+        until: Instant,
+    },
+    /// This connection holds the mapping.
+    Held {
+        socket: SocketId,
+        again: Instant,
+    },
+    /// It has answered, and another one holds.
+    Leaving {
+        socket: SocketId,
+    },
+    Left,
 }
 
 impl TcpEnd {
@@ -52,27 +91,37 @@ impl TcpEnd {
             listener: socket,
             listening: id,
             local: None,
-            mapped: None,
+            told: Vec::new(),
+            questions: Vec::new(),
             turn: 0,
-            failures: 0,
-            probe: Probe::Idle { from: None },
         };
         (end, Command::ListenTcp { id, socket, local })
     }
 
-    /// The listener, and the connection that holds the mapping.
+    /// The listener, and the connections to servers.
     pub(super) fn sockets(&self) -> impl Iterator<Item = SocketId> {
-        std::iter::once(self.listener).chain(self.probe.socket())
+        let asking = self.questions.iter().filter_map(|question| question.state.socket());
+        std::iter::once(self.listener).chain(asking)
     }
 
-    /// Whether it knows its mapping, or has been turned away by a server, or cannot ask.
+    /// What the servers call us, each name once.
+    pub(super) fn mapped(&self) -> Vec<SocketAddr> {
+        let mut mapped = Vec::new();
+        for (_, address) in &self.told {
+            if !mapped.contains(address) {
+                mapped.push(*address);
+            }
+        }
+        mapped
+    }
+
+    /// Whether it knows its mapping, or has been turned away by the servers, or cannot ask.
     pub(super) fn is_settled(&self, servers: &[SocketAddr]) -> bool {
         match self.local {
             None => false,
             Some(Err(_)) => true,
-            Some(Ok(_)) => {
-                self.mapped.is_some() || self.failures > 0 || self.server(servers).is_none()
-            }
+            Some(Ok(_)) if self.questions.is_empty() => self.servers(servers).next().is_none(),
+            Some(Ok(_)) => !self.told.is_empty() || self.questions.iter().all(|it| it.failures > 0),
         }
     }
 
@@ -91,58 +140,76 @@ impl TcpEnd {
         connected: Result<Ends, IoFailure>,
         now: Instant,
     ) {
-        let Probe::Connecting { command, socket, .. } = self.probe else { return };
-        if command != id {
-            return;
-        }
+        let ours = |it: &&mut Question| matches!(it.state, State::Connecting { command, .. } if command == id);
+        let Some(question) = self.questions.iter_mut().find(ours) else { return };
+        let State::Connecting { socket, .. } = question.state else { return };
         match connected {
-            // The question follows when the end is driven next, at once.
-            Ok(_) => self.probe = Probe::Held { socket, again: now },
-            Err(_) => self.fail(now),
+            Ok(_) => question.state = State::Connected { socket },
+            Err(_) => question.fail(now),
         }
     }
 
     /// Whether the message told something new.
     pub(super) fn on_message(&mut self, from: SocketId, payload: &[u8], now: Instant) -> bool {
-        let Probe::Asking { id, socket, .. } = self.probe else { return false };
         let Some((answered, mapped)) = binding_response(payload) else { return false };
-        if from != socket || id != answered {
-            return false;
+        let holds = self.questions.iter().any(|it| matches!(it.state, State::Held { .. }));
+        let ours = |it: &&mut Question| matches!(it.state, State::Asking { id, socket, .. } if id == answered && socket == from);
+        let Some(question) = self.questions.iter_mut().find(ours) else { return false };
+        question.failures = 0;
+        question.state = if holds {
+            State::Leaving { socket: from }
+        } else {
+            State::Held { socket: from, again: now + KEEPALIVE }
+        };
+        let server = question.server;
+        let before = self.mapped();
+        match self.told.iter_mut().find(|(told_by, _)| *told_by == server) {
+            Some((_, address)) => *address = mapped,
+            None => self.told.push((server, mapped)),
         }
-        self.failures = 0;
-        self.probe = Probe::Held { socket, again: now + KEEPALIVE };
-        self.mapped.replace(mapped) != Some(mapped)
+        self.mapped() != before
     }
 
     pub(super) fn on_closed(&mut self, socket: SocketId, now: Instant) {
-        if self.probe.socket() == Some(socket) {
-            self.fail(now);
+        let ours = |it: &Question| it.state.socket() == Some(socket);
+        let Some(at) = self.questions.iter().position(ours) else { return };
+        let held = matches!(self.questions[at].state, State::Held { .. });
+        self.questions[at].fail(now);
+        if held {
+            // Who has been left takes over at once.
+            let left = self.questions.iter_mut().find(|it| matches!(it.state, State::Left));
+            left.into_iter().for_each(|it| it.state = State::Idle { from: None });
         }
     }
 
-    fn fail(&mut self, now: Instant) {
-        // A server that ends idle connections soon is no place to hold a mapping either.
-        self.turn = self.turn.wrapping_add(1);
-        let rounds = self.failures.min(16);
-        let pause = FIRST_PAUSE.saturating_mul(1 << rounds).min(LONGEST_PAUSE);
-        self.failures += 1;
-        self.probe = Probe::Idle { from: Some(now + pause) };
+    /// The servers that this end can ask.
+    fn servers<'a>(&self, servers: &'a [SocketAddr]) -> impl Iterator<Item = SocketAddr> + 'a {
+        let family = self.family;
+        servers.iter().copied().filter(move |server| Family::of(server.ip()) == family)
     }
 
-    /// The server whose turn it is.
-    fn server(&self, servers: &[SocketAddr]) -> Option<SocketAddr> {
-        let of_family: Vec<_> =
-            servers.iter().filter(|server| Family::of(server.ip()) == self.family).collect();
-        of_family.get(self.turn % of_family.len().max(1)).map(|server| **server)
-    }
-
-    pub(super) fn next(&self, servers: &[SocketAddr]) -> Option<Instant> {
-        let (Some(Ok(_)), Some(_)) = (self.local, self.server(servers)) else { return None };
-        match self.probe {
-            Probe::Idle { from } => from,
-            Probe::Connecting { until, .. } | Probe::Asking { until, .. } => Some(until),
-            Probe::Held { again, .. } => Some(again),
+    /// The next server in turn that no question is about.
+    fn next_server(&mut self, servers: &[SocketAddr]) -> Option<SocketAddr> {
+        let of_family: Vec<_> = self.servers(servers).collect();
+        for _ in 0..of_family.len() {
+            let server = of_family[self.turn % of_family.len()];
+            self.turn = self.turn.wrapping_add(1);
+            if self.questions.iter().all(|question| question.server != server) {
+                return Some(server);
+            }
         }
+        None
+    }
+
+    pub(super) fn next(&self) -> Option<Instant> {
+        let Some(Ok(_)) = self.local else { return None };
+        self.questions.iter().filter(|it| self.is_worth_asking(it)).filter_map(Question::next).min()
+    }
+
+    /// Whether more is to be learned from it: the mapping is known, and the server has failed often.
+    fn is_worth_asking(&self, question: &Question) -> bool {
+        let holds = |it: &Question| matches!(it.state, State::Held { .. });
+        question.failures < ENOUGH_FAILURES || !self.questions.iter().any(holds)
     }
 
     pub(super) fn drive(
@@ -151,43 +218,109 @@ impl TcpEnd {
         names: &mut Names,
         entropy: &mut Entropy,
         now: Instant,
-    ) -> Option<Command> {
-        let (Some(Ok(local)), Some(remote)) = (self.local, self.server(servers)) else {
-            return None;
-        };
-        match self.probe {
-            Probe::Idle { from } if from.is_none_or(|from| from <= now) => {
-                let (id, socket) = (names.command(), names.socket());
-                self.probe = Probe::Connecting { command: id, socket, until: now + PATIENCE };
-                Some(Command::connect_tcp(id, socket, local, remote))
+    ) -> Vec<Command> {
+        let Some(Ok(local)) = self.local else { return Vec::new() };
+        while self.questions.len() < SIDE_BY_SIDE {
+            let Some(server) = self.next_server(servers) else { break };
+            let state = State::Idle { from: None };
+            self.questions.push(Question { server, failures: 0, state });
+        }
+        let mut commands = Vec::new();
+        for at in 0..self.questions.len() {
+            let retries = self.questions[at].is_due_again(now);
+            if retries && self.is_worth_asking(&self.questions[at]) {
+                // A server that ends idle connections soon is no place to hold a mapping either.
+                if let Some(server) = self.next_server(servers) {
+                    self.questions[at].server = server;
+                }
+            } else if retries {
+                continue;
             }
-            Probe::Connecting { socket, until, .. } | Probe::Asking { socket, until, .. }
+            commands.extend(self.questions[at].drive(local, names, entropy, now));
+        }
+        commands
+    }
+}
+
+impl Question {
+    fn fail(&mut self, now: Instant) {
+        let rounds = self.failures.min(16);
+        let pause = FIRST_PAUSE.saturating_mul(1 << rounds).min(LONGEST_PAUSE);
+        self.failures += 1;
+        self.state = State::Idle { from: Some(now + pause) };
+    }
+
+    /// Whether a pause after a failure is over.
+    fn is_due_again(&self, now: Instant) -> bool {
+        matches!(self.state, State::Idle { from: Some(from) } if from <= now)
+    }
+
+    fn next(&self) -> Option<Instant> {
+        match self.state {
+            State::Idle { from } => from,
+            State::Connecting { until, .. } | State::Asking { until, .. } => Some(until),
+            State::Held { again, .. } => Some(again),
+            State::Connected { .. } | State::Leaving { .. } | State::Left => None,
+        }
+    }
+
+    fn drive(
+        &mut self,
+        local: SocketAddr,
+        names: &mut Names,
+        entropy: &mut Entropy,
+        now: Instant,
+    ) -> Option<Command> {
+        match self.state {
+            State::Idle { from } if from.is_none_or(|from| from <= now) => {
+                let (id, socket) = (names.command(), names.socket());
+                self.state = State::Connecting { command: id, socket, until: now + PATIENCE };
+                Some(Command::connect_tcp(id, socket, local, self.server))
+            }
+            State::Connecting { socket, until, .. } | State::Asking { socket, until, .. }
                 if until <= now =>
             {
                 self.fail(now);
                 Some(Command::Close { id: names.command(), socket })
             }
-            Probe::Held { socket, again } if again <= now => {
-                let id = entropy.transaction_id();
-                self.probe = Probe::Asking { socket, id, until: now + PATIENCE };
-                let payload = binding_request(id);
-                Some(Command::SendTcp { id: names.command(), socket, payload })
+            State::Connected { socket } => Some(self.ask(socket, names, entropy, now)),
+            State::Held { socket, again } if again <= now => {
+                Some(self.ask(socket, names, entropy, now))
             }
-            Probe::Idle { .. }
-            | Probe::Connecting { .. }
-            | Probe::Asking { .. }
-            | Probe::Held { .. } => None,
+            State::Leaving { socket } => {
+                self.state = State::Left;
+                Some(Command::Close { id: names.command(), socket })
+            }
+            State::Idle { .. }
+            | State::Connecting { .. }
+            | State::Asking { .. }
+            | State::Held { .. }
+            | State::Left => None,
         }
+    }
+
+    fn ask(
+        &mut self,
+        socket: SocketId,
+        names: &mut Names,
+        entropy: &mut Entropy,
+        now: Instant,
+    ) -> Command {
+        let id = entropy.transaction_id();
+        self.state = State::Asking { socket, id, until: now + PATIENCE };
+        Command::SendTcp { id: names.command(), socket, payload: binding_request(id) }
     }
 }
 
-impl Probe {
-    fn socket(&self) -> Option<SocketId> {
+impl State {
+    fn socket(self) -> Option<SocketId> {
         match self {
-            Self::Idle { .. } => None,
+            Self::Idle { .. } | Self::Left => None,
             Self::Connecting { socket, .. }
+            | Self::Connected { socket }
             | Self::Asking { socket, .. }
-            | Self::Held { socket, .. } => Some(*socket),
+            | Self::Held { socket, .. }
+            | Self::Leaving { socket } => Some(socket),
         }
     }
 }

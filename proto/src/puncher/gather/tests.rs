@@ -37,15 +37,20 @@ struct Bench {
     asked_udp: Vec<(Duration, SocketAddr, Vec<u8>)>,
     connects: Vec<(Duration, CommandId, SocketId, SocketAddr, SocketAddr)>,
     asked_tcp: Vec<(Duration, SocketId, Vec<u8>)>,
+    answered_tcp: usize,
     closed: usize,
 }
 
 impl Bench {
     fn new(interfaces: &[&str]) -> Self {
+        Self::asking(&["stun.example.org".parse().unwrap()], interfaces)
+    }
+
+    /// One that asks these servers; the name of a slow one is never found.
+    fn asking(servers: &[HostPort], interfaces: &[&str]) -> Self {
         let start = any_instant();
-        let servers = ["stun.example.org".parse().unwrap()];
         let mut gatherer =
-            Gatherer::new(&servers, None, None, Names::new(Owner(1)), Seed::from_number(1));
+            Gatherer::new(servers, None, None, Names::new(Owner(1)), Seed::from_number(1));
         let port = gatherer.open_port(0, start);
         let mut bench = Self {
             gatherer,
@@ -55,6 +60,7 @@ impl Bench {
             asked_udp: Vec::new(),
             connects: Vec::new(),
             asked_tcp: Vec::new(),
+            answered_tcp: 0,
             closed: 0,
         };
         bench.drain(&interfaces.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<_>>());
@@ -72,6 +78,7 @@ impl Bench {
                 Command::ListInterfaces { id } => {
                     self.answer(id, Answer::Interfaces(interfaces.to_vec()));
                 }
+                Command::Resolve { host, .. } if host.starts_with("slow") => {}
                 Command::Resolve { id, .. } => {
                     self.answer(id, Answer::Resolved(Ok(vec![at(SERVER), at(SECOND)])));
                 }
@@ -98,6 +105,15 @@ impl Bench {
         }
     }
 
+    fn connects_to(&self) -> Vec<SocketAddr> {
+        self.connects.iter().map(|it| it.4).collect()
+    }
+
+    fn has_tcp(&self, address: &str) -> bool {
+        let address = at(address);
+        self.gatherer.candidates(self.port).iter().any(|it| it.address == address)
+    }
+
     fn pass(&mut self) {
         let deadline = self.gatherer.poll_timeout().unwrap();
         self.now = self.now.max(deadline.at);
@@ -120,9 +136,11 @@ impl Bench {
         self.gatherer.handle_input(input, self.now);
     }
 
-    /// The TCP connection stands, and the server answers the question on it.
+    /// The first TCP connection that has not been answered stands, and the server answers the
+    /// question on it.
     fn answer_tcp(&mut self, mapped: &str) {
-        let (_, id, socket, local, remote) = *self.connects.last().unwrap();
+        let (_, id, socket, local, remote) = self.connects[self.answered_tcp];
+        self.answered_tcp += 1;
         self.answer(id, Answer::Connected(Ok(crate::command::Ends { local, remote })));
         self.drain(&[]);
         let payload = success(&self.asked_tcp.last().unwrap().2, at(mapped));
@@ -157,39 +175,67 @@ fn a_mapping_is_learned_and_kept_by_asking_every_20_seconds() {
 }
 
 #[test]
-fn the_tcp_mapping_is_asked_for_from_the_listening_port_and_held_open() {
+fn two_servers_tell_the_tcp_mapping_of_the_listening_port_and_one_holds_it() {
     let mut bench = Bench::new(&[HOST]);
-    assert_eq!(bench.connects.len(), 1);
+    assert_eq!(bench.connects_to(), [at(SERVER), at(SECOND)], "side by side");
     assert_eq!(bench.connects[0].3.port(), 5000, "from the port that listens");
     assert!(!bench.gatherer.is_settled(bench.port));
     bench.answer_tcp("198.51.100.7:50000");
-    let tcp = bench.gatherer.candidates(bench.port);
-    assert!(tcp.iter().any(|it| it.address == at("198.51.100.7:50000")));
+    assert!(bench.has_tcp("198.51.100.7:50000"));
+    bench.answer_tcp("198.51.100.7:50000");
+    assert_eq!(bench.closed, 1, "the second opinion is not held");
     bench.pass_until(Duration::from_secs(26));
     let instants: Vec<_> = bench.asked_tcp.iter().map(|(after, ..)| after.as_secs()).collect();
-    assert_eq!(instants, [0, 25], "asked again on the same connection");
-    assert_eq!(bench.connects.len(), 1);
+    assert_eq!(instants, [0, 0, 25], "asked again on the held connection");
+    assert_eq!(bench.connects.len(), 2);
 }
 
 #[test]
-fn a_server_that_refuses_is_followed_by_the_next_one() {
-    let mut bench = Bench::new(&[HOST]);
-    let (_, id, ..) = bench.connects[0];
-    bench.answer(id, Answer::Connected(Err(IoFailure::Refused)));
-    bench.pass_until(Duration::from_millis(1500));
-    let servers: Vec<_> = bench.connects.iter().map(|(.., remote)| *remote).collect();
-    assert_eq!(servers, [at(SERVER), at(SECOND)]);
-}
-
-#[test]
-fn a_held_connection_that_ends_is_made_anew() {
+fn a_mapping_that_depends_on_the_destination_has_two_addresses() {
     let mut bench = Bench::new(&[HOST]);
     bench.answer_tcp("198.51.100.7:50000");
+    bench.answer_tcp("198.51.100.7:50001");
+    assert!(bench.has_tcp("198.51.100.7:50000") && bench.has_tcp("198.51.100.7:50001"));
+}
+
+#[test]
+fn a_silent_server_does_not_delay_what_the_other_one_tells() {
+    let mut bench = Bench::new(&[HOST]);
+    bench.answered_tcp = 1;
+    bench.answer_tcp("198.51.100.7:50000");
+    assert!(bench.has_tcp("198.51.100.7:50000"));
+    bench.answer_udp(SERVER, "198.51.100.7:40000");
+    bench.answer_udp(SECOND, "198.51.100.7:40000");
+    assert!(bench.gatherer.is_settled(bench.port));
+    bench.pass_until(Duration::from_secs(24));
+    let silent = bench.connects_to().iter().filter(|it| **it == at(SERVER)).count();
+    assert_eq!(silent, 3, "and it is not asked for ever");
+}
+
+#[test]
+fn a_server_that_refuses_is_asked_again_after_a_pause_that_grows() {
+    let mut bench = Bench::new(&[HOST]);
+    for tries in 0..3 {
+        let (_, id, ..) = *bench.connects.iter().rfind(|it| it.4 == at(SERVER)).unwrap();
+        bench.answer(id, Answer::Connected(Err(IoFailure::Refused)));
+        bench.pass_until(Duration::from_millis(1000 * ((1 << (tries + 1)) - 1)));
+    }
+    let to_first = bench.connects.iter().filter(|it| it.4 == at(SERVER));
+    let instants: Vec<_> = to_first.map(|it| it.0.as_secs()).collect();
+    assert_eq!(instants, [0, 1, 3, 7]);
+}
+
+#[test]
+fn a_held_connection_that_ends_is_made_anew_at_the_other_server() {
+    let mut bench = Bench::new(&[HOST]);
+    bench.answer_tcp("198.51.100.7:50000");
+    bench.answer_tcp("198.51.100.7:50000");
     let (_, _, socket, ..) = bench.connects[0];
-    let closed = Input::TcpClosed { socket, reason: IoFailure::Closed };
+    let closed = Input::TcpClosed { socket, reason: IoFailure::Reset };
     bench.gatherer.handle_input(closed, bench.now);
-    bench.pass_until(Duration::from_secs(2));
-    assert_eq!(bench.connects.len(), 2);
+    bench.drain(&[]);
+    assert_eq!(bench.connects_to(), [at(SERVER), at(SECOND), at(SECOND)]);
+    assert!(bench.has_tcp("198.51.100.7:50000"), "still known");
 }
 
 #[test]
@@ -207,7 +253,7 @@ fn a_closed_port_closes_its_sockets_and_is_forgotten() {
     bench.answer_tcp("198.51.100.7:50000");
     bench.gatherer.close_port(bench.port);
     bench.drain(&[]);
-    assert_eq!(bench.closed, 3, "the UDP socket, the listener and the held connection");
+    assert_eq!(bench.closed, 4, "the UDP socket, the listener and the connections to two servers");
     assert_eq!(bench.gatherer.poll_timeout(), None);
 }
 
@@ -221,20 +267,6 @@ fn very_many_interfaces_do_not_crowd_out_the_mapped_addresses() {
     assert_eq!(candidates.len(), MAX_CANDIDATES);
     assert!(candidates.iter().any(|it| it.address == at("198.51.100.7:40000")));
     assert!(candidates.iter().any(|it| it.address == at("198.51.100.7:50000")));
-}
-
-#[test]
-fn a_server_that_ends_idle_connections_gives_way_to_the_next_one() {
-    let mut bench = Bench::new(&[HOST]);
-    bench.answer_tcp("198.51.100.7:50000");
-    let (_, _, socket, ..) = bench.connects[0];
-    let closed = Input::TcpClosed { socket, reason: IoFailure::Reset };
-    bench.gatherer.handle_input(closed, bench.now);
-    bench.pass_until(Duration::from_secs(2));
-    let servers: Vec<_> = bench.connects.iter().map(|(.., remote)| *remote).collect();
-    assert_eq!(servers, [at(SERVER), at(SECOND)]);
-    let candidates = bench.gatherer.candidates(bench.port);
-    assert!(candidates.iter().any(|it| it.address == at("198.51.100.7:50000")), "still known");
 }
 
 #[test]
@@ -265,4 +297,60 @@ fn an_address_that_the_broker_sees_no_more_is_forgotten() {
         candidates.iter().any(|it| it.kind == CandidateKind::Host),
         "hosts are not crowded out"
     );
+}
+
+/// A gatherer on a host of both families whose binds end as `bound` says, and its events.
+fn events_of_binding(bound: impl Fn(SocketAddr) -> Result<SocketAddr, IoFailure>) -> Vec<Event> {
+    let now = any_instant();
+    let mut gatherer = Gatherer::new(&[], None, None, Names::new(Owner(1)), Seed::from_number(1));
+    gatherer.open_port(0, now);
+    while let Some(command) = gatherer.poll_command() {
+        let answer = match command {
+            Command::ListInterfaces { .. } => {
+                Answer::Interfaces(vec![HOST.parse().unwrap(), "2001:db8::5".parse().unwrap()])
+            }
+            Command::BindUdp { local, .. } | Command::ListenTcp { local, .. } => {
+                Answer::Bound(bound(local))
+            }
+            _ => continue,
+        };
+        gatherer.handle_input(Input::Answer { id: command.id(), answer }, now);
+    }
+    std::iter::from_fn(|| gatherer.poll_event()).collect()
+}
+
+#[test]
+fn a_family_that_the_system_has_by_name_only_is_done_without() {
+    let failure = IoFailure::AddressNotAvailable;
+    let v4_only = |local: SocketAddr| if local.is_ipv4() { Ok(local) } else { Err(failure) };
+    let failed = |event: &Event| matches!(event, Event::BindFailed { .. });
+    let events = events_of_binding(v4_only);
+    assert!(!events.iter().any(failed), "{events:?}");
+    assert!(events.iter().any(|it| matches!(it, Event::Bound(_))), "{events:?}");
+    let events = events_of_binding(|_| Err(failure));
+    assert_eq!(
+        events.iter().filter(|it| failed(it)).count(),
+        2,
+        "one of each transport: {events:?}"
+    );
+}
+
+#[test]
+fn a_port_in_use_is_told_whatever_the_other_family_does() {
+    let failure = IoFailure::AddressInUse;
+    let v6_in_use = |local: SocketAddr| if local.is_ipv4() { Ok(local) } else { Err(failure) };
+    let events = events_of_binding(v6_in_use);
+    assert!(events.iter().any(|it| matches!(it, Event::BindFailed { .. })), "{events:?}");
+}
+
+#[test]
+fn a_server_whose_name_takes_long_delays_nothing_once_another_one_has_told() {
+    let servers = ["stun.example.org".parse().unwrap(), "slow.example.org".parse().unwrap()];
+    let mut bench = Bench::asking(&servers, &[HOST]);
+    assert!(!bench.gatherer.is_settled(bench.port));
+    bench.answer_udp(SERVER, "198.51.100.7:40000");
+    bench.answer_udp(SECOND, "198.51.100.7:40000");
+    assert!(!bench.gatherer.is_settled(bench.port), "TCP is not told yet");
+    bench.answer_tcp("198.51.100.7:50000");
+    assert!(bench.gatherer.is_settled(bench.port));
 }

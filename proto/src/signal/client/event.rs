@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::error::{ConnectError, Link, LossReason, RegistrationError};
 use crate::candidate::Candidate;
+use crate::signal::message::Note;
 use crate::signal::{ErrorCode, Round, SessionId, TimedPunch};
 use crate::uri::{PeerName, TransportChoice};
 
@@ -76,6 +77,16 @@ pub enum Event {
         session: SessionId,
         /// What the callee adds to its registered candidates.
         candidates: Vec<Candidate>,
+    },
+    /// The other peer of a followed meeting tells where it may be reached by now, and a note. Both
+    /// replace what it told before.
+    PeerNews {
+        /// The meeting.
+        session: SessionId,
+        /// Where it may be reached.
+        candidates: Vec<Candidate>,
+        /// What the two tell each other besides.
+        note: Note,
     },
     /// The callee will not punch: it declined, or never answered the invitation
     /// ([`ErrorCode::NoAnswer`]).

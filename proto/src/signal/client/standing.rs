@@ -60,7 +60,7 @@ impl Registration {
         let mut registration =
             Self { standing, observed, lease, refresh_at, refresh: None, stale: 0, shown, upgrade };
         registration.tell_registered(core);
-        registration.upgrade.knock(core, &registration.standing);
+        registration.upgrade.knock(core, &registration.standing, now);
         registration.show(core, now);
         registration
     }
@@ -103,7 +103,7 @@ impl Registration {
         self.upgrade.handle_timeout(core, &self.standing, now);
         match &self.refresh {
             None if self.refresh_at <= now => {
-                self.upgrade.knock(core, &self.standing);
+                self.upgrade.knock(core, &self.standing, now);
                 let profile = (self.shown != core.profile).then(|| core.profile.clone());
                 self.start_refresh(core, profile, now);
             }

@@ -10,9 +10,10 @@
 //!  TCP: closed
 //! ```
 //!
-//! It is tried with every refresh, by one datagram as long as nothing comes back.
+//! It is tried with every refresh, by a handful of datagrams ever farther apart as long as nothing
+//! comes back: over a lossy line a stream stands still for seconds where datagrams get through.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ntcp_stun::TransactionId;
 
@@ -20,8 +21,12 @@ use super::core::{Core, Standing, Way, earlier};
 use crate::signal::message::{Body, Message, Nonce, Refresh, TransmitCount};
 use crate::signal::{ErrorCode, Ladder};
 
-/// The count of a request that is not repeated.
-const ONLY: TransmitCount = TransmitCount { request: 1, response: 0 };
+/// The count of a request whose answer is not timed.
+const UNTIMED: TransmitCount = TransmitCount { request: 1, response: 0 };
+/// Between the first knock and its repeat; each later pause is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// Knocks in all, the last 8 s after the first.
+const KNOCKS: u32 = 6;
 
 /// The ways over UDP, and what was asked on them.
 #[derive(Debug)]
@@ -36,6 +41,8 @@ enum State {
     /// Something was sent on every way.
     Knocked {
         transaction: TransactionId,
+        knocks: u32,
+        next: Option<Instant>,
     },
     /// One of them answered, and is asked until `until`.
     Proving {
@@ -64,27 +71,43 @@ impl Upgrade {
 
     pub(super) fn next(&self) -> Option<Instant> {
         match &self.state {
-            State::Waiting | State::Knocked { .. } => None,
+            State::Waiting => None,
+            State::Knocked { next, .. } => *next,
             State::Proving { ladder, until, .. } => earlier(ladder.next(), Some(*until)),
         }
     }
 
-    /// Sends one datagram on every way.
-    pub(super) fn knock(&mut self, core: &mut Core, standing: &Standing) {
-        if matches!(self.state, State::Proving { .. }) {
-            return;
+    /// Tries every way.
+    pub(super) fn knock(&mut self, core: &mut Core, standing: &Standing, now: Instant) {
+        if !matches!(self.state, State::Proving { .. }) && !self.ways.is_empty() {
+            let transaction = core.transaction();
+            self.knock_again(core, standing, (transaction, 0), now);
         }
-        let transaction = core.transaction();
+    }
+
+    /// Sends one datagram on every way, and schedules the next ones.
+    fn knock_again(
+        &mut self,
+        core: &mut Core,
+        standing: &Standing,
+        (transaction, knocks): (TransactionId, u32),
+        now: Instant,
+    ) {
         for way in &self.ways {
             let standing = Standing { way: *way, nonce: None, ..standing.clone() };
             let message = Message::new(transaction, body(core));
-            core.send(&standing, &standing.request(message, ONLY));
+            core.send(&standing, &standing.request(message, UNTIMED));
         }
-        self.state = State::Knocked { transaction };
+        let next = (knocks + 1 < KNOCKS).then(|| now + FIRST_PAUSE * 2u32.pow(knocks));
+        self.state = State::Knocked { transaction, knocks: knocks + 1, next };
     }
 
     pub(super) fn handle_timeout(&mut self, core: &mut Core, standing: &Standing, now: Instant) {
         match &self.state {
+            State::Knocked { transaction, knocks, next: Some(next) } if *next <= now => {
+                let again = (*transaction, *knocks);
+                self.knock_again(core, standing, again, now);
+            }
             State::Proving { until, .. } if *until <= now => self.state = State::Waiting,
             State::Proving { ladder, .. } if ladder.is_due(now) => self.send(core, standing, now),
             State::Proving { .. } | State::Waiting | State::Knocked { .. } => {}
@@ -99,7 +122,7 @@ impl Upgrade {
         (way, message): (Way, &Message),
         now: Instant,
     ) -> bool {
-        let State::Knocked { transaction } = &self.state else { return false };
+        let State::Knocked { transaction, .. } = &self.state else { return false };
         let (Body::Refused(refused), Some(nonce)) = (&message.body, &message.nonce) else {
             return false;
         };

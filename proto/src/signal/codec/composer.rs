@@ -7,14 +7,14 @@ use ntcp_stun::{AttributeType, Class, Key, TransactionId, WriteError, Writer};
 
 use crate::candidate::Candidate;
 use crate::signal::attribute::{
-    CANDIDATES, CERTIFICATE, LEASE, NAME, NAT_SUMMARY, PEER_ROUND_TRIP_TIME, REGISTRATION,
-    REGISTRATION_KEY, ROLE, ROUND, ROUND_TRIP_TIME, SESSION, SESSION_SECRET, START_AFTER,
-    TRANSACTION_TRANSMIT_COUNTER, TRANSPORTS, VERSION, WAIT, candidates_bytes, micros_bytes,
-    millis_bytes, role_bytes, small_bytes, transports_bytes, xor_address_bytes,
+    CANDIDATES, CERTIFICATE, LEASE, NAME, NAT_SUMMARY, NEWS, NOTE, PEER_ROUND_TRIP_TIME,
+    REGISTRATION, REGISTRATION_KEY, ROLE, ROUND, ROUND_TRIP_TIME, SESSION, SESSION_SECRET,
+    START_AFTER, TRANSACTION_TRANSMIT_COUNTER, TRANSPORTS, VERSION, WAIT, candidates_bytes,
+    micros_bytes, millis_bytes, role_bytes, small_bytes, transports_bytes, xor_address_bytes,
 };
 use crate::signal::message::{
     self, Answer, Body, CalleeAnswer, Connect, Found, Gather, Message, Nonce, Refresh, Refreshed,
-    Refused, Register, Registered, TransmitCount,
+    Refused, Register, Registered, Relay, TransmitCount,
 };
 use crate::signal::{ErrorCode, NatSummary, Punch, RegistrationKey};
 
@@ -92,6 +92,7 @@ impl<'b> Composer<'b> {
                     Err(code) => self.error_code(*code),
                 }
             }
+            Body::Relay(relay) => self.relay(relay),
             Body::Refused(refused) => self.refused(refused),
             Body::Unregister | Body::Unregistered | Body::Punching | Body::Ping | Body::Pong => {
                 Ok(())
@@ -159,6 +160,15 @@ impl<'b> Composer<'b> {
         self.put(ROUND, &small_bytes(round.0))?;
         self.put(TRANSPORTS, &transports_bytes(*transport))?;
         self.put_some(NAME, caller.as_ref().map(crate::uri::PeerName::as_str))
+    }
+
+    fn relay(&mut self, relay: &Relay) -> Result<(), WriteError> {
+        let Relay { session, serial, heard, wants_answer, candidates, note } = relay;
+        let ([s0, s1], [h0, h1]) = (serial.to_be_bytes(), heard.to_be_bytes());
+        self.put(SESSION, &session.0)?;
+        self.put(NEWS, &[s0, s1, h0, h1, u8::from(*wants_answer), 0, 0, 0])?;
+        self.candidates(candidates)?;
+        self.put(NOTE, note.as_bytes())
     }
 
     fn refused(&mut self, refused: &Refused) -> Result<(), WriteError> {

@@ -7,14 +7,14 @@ use ntcp_stun::{Attribute, AttributeType, Class, Message as StunMessage};
 
 use crate::candidate::Candidate;
 use crate::signal::attribute::{
-    self as values, CANDIDATES, CERTIFICATE, KNOWN_REQUIRED, LEASE, NAME, NAT_SUMMARY,
+    self as values, CANDIDATES, CERTIFICATE, KNOWN_REQUIRED, LEASE, NAME, NAT_SUMMARY, NEWS, NOTE,
     PEER_ROUND_TRIP_TIME, REGISTRATION, REGISTRATION_KEY, ROLE, ROUND, ROUND_TRIP_TIME, SESSION,
     SESSION_SECRET, START_AFTER, TRANSACTION_TRANSMIT_COUNTER, TRANSPORTS, VERSION, WAIT, fixed,
     micros, millis, role, small, transports,
 };
 use crate::signal::message::{
-    self, Answer, Body, CalleeAnswer, Connect, Found, Gather, Message, Nonce, Refresh, Refreshed,
-    Refused, Register, Registered, TransmitCount,
+    self, Answer, Body, CalleeAnswer, Connect, Found, Gather, Message, Nonce, Note, Refresh,
+    Refreshed, Refused, Register, Registered, Relay, TransmitCount,
 };
 use crate::signal::nat_summary;
 use crate::signal::{
@@ -82,8 +82,9 @@ impl<'a> Reader<'a> {
         let transmit = self.optional(TRANSACTION_TRANSMIT_COUNTER, fixed::<4>)?;
         let transmit =
             transmit.map(|[_, _, request, response]| TransmitCount { request, response });
-        let is_request = self.view.class() == Class::Request;
-        let registration = if is_request { self.optional(REGISTRATION, fixed)? } else { None };
+        // Those who ask name their registration, and so does who sends a Relay to the broker.
+        let names_sender = matches!(self.view.class(), Class::Request | Class::Indication);
+        let registration = if names_sender { self.optional(REGISTRATION, fixed)? } else { None };
         let nonce = self.optional(AttributeType::NONCE, |value| {
             Nonce::new(value).ok_or(Problem::Length(value.len()))
         })?;
@@ -125,8 +126,11 @@ impl<'a> Reader<'a> {
             (Class::Success, M::Punch) => Body::Punching,
             (Class::Request, M::Ping) => Body::Ping,
             (Class::Success, M::Ping) => Body::Pong,
+            (Class::Indication, M::Relay) => Body::Relay(self.relay()?),
             (Class::Error, method) => Body::Refused(self.refused(method)?),
-            (Class::Indication, _) => return Ok(None),
+            (Class::Request | Class::Success, M::Relay) | (Class::Indication, _) => {
+                return Ok(None);
+            }
         }))
     }
 
@@ -204,6 +208,23 @@ impl<'a> Reader<'a> {
             None => Ok(self.candidates()?),
         };
         Ok(CalleeAnswer { session: self.session()?, result })
+    }
+
+    fn relay(&self) -> Result<Relay, Malformed> {
+        let [s0, s1, h0, h1, wants_answer, _, _, _] = self.required(NEWS, fixed)?;
+        Ok(Relay {
+            session: self.session()?,
+            serial: u16::from_be_bytes([s0, s1]),
+            heard: u16::from_be_bytes([h0, h1]),
+            wants_answer: match wants_answer {
+                0 => false,
+                1 => true,
+                _ => return Err(Malformed),
+            },
+            candidates: self.candidates()?,
+            note: self
+                .required(NOTE, |value| Note::new(value).ok_or(Problem::Length(value.len())))?,
+        })
     }
 
     fn refused(&self, method: SignalMethod) -> Result<Refused, Malformed> {

@@ -62,6 +62,15 @@ impl Privileges {
     }
 }
 
+impl Privileges {
+    /// What they let a strategy do.
+    pub(crate) fn of_tcp(&self) -> ntcp_proto::tcp_traversal::plan::Privileges {
+        let holds = |privilege| self.held.iter().any(|(held, _)| *held == privilege);
+        let (raw, admin) = (holds(Privilege::NetRaw), holds(Privilege::NetAdmin));
+        ntcp_proto::tcp_traversal::plan::Privileges { assume: admin, capture: raw, inject: raw }
+    }
+}
+
 impl Serialize for Privileges {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.held.iter().map(|(privilege, _)| privilege))

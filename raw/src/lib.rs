@@ -6,12 +6,26 @@
 //!
 //! | module | what it is | privilege |
 //! |---|---|---|
+//! | [`filter`] | which SYN a capture is for | none |
 //! | [`hops`] | how far packets travel, and which ones a socket hears | none |
+//! | [`injector`] | whole packets from bytes | `CAP_NET_RAW` |
+//! | [`repair`] | sequence numbers of one's choice, connections without a handshake | `CAP_NET_ADMIN` |
+//! | [`saved_syn`] | the SYN of an accepted connection, as it arrived | none |
+//! | [`sniffer`] | the SYN of a handshake that has just begun | `CAP_NET_RAW` |
 //! | [`tcp_info`] | what the kernel knows of a connection | none |
 //!
 //! It decides nothing: which option is set when, and which packet is sent, is decided elsewhere.
 #![warn(unsafe_op_in_unsafe_fn)]
 
+#[cfg(target_os = "linux")]
+pub mod filter;
 pub mod hops;
+#[cfg(target_os = "linux")]
+pub mod injector;
 mod option;
+#[cfg(target_os = "linux")]
+pub mod repair;
+pub mod saved_syn;
+#[cfg(target_os = "linux")]
+pub mod sniffer;
 pub mod tcp_info;

@@ -20,6 +20,10 @@
 
 use ntcp_proto::candidate::Transport;
 
+mod techniques;
+
+pub use techniques::technique_works;
+
 use crate::nat::behaviour::{
     Allocation, Behaviour, Filtering, InboundSyn, Mapping, Passage, Pooling, RstEffect, Sharing,
     Translation, Unsolicited,

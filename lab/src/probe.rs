@@ -205,6 +205,7 @@ impl Handle {
         })
     }
 
+    #[cfg(test)]
     /// Connects with a chosen initial sequence number, once.
     pub(crate) fn connect_numbered(
         self,

@@ -22,6 +22,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use ntcp_proto::entropy::{Entropy, Seed};
+use ntcp_proto::segment::Segment;
 
 use super::router::{Forwarder, Kind, Prefix};
 use super::{INNER, Lag, Node, OUTER, Port, Slot, Wire, World};
@@ -29,7 +30,7 @@ use crate::host::{Host, Privileges};
 use crate::link::{Link, Quality};
 use crate::nat::Nat;
 use crate::nat::behaviour::{Addresses, Mapping};
-use crate::packet::Packet;
+use crate::packet::{self, Packet};
 use crate::presets::{NatBox, Site};
 use crate::trace::{Place, Trace};
 
@@ -277,6 +278,14 @@ impl World {
     pub fn grant(&mut self, host: HostId, privileges: Privileges) {
         if let Node::Host(host) = &mut self.slots[host.0].node {
             host.set_privileges(privileges);
+        }
+    }
+
+    /// Lets a host send a segment whatever its source, past its own kernel. Providers look at the
+    /// sources of [sites](World::site), not at those of [public hosts](World::public_host).
+    pub fn forge(&mut self, host: HostId, segment: &Segment, ttl: u8) {
+        if let Some(packet) = packet::of_segment(segment, ttl) {
+            self.originate(host.0, 0, &packet);
         }
     }
 

@@ -19,6 +19,7 @@ use ntcp_proto::puncher::Report;
 use ntcp_proto::rendezvous::{self, Broker};
 use ntcp_proto::signal::client;
 use ntcp_proto::tcp_traversal::budget::Limits;
+use ntcp_proto::tcp_traversal::plan::Privileges as TcpPrivileges;
 use ntcp_proto::uri::{HostPort, PeerName, TransportChoice};
 
 use crate::host::Privileges;
@@ -130,6 +131,12 @@ impl Meeting {
         let hosts = hosts.map(|(host, _)| host);
         hosts.iter().for_each(|host| world.grant(*host, setup.privileges));
         let mut meeting = Self::between(world, hosts);
+        let held = setup.privileges;
+        let privileges =
+            TcpPrivileges { assume: held.admin, capture: held.raw, inject: held.raw };
+        for node in [meeting.a, meeting.b] {
+            meeting.world.command(node, |node, _| node.set_privileges(privileges));
+        }
         if !setup.skew.is_zero() {
             meeting.world.set_lag(callee, setup.access, setup.skew);
         }

@@ -37,7 +37,7 @@ use crate::signal::{Fingerprint, NatSummary, Role, SessionId};
 use crate::tcp_traversal::budget::{Budget, Limits};
 use crate::tcp_traversal::plan::Privileges;
 use crate::uri::{HostPort, PeerName};
-use crate::{Answer, Command, Input, IoFailure, SocketId};
+use crate::{Command, Input, IoFailure, SocketId};
 
 const GATHERER: Owner = Owner(1);
 const CLIENT: Owner = Owner(2);
@@ -415,17 +415,9 @@ impl Node {
 
     /// Takes what the sessions want done, as far as the budget allows.
     fn pass_commands(&mut self, now: Instant) {
-        for (session, running) in &mut self.sessions {
-            while let Some(command) = running.session.poll_command() {
-                let connects = matches!(command, Command::ConnectTcp { .. });
-                let attempt = running.session.attempt();
-                if !connects || self.budget.admit(*session, attempt, now) {
-                    self.commands.push_back(command);
-                    continue;
-                }
-                let answer = Answer::Connected(Err(IoFailure::OverBudget));
-                let input = Input::Answer { id: command.id(), answer };
-                running.session.handle_input(input, now);
+        for running in self.sessions.values_mut() {
+            while let Some(command) = running.session.poll_admitted(&mut self.budget, now) {
+                self.commands.push_back(command);
             }
         }
     }

@@ -21,6 +21,7 @@ mod account;
 mod coverage;
 mod decide;
 mod engine;
+mod ghost;
 mod prediction;
 mod race;
 mod survey;
@@ -419,6 +420,7 @@ impl Session {
         let pending = self.dialers.iter().filter_map(Dialer::pending);
         let open = self.streams.open().map(|stream| stream.socket);
         let engine = self.engine.sockets();
+        let engine = engine.into_iter().chain(self.ghost_socket());
         let losers: Vec<_> =
             pending.chain(open).chain(engine).filter(|it| Some(*it) != winner).collect();
         losers.into_iter().for_each(|socket| self.close(socket));

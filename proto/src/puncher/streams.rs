@@ -45,9 +45,10 @@ impl Stream {
 
     /// Whether the caller may choose it before the peer has proved itself. An address of the public
     /// internet that completes a handshake at the agreed instant is the peer's all but surely; one
-    /// of a private network is often somebody else's, and so near that the proof costs nothing.
+    /// of a private network is often somebody else's, and so near that the proof costs nothing. A ghost
+    /// has had no handshake.
     pub(super) fn is_trustworthy(&self) -> bool {
-        self.kind != CandidateKind::Host
+        self.kind != CandidateKind::Host && self.strategy != Strategy::GhostHandshake
     }
 }
 

@@ -29,6 +29,9 @@ use crate::command::Agreed;
 use crate::segment::Options;
 use crate::signal::{Role, SessionSecret};
 
+/// What a side that has opened its NAT for a ghost says in its note, where it would else name the
+/// round of port prediction.
+pub const GHOST_ROUND: u8 = u8::MAX;
 /// Largest segment that passes every path worth using: 1280 bytes of IPv6's least MTU less 60 of
 /// headers (RFC 8200 section 5).
 const SEGMENT_SIZE: u16 = 1220;

@@ -33,7 +33,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::shielded_opener::{self, OPENER_TTL, REFUSALS};
+use super::shielded_opener::{self, OPENER_TTL};
 use crate::candidate::CandidateKind;
 use crate::puncher::report::{Failures, Strategy};
 use crate::{Hops, IoFailure, SocketId};
@@ -43,7 +43,7 @@ use crate::{Hops, IoFailure, SocketId};
 const LEAST_INTERVAL: Duration = Duration::from_millis(5);
 /// Refusals after which the retries slow down: the NATs would have let one through by now, so the
 /// peer is late or absent.
-const INSTANT_RETRIES: u32 = 24;
+pub const INSTANT_RETRIES: u32 = 24;
 /// Time between two SYNs from then on.
 const SLOW_INTERVAL: Duration = Duration::from_millis(100);
 /// Time between two SYNs towards a port that was only foretold, likewise.
@@ -84,8 +84,8 @@ pub struct Dialer {
     pub failures: Failures,
     /// The strategy it serves.
     pub strategy: Strategy,
-    /// Whether it becomes a shielded opener when it is refused.
-    pub yields: bool,
+    /// Refusals after which it becomes a shielded opener; `None` for never.
+    pub yields: Option<u32>,
     /// Whether a failed connect is the last one until the dialer is [scheduled](Self::schedule).
     pub suspended: bool,
     /// How the next SYN leaves, or the last one did.
@@ -128,7 +128,7 @@ impl Dialer {
             tries: 0,
             failures: Failures::default(),
             strategy,
-            yields: false,
+            yields: None,
             suspended: false,
             stance: Stance::Dial,
             phase: Phase::Waiting { at: start },
@@ -250,7 +250,7 @@ impl Dialer {
     /// After some refusals the far NAT shall not hear of us any more.
     fn yield_way(&mut self) {
         self.stance = match self.stance {
-            Stance::Dial if self.yields && self.failures.total() >= REFUSALS => {
+            Stance::Dial if self.yields.is_some_and(|most| self.failures.total() >= most) => {
                 Stance::Open(OPENER_TTL)
             }
             Stance::Dial => Stance::Dial,
@@ -318,7 +318,7 @@ mod tests {
         let (mut names, mut now) = (Names::new(Owner(1)), any_instant());
         let address = "203.0.113.9:1".parse().unwrap();
         let mut dialer = Dialer::new(address, CandidateKind::ServerReflexive, now);
-        dialer.yields = true;
+        dialer.yields = Some(3);
         let mut ttls = Vec::new();
         for _ in 0..6 {
             ttls.push(dialer.stance.hops().ttl);

@@ -4,15 +4,17 @@
 //! was refused. What it finds already under way it leaves alone.
 
 use super::*;
+use crate::{Answer, IoFailure};
 use crate::puncher::report::{Attempt, AttemptResult, Evidence, milliseconds_since};
 use crate::signal::Role;
+use crate::tcp_traversal::budget::Budget;
 use crate::tcp_traversal::note::{Notary, Standing};
 use crate::tcp_traversal::plan::{Facts, Part, Plan};
 use crate::tcp_traversal::port_coverage::Coverage;
 use crate::tcp_traversal::port_prediction::Rounds;
-use crate::tcp_traversal::shielded_opener::OPENER_TTL;
-use crate::tcp_traversal::simultaneous_open::Stance;
-use crate::tcp_traversal::survey::{Ports, is_steady};
+use crate::tcp_traversal::shielded_opener::{OPENER_TTL, REFUSALS};
+use crate::tcp_traversal::simultaneous_open::{INSTANT_RETRIES, Stance};
+use crate::tcp_traversal::survey::{Ports, SAMPLES, Sample, is_steady};
 
 /// How long after the start a side whose ports nobody has told about is taken for a steady one.
 const GUESS_AFTER: Duration = Duration::from_millis(1500);
@@ -45,6 +47,9 @@ pub(super) struct Engine {
     /// The last round in which we have opened our NAT.
     pub(super) opened: u8,
     pub(super) coverage: Option<Coverage>,
+    pub(super) ghost: Option<ghost::Ghost>,
+    /// A port that no SYN has left from towards the peer, and how the outside sees it.
+    pub(super) spare: Option<Sample>,
     /// Connects so far.
     pub(super) connects: u32,
     /// Refusals so far.
@@ -70,6 +75,8 @@ impl Engine {
             rtt: LIKELY_RTT,
             opened: 0,
             coverage: None,
+            ghost: None,
+            spare: None,
             connects: 0,
             refused: 0,
         }
@@ -122,8 +129,22 @@ impl Session {
         }
     }
 
-    /// The number of the present attempt, for the budget: each has its own share.
-    pub fn attempt(&self) -> u32 {
+    /// What the session wants done, as far as the budget allows: a connect that would go over it is
+    /// answered at once, and nothing of it leaves.
+    pub fn poll_admitted(&mut self, budget: &mut Budget, now: Instant) -> Option<Command> {
+        loop {
+            let command = self.poll_command()?;
+            let connects = matches!(command, Command::ConnectTcp { .. });
+            if !connects || budget.admit(self.id(), self.attempt(), now) {
+                return Some(command);
+            }
+            let answer = Answer::Connected(Err(IoFailure::OverBudget));
+            self.handle_input(Input::Answer { id: command.id(), answer }, now);
+        }
+    }
+
+    /// The number of the present attempt: each has its own share of the budget.
+    fn attempt(&self) -> u32 {
         let covered = self.engine.coverage.as_ref().map_or(0, |it| it.attempt() + 1);
         covered + self.engine.rounds.map_or(0, |it| u32::from(it.round))
     }
@@ -138,7 +159,7 @@ impl Session {
         let steady = local.and_then(|local| is_steady(local, &self.resources.told));
         match steady.or(is_public.then_some(true)) {
             Some(true) => self.engine.ports = Ports::Steady,
-            Some(false) if self.engine.survey.is_none() => self.begin_survey(None),
+            Some(false) if self.engine.survey.is_none() => self.begin_survey(SAMPLES, None),
             Some(false) | None => {}
         }
     }
@@ -165,6 +186,7 @@ impl Session {
         self.yield_where_needed();
         self.predict(now);
         self.cover(now);
+        self.haunt(now);
         self.tell();
     }
 
@@ -175,7 +197,7 @@ impl Session {
         let coverage = self.engine.coverage.as_ref().and_then(Coverage::due);
         let coverage = coverage.map(|at| Deadline::new(at, "more holes or draws"));
         let round = self.round_due().map(|at| Deadline::new(at, "end of a round of prediction"));
-        [coverage, round, self.guess_due()].into_iter().fold(survey, Deadline::earlier)
+        [coverage, round, self.guess_due(), self.ghost_due()].into_iter().fold(survey, Deadline::earlier)
     }
 
     /// When a guess would change the plan.
@@ -186,7 +208,7 @@ impl Session {
         waits.then(|| Deadline::new(self.introduction.start + GUESS_AFTER, "guess of the peer"))
     }
 
-    fn our_facts(&self, now: Instant) -> Facts {
+    pub(super) fn our_facts(&self, now: Instant) -> Facts {
         let told = Facts::of(self.resources.nat.as_ref());
         let measured = self.engine.ports;
         let ports = if measured == Ports::Unknown { told.ports } else { measured };
@@ -194,7 +216,7 @@ impl Session {
         Facts { ports, privileges: self.resources.privileges, ..told }
     }
 
-    fn their_facts(&self, now: Instant) -> Facts {
+    pub(super) fn their_facts(&self, now: Instant) -> Facts {
         let reported = Facts::of(self.introduction.nat.as_ref());
         let Some(standing) = self.engine.theirs else {
             return Facts { ports: self.or_guess(reported.ports, now), ..reported };
@@ -226,8 +248,10 @@ impl Session {
         if dialer.kind == CandidateKind::Host || dialer.remote.is_ipv6() {
             return;
         }
-        dialer.yields =
-            self.introduction.role == Role::Controlled || self.engine.ports.is_unsteady();
+        // The caller goes on for longer, but not with gaps: a SYN of the peer that meets no socket
+        // here would be answered by this host's own RST.
+        let first = self.introduction.role == Role::Controlled || self.engine.ports.is_unsteady();
+        dialer.yields = Some(if first { REFUSALS } else { INSTANT_RETRIES });
         if self.engine.plan.part(Strategy::ShieldedOpener) == Some(Part::Opener) {
             dialer.stance = Stance::Open(OPENER_TTL);
             dialer.schedule(self.called);
@@ -238,7 +262,7 @@ impl Session {
     fn yield_where_needed(&mut self) {
         if self.engine.ports.is_unsteady() {
             let of_nat = |it: &&mut Dialer| it.kind != CandidateKind::Host && it.remote.is_ipv4();
-            self.dialers.iter_mut().filter(of_nat).for_each(|dialer| dialer.yields = true);
+            self.dialers.iter_mut().filter(of_nat).for_each(|dialer| dialer.yields = Some(REFUSALS));
         }
     }
 
@@ -256,7 +280,7 @@ impl Session {
             privileges: self.resources.privileges,
             answers: facts.answers,
             admits_syn: facts.admits_syn,
-            spare: None,
+            spare: self.engine.spare.map(|sample| sample.mapped),
         };
         if standing != self.engine.told {
             let standing = Standing { serial: standing.serial.saturating_add(1), ..standing };

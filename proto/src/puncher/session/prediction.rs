@@ -5,7 +5,7 @@ use crate::tcp_traversal::note::Forecast;
 use crate::tcp_traversal::plan::Part;
 use crate::tcp_traversal::port_prediction::{self, Rounds, Stage};
 use crate::tcp_traversal::simultaneous_open::Stance;
-use crate::tcp_traversal::survey::Ports;
+use crate::tcp_traversal::survey::{Ports, SAMPLES};
 
 /// Foretold ends of the peer that one session dials at most.
 const MAX_FORETOLD: usize = 24;
@@ -90,7 +90,7 @@ impl Session {
     fn begin_round(&mut self, rounds: Rounds, now: Instant) {
         self.engine.rounds = Some(rounds);
         self.engine.judged = false;
-        self.begin_survey(Some(now));
+        self.begin_survey(SAMPLES, Some(now));
         self.tell();
     }
 

@@ -70,7 +70,11 @@ impl Session {
     pub(super) fn on_answer(&mut self, id: CommandId, answer: &Answer, now: Instant) {
         match answer {
             Answer::Sent(sent) => self.on_sent(id, *sent),
-            Answer::Connected(connected) => self.on_connected(id, *connected, now),
+            Answer::Connected(connected) => {
+                if !self.on_assumed(id, *connected, now) {
+                    self.on_connected(id, *connected, now);
+                }
+            }
             Answer::Bound(_)
             | Answer::Done(_)
             | Answer::Closed
@@ -175,6 +179,10 @@ impl Session {
             return self.decide(now);
         };
         stream.proof = Proof::Given;
+        if stream.strategy == Strategy::GhostHandshake {
+            // Only now has anything come all the way.
+            stream.established = now;
+        }
         match self.introduction.role {
             Role::Controlling => self.decide(now),
             Role::Controlled if verified.nominates => self.settle_tcp(socket, now),

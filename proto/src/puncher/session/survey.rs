@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::puncher::gather::probe::{binding_request, binding_response};
-use crate::tcp_traversal::survey::{self, Ports, SAMPLES, Sample};
+use crate::tcp_traversal::survey::{self, Ports, Sample};
 use crate::{Hops, IoFailure};
 
 /// How long answers are waited for: the kernel repeats a lost SYN after a second.
@@ -64,8 +64,8 @@ impl Survey {
 }
 
 impl Session {
-    /// Asks servers from fresh ports. An earlier survey's connections end.
-    pub(super) fn begin_survey(&mut self, now: Option<Instant>) {
+    /// Asks a server from so many fresh ports. An earlier survey's connections end.
+    pub(super) fn begin_survey(&mut self, count: usize, now: Option<Instant>) {
         let earlier = self.engine.survey.take();
         let earlier: Vec<_> = earlier.iter().flat_map(Survey::sockets).collect();
         earlier.into_iter().for_each(|socket| self.close(socket));
@@ -75,7 +75,7 @@ impl Session {
         let servers: Vec<_> = self.resources.stun.iter().filter(of_family).copied().collect();
         let Some(server) = servers.first().copied() else { return };
         let mut questions = Vec::new();
-        for _ in 0..SAMPLES {
+        for _ in 0..count {
             let socket = self.connect(SocketAddr::new(local.ip(), 0), server, Hops::USUAL);
             questions.push(Question { socket, local: None, state: State::Asking });
         }
@@ -146,9 +146,10 @@ impl Session {
         let (samples, after) = (survey.samples(), survey.after);
         survey.until = None;
         self.engine.judged = true;
-        let ports = survey::pattern(&self.resources.told, &samples);
         self.engine.last = samples.last().map(|sample| (sample.mapped.port(), after));
-        if ports != Ports::Unknown {
+        self.engine.spare = samples.last().copied();
+        let ports = survey::pattern(&self.resources.told, &samples);
+        if ports != Ports::Unknown && !self.engine.ports.is_steady() {
             self.engine.ports = ports;
         }
         self.pursue(now);

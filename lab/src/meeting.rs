@@ -132,8 +132,7 @@ impl Meeting {
         hosts.iter().for_each(|host| world.grant(*host, setup.privileges));
         let mut meeting = Self::between(world, hosts);
         let held = setup.privileges;
-        let privileges =
-            TcpPrivileges { assume: held.admin, capture: held.raw, inject: held.raw };
+        let privileges = TcpPrivileges { assume: held.admin, capture: held.raw, inject: held.raw };
         for node in [meeting.a, meeting.b] {
             meeting.world.command(node, |node, _| node.set_privileges(privileges));
         }

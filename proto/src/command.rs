@@ -146,7 +146,8 @@ pub enum Command {
         hops: Hops,
     },
     /// Open a connection without a handshake: the socket stands as if one had taken place
-    /// (`TCP_REPAIR`). Answered by [`Answer::Connected`], or [`IoFailure::NotPermitted`] without
+    /// (`TCP_REPAIR`). One empty ACK leaves at once, as far as `hops` carries it: it opens the own
+    /// NAT. Without timestamps. Answered by [`Answer::Connected`], or [`IoFailure::NotPermitted`] without
     /// the privilege.
     AssumeTcp {
         /// The name of this command.

@@ -67,3 +67,11 @@ pub(crate) fn bind_to_all_protocols(socket: &socket2::Socket) -> io::Result<()> 
     };
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// Closes every descriptor from this number on. Only for a process that has just begun.
+pub(crate) fn close_all_from(first: libc::c_uint) -> io::Result<()> {
+    // SAFETY: no value of this process owns a descriptor yet but the standard streams, whose
+    // numbers are lower; the caller has just begun `main`.
+    let status = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -3,7 +3,7 @@
 //! | backend | what it stands on | where |
 //! |---|---|---|
 //! | [`packet_socket`] | `AF_PACKET` with a classic BPF filter | any Linux, no C library |
-//! | [`pcap`] | libpcap, feature `pcap` | wherever libpcap is |
+//! | `pcap` | libpcap, feature `pcap` | wherever libpcap is |
 //! | [`relayed`] | the privilege helper, which has a packet socket | without privilege of one's own |
 //! | [`fake`] | whatever a test shows | tests |
 //!
@@ -23,6 +23,7 @@ use std::task::{Context, Poll};
 use ntcp_proto::segment::Segment;
 
 pub use fake::{Fake, fake};
+pub(crate) use packet_socket::{HEADERS, open_packet_socket};
 
 pub use packet_socket::{PacketSocket, packet_socket, relayed};
 #[cfg(feature = "pcap")]

@@ -275,6 +275,11 @@ impl Failures {
         self.0.values().sum()
     }
 
+    /// How many there were of this one.
+    pub fn of(&self, failure: IoFailure) -> u32 {
+        self.0.get(&failure).copied().unwrap_or_default()
+    }
+
     /// Each failure with its count.
     pub fn each(&self) -> impl Iterator<Item = (IoFailure, u32)> {
         self.0.iter().map(|(failure, count)| (*failure, *count))

@@ -84,7 +84,7 @@ pub struct Dialer {
     pub failures: Failures,
     /// The strategy it serves.
     pub strategy: Strategy,
-    /// Refusals after which it becomes a shielded opener; `None` for never.
+    /// Resets after which it becomes a shielded opener; `None` for never.
     pub yields: Option<u32>,
     /// Whether a failed connect is the last one until the dialer is [scheduled](Self::schedule).
     pub suspended: bool,
@@ -248,11 +248,15 @@ impl Dialer {
     }
 
     /// After some refusals the far NAT shall not hear of us any more.
+    ///
+    /// An ICMP error leaves the flow in the NATs on the way, unlike an RST. Behind a carrier's NAT the
+    /// opener would change the sequence number that the home's has seen and not the carrier's, so
+    /// that retries that go all the way are better for long.
     fn yield_way(&mut self) {
+        let resets = self.failures.of(IoFailure::Refused) + self.failures.of(IoFailure::Reset);
+        let enough = |most: u32| resets >= most || self.failures.total() >= INSTANT_RETRIES;
         self.stance = match self.stance {
-            Stance::Dial if self.yields.is_some_and(|most| self.failures.total() >= most) => {
-                Stance::Open(OPENER_TTL)
-            }
+            Stance::Dial if self.yields.is_some_and(enough) => Stance::Open(OPENER_TTL),
             Stance::Dial => Stance::Dial,
             Stance::Open(ttl) => Stance::Open(shielded_opener::next_ttl(ttl)),
         };

@@ -11,7 +11,7 @@ use super::{Captured, Sniffer};
 use crate::filter::SynFilter;
 
 /// Longest headers looked at: 60 bytes of IP and 60 of TCP, and then some.
-const HEADERS: usize = 256;
+pub(crate) const HEADERS: usize = 256;
 
 /// A sniffer on a socket that gives one packet at a time, from the IP header on.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub fn relayed(socket: Socket, filter: SynFilter) -> io::Result<PacketSocket> {
 }
 
 /// A packet socket on all interfaces that the filter has been put on before it sees anything.
-fn open_packet_socket(filter: SynFilter) -> io::Result<Socket> {
+pub(crate) fn open_packet_socket(filter: SynFilter) -> io::Result<Socket> {
     // Without a protocol it receives nothing until it is bound to one.
     let socket = Socket::new(Domain::PACKET, Type::DGRAM, None)?;
     socket.set_nonblocking(true)?;

@@ -2,6 +2,7 @@
 //! its own, where it is root over its own loopback interface and over nothing else.
 #![cfg(target_os = "linux")]
 
+mod helper;
 mod namespace;
 mod packets;
 mod repairs;

@@ -4,7 +4,6 @@
 //! was refused. What it finds already under way it leaves alone.
 
 use super::*;
-use crate::{Answer, IoFailure};
 use crate::puncher::report::{Attempt, AttemptResult, Evidence, milliseconds_since};
 use crate::signal::Role;
 use crate::tcp_traversal::budget::Budget;
@@ -15,6 +14,7 @@ use crate::tcp_traversal::port_prediction::Rounds;
 use crate::tcp_traversal::shielded_opener::{OPENER_TTL, REFUSALS};
 use crate::tcp_traversal::simultaneous_open::{INSTANT_RETRIES, Stance};
 use crate::tcp_traversal::survey::{Ports, SAMPLES, Sample, is_steady};
+use crate::{Answer, IoFailure};
 
 /// How long after the start a side whose ports nobody has told about is taken for a steady one.
 const GUESS_AFTER: Duration = Duration::from_millis(1500);
@@ -197,7 +197,9 @@ impl Session {
         let coverage = self.engine.coverage.as_ref().and_then(Coverage::due);
         let coverage = coverage.map(|at| Deadline::new(at, "more holes or draws"));
         let round = self.round_due().map(|at| Deadline::new(at, "end of a round of prediction"));
-        [coverage, round, self.guess_due(), self.ghost_due()].into_iter().fold(survey, Deadline::earlier)
+        [coverage, round, self.guess_due(), self.ghost_due()]
+            .into_iter()
+            .fold(survey, Deadline::earlier)
     }
 
     /// When a guess would change the plan.
@@ -262,7 +264,10 @@ impl Session {
     fn yield_where_needed(&mut self) {
         if self.engine.ports.is_unsteady() {
             let of_nat = |it: &&mut Dialer| it.kind != CandidateKind::Host && it.remote.is_ipv4();
-            self.dialers.iter_mut().filter(of_nat).for_each(|dialer| dialer.yields = Some(REFUSALS));
+            self.dialers
+                .iter_mut()
+                .filter(of_nat)
+                .for_each(|dialer| dialer.yields = Some(REFUSALS));
         }
     }
 

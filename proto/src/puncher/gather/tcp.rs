@@ -1,8 +1,9 @@
 //! One TCP port number: a listener, and the connections from the same port that learn its mapping.
 //!
 //! Two servers are asked side by side: one that is silent, or whose answers get lost, then delays
-//! nothing, and two answers tell whether the mapping depends on the destination. The first one that
-//! answers keeps its connection, which holds the mapping; the other is left again.
+//! nothing, and two answers tell whether the mapping depends on the destination. The broker's
+//! connection, or else that of the first one that answers, is kept and holds the mapping; the other is
+//! left again. A broker does not end idle connections, and may be asked for more on one.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -104,6 +105,17 @@ impl TcpEnd {
         std::iter::once(self.listener).chain(asking)
     }
 
+    /// The connection that holds the mapping, if it is one to a broker.
+    pub(super) fn broker_stream(&self, brokers: &[SocketAddr]) -> Option<SocketId> {
+        let to_broker = self.questions.iter().filter(|it| brokers.contains(&it.server));
+        to_broker.into_iter().find_map(|it| match it.state {
+            State::Held { socket, .. } => Some(socket),
+            // It is being asked again.
+            State::Asking { socket, .. } if it.failures == 0 => Some(socket),
+            _ => None,
+        })
+    }
+
     /// What each server that answered calls us.
     pub(super) fn answers(&self) -> Vec<SocketAddr> {
         self.told.iter().map(|(_, address)| *address).collect()
@@ -160,18 +172,31 @@ impl TcpEnd {
     }
 
     /// Whether the message told something new.
-    pub(super) fn on_message(&mut self, from: SocketId, payload: &[u8], now: Instant) -> bool {
+    pub(super) fn on_message(
+        &mut self,
+        brokers: &[SocketAddr],
+        (from, payload): (SocketId, &[u8]),
+        now: Instant,
+    ) -> bool {
         let Some((answered, mapped)) = binding_response(payload) else { return false };
-        let holds = self.questions.iter().any(|it| matches!(it.state, State::Held { .. }));
+        let is_broker = |it: &Question| brokers.contains(&it.server);
+        let holder = self.questions.iter().position(|it| matches!(it.state, State::Held { .. }));
+        let by_broker = holder.is_some_and(|at| is_broker(&self.questions[at]));
         let ours = |it: &&mut Question| matches!(it.state, State::Asking { id, socket, .. } if id == answered && socket == from);
         let Some(question) = self.questions.iter_mut().find(ours) else { return false };
         question.failures = 0;
-        question.state = if holds {
-            State::Leaving { socket: from }
-        } else {
+        let takes_over = holder.is_none() || (is_broker(question) && !by_broker);
+        question.state = if takes_over {
             State::Held { socket: from, again: now + KEEPALIVE }
+        } else {
+            State::Leaving { socket: from }
         };
         let server = question.server;
+        if let (Some(at), true) = (holder, takes_over)
+            && let State::Held { socket, .. } = self.questions[at].state
+        {
+            self.questions[at].state = State::Leaving { socket };
+        }
         let before = self.mapped();
         match self.told.iter_mut().find(|(told_by, _)| *told_by == server) {
             Some((_, address)) => *address = mapped,

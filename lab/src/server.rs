@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use ntcp_proto::Deadline;
+use ntcp_proto::segment::Segment;
 
 pub mod broker;
 pub mod stun;
@@ -73,6 +74,24 @@ pub enum Departure {
     Close {
         /// Which.
         stream: StreamId,
+    },
+    /// A raw segment with a source of the server's choice: its network does not look at sources.
+    Segment {
+        /// The segment.
+        segment: Segment,
+        /// TTL or hop limit.
+        ttl: u8,
+    },
+    /// A raw datagram likewise.
+    Forged {
+        /// In whose name.
+        source: SocketAddr,
+        /// To whom.
+        remote: SocketAddr,
+        /// TTL or hop limit.
+        ttl: u8,
+        /// The message.
+        payload: Vec<u8>,
     },
 }
 

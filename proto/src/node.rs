@@ -317,6 +317,9 @@ impl Node {
     fn on_signal(&mut self, event: client::Event, now: Instant) {
         match event {
             client::Event::Registered { observed, link, rtt, .. } => {
+                if self.client.capabilities().forges {
+                    self.gatherer.want_broker(now);
+                }
                 if link == Link::Udp {
                     self.gatherer.observed(self.listening, observed);
                 }

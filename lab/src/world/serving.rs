@@ -4,11 +4,12 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use ntcp_proto::Deadline;
+use ntcp_proto::{Deadline, datagram};
 use ntcp_stun::framing::{Frame, frame};
 
 use super::{HostId, Node, World};
 use crate::host::{Notice, Socket};
+use crate::packet;
 use crate::runner::{Process, System};
 use crate::server::{Arrival, Departure, Server, StreamId};
 
@@ -83,6 +84,12 @@ impl Serving {
                 Departure::Message { stream, payload } => {
                     let Some(socket) = self.streams.get(&stream) else { continue };
                     let _ = system.host.send_tcp(*socket, &payload, system.now).is_ok();
+                }
+                Departure::Segment { segment, ttl } => {
+                    system.host.send_raw(packet::of_segment(&segment, ttl));
+                }
+                Departure::Forged { source, remote, ttl, payload } => {
+                    system.host.send_raw(datagram::emit(source, remote, ttl, &payload));
                 }
                 Departure::Close { stream } => {
                     if let Some(socket) = self.streams.remove(&stream) {

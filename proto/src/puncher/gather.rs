@@ -76,6 +76,8 @@ struct Servers {
     tcp: Vec<SocketAddr>,
     /// Those of `tcp` that are brokers.
     brokers: Vec<SocketAddr>,
+    /// Whether a connection to a broker is wanted whoever else is asked.
+    broker_wanted: bool,
 }
 
 /// Owns the sockets and learns their addresses.
@@ -135,6 +137,13 @@ impl Gatherer {
         self.ports.insert(id, Port { wanted: udp, ..Port::default() });
         self.open_ends(now);
         id
+    }
+
+    /// From now on a broker is among those that every port asks over TCP, and holds its mapping.
+    pub fn want_broker(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.servers.broker_wanted, true) {
+            self.drive(now);
+        }
     }
 
     /// Closes a port and the connections that held its mapping.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use ntcp_stun::TransactionId;
 
+use super::Servers;
 use super::probe::{binding_request, binding_response};
 use crate::address::Family;
 use crate::command::{Ends, Names};
@@ -249,23 +250,30 @@ impl TcpEnd {
 
     pub(super) fn drive(
         &mut self,
-        servers: &[SocketAddr],
+        servers: &Servers,
         names: &mut Names,
         entropy: &mut Entropy,
         now: Instant,
     ) -> Vec<Command> {
         let Some(Ok(local)) = self.local else { return Vec::new() };
+        let Servers { tcp: servers, brokers, broker_wanted, .. } = servers;
+        let question = |server| Question { server, failures: 0, state: State::Idle { from: None } };
         while self.questions.len() < SIDE_BY_SIDE {
             let Some(server) = self.next_server(servers) else { break };
-            let state = State::Idle { from: None };
-            self.questions.push(Question { server, failures: 0, state });
+            self.questions.push(question(server));
+        }
+        let is_broker = |it: &Question| brokers.contains(&it.server);
+        if *broker_wanted && !self.questions.iter().any(is_broker) {
+            let broker = self.servers(brokers).next();
+            self.questions.extend(broker.map(question));
         }
         let mut commands = Vec::new();
         for at in 0..self.questions.len() {
             let retries = self.questions[at].is_due_again(now);
             if retries && self.is_worth_asking(&self.questions[at]) {
                 // A server that ends idle connections soon is no place to hold a mapping either.
-                if let Some(server) = self.next_server(servers) {
+                let stays = *broker_wanted && is_broker(&self.questions[at]);
+                if let (Some(server), false) = (self.next_server(servers), stays) {
                     self.questions[at].server = server;
                 }
             } else if retries {

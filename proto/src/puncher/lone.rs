@@ -179,6 +179,7 @@ impl Puncher {
             told: self.gatherer.tcp_told(self.port),
             stun: self.gatherer.tcp_servers(self.port),
             privileges: None,
+            forges: Vec::new(),
             per_attempt: self.budget.limits().per_attempt,
         };
         let (names, seed) = (Names::new(SESSION), self.entropy.seed());

@@ -57,6 +57,7 @@ fn session(
         told: vec![socket_address(own_tcp)],
         stun: Vec::new(),
         privileges: None,
+        forges: Vec::new(),
         per_attempt: 256,
     };
     let owner = Owner(if role == Role::Controlling { 16 } else { 17 });

@@ -22,6 +22,7 @@ mod answered;
 mod coverage;
 mod decide;
 mod engine;
+mod forging;
 mod ghost;
 mod prediction;
 mod race;
@@ -454,7 +455,11 @@ impl Machine for Session {
                     self.on_stream_closed(socket, reason, now);
                 }
             }
-            Input::Captured { socket, segment } => self.on_captured(socket, &segment, now),
+            Input::Captured { socket, segment } => {
+                if !self.on_stand_captured(socket, &segment, now) {
+                    self.on_captured(socket, &segment, now);
+                }
+            }
         }
     }
 

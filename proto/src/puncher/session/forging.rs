@@ -1,0 +1,447 @@
+//! What is made by hand, carried out: a fresh port each, two SYNs that die on the way, a word about
+//! each, and then the volleys of the planned strategies.
+//!
+//! ```text
+//!  begun ──▶ Sampling ──▶ Standing ──────▶ Opening ──────▶ Armed ──▶ a stream, or nothing
+//!             a server     the peer's       our SYN is      the peer's
+//!             is asked     stand awaited    awaited         is known as well
+//! ```
+//!
+//! A side begins when its strategies say so, or when the peer has begun: both have the same plan.
+
+use super::*;
+use crate::puncher::report::{Attempt, AttemptResult, Evidence, Failures, milliseconds_since};
+use crate::puncher::streams::Stream;
+use crate::signal::Syn;
+use crate::tcp_traversal::forgery::{Means, TTL, Volley};
+use crate::tcp_traversal::note::Stand;
+use crate::tcp_traversal::plan::{Part, Verdict};
+use crate::tcp_traversal::shielded_opener::{OPENER_TTL, opening};
+use crate::tcp_traversal::spoofed_syn_ack::{Knowledge, pinned, pinned_sequence};
+use crate::tcp_traversal::survey::Sample;
+use crate::tcp_traversal::{syn_ack_injection, syn_injection, syn_replay};
+use crate::{Hops, IoFailure};
+
+/// How long a shielded opener is given, once somebody was refused.
+const OPENERS_FIRST: Duration = Duration::from_millis(400);
+/// How long SYNs are given, where nobody knows that they do not pass.
+const SYNS_FIRST: Duration = Duration::from_millis(700);
+/// How long a ghost is given before that, since it is quicker and may need the samples.
+const GHOST_FIRST: Duration = Duration::from_millis(1500);
+/// Least time from the first copies to the answers.
+const LEAST_CROSSING: Duration = Duration::from_millis(150);
+
+/// What there is of it.
+#[derive(Debug)]
+pub(super) struct Forging {
+    started: Instant,
+    stage: Stage,
+    /// The capture of our SYN.
+    capture: Option<(CommandId, SocketId)>,
+    /// Our SYN, as it left.
+    syn: Option<Syn>,
+    moves: Vec<(Strategy, Volley)>,
+    /// The strategy of the last segment that left.
+    last: Strategy,
+    injected: u32,
+    /// Segments whose fate is not known yet.
+    sends: Vec<CommandId>,
+    failures: Failures,
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The mapping of the stand is being asked about.
+    Sampling,
+    /// The peer's stand is awaited.
+    Standing(Sample),
+    /// Our SYN has left, and both sides' SYNs are awaited.
+    Opening(Sample, Pending),
+    /// Both are known.
+    Armed(Sample, Pending),
+    /// Nothing more will come of it, or has.
+    Over(Option<Sample>),
+}
+
+/// The socket that connects from the stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pending {
+    socket: SocketId,
+    ends: Ends,
+}
+
+impl Forging {
+    fn begin(now: Instant) -> Self {
+        Self {
+            started: now,
+            stage: Stage::Sampling,
+            capture: None,
+            syn: None,
+            moves: Vec::new(),
+            last: Strategy::SynReplay,
+            injected: 0,
+            sends: Vec::new(),
+            failures: Failures::default(),
+        }
+    }
+
+    fn pending(&self) -> Option<Pending> {
+        match self.stage {
+            Stage::Opening(_, pending) | Stage::Armed(_, pending) => Some(pending),
+            Stage::Sampling | Stage::Standing(_) | Stage::Over(_) => None,
+        }
+    }
+
+    /// Its sockets that are not a stream's.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = SocketId> {
+        let capture = self.capture.map(|(_, socket)| socket);
+        self.pending().map(|it| it.socket).into_iter().chain(capture)
+    }
+
+    /// Whether a connection may still come of it.
+    pub(super) fn is_alive(&self) -> bool {
+        !matches!(self.stage, Stage::Over(_))
+    }
+
+    /// What the peer is told.
+    fn stand(&self) -> Stand {
+        let sample = match self.stage {
+            Stage::Sampling => None,
+            Stage::Standing(sample) | Stage::Opening(sample, _) | Stage::Armed(sample, _) => {
+                Some(sample)
+            }
+            Stage::Over(sample) => sample,
+        };
+        Stand { mapped: sample.map(|it| it.mapped), syn: self.syn, listens: false }
+    }
+
+    fn finish(&mut self) {
+        self.stage = match self.stage {
+            Stage::Sampling => Stage::Over(None),
+            Stage::Standing(it) | Stage::Opening(it, _) | Stage::Armed(it, _) => {
+                Stage::Over(Some(it))
+            }
+            Stage::Over(it) => Stage::Over(it),
+        };
+    }
+
+    fn due(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Armed(..) => self.moves.iter().filter_map(|(_, volley)| volley.due()).min(),
+            Stage::Sampling | Stage::Standing(_) | Stage::Opening(..) | Stage::Over(_) => None,
+        }
+    }
+}
+
+impl Session {
+    /// Takes the next step, if one is due.
+    pub(super) fn forge(&mut self, now: Instant) {
+        if !self.forging_planned() {
+            return;
+        }
+        let Some(forging) = &self.engine.forging else {
+            let asked = self.theirs_stand().is_some();
+            let due = self.forging_start().is_some_and(|at| at <= now);
+            if (asked || due) && self.streams.open().next().is_none() {
+                self.engine.forging = Some(Forging::begin(now));
+                (self.engine.judged, self.engine.spare) = (false, None);
+                self.begin_survey(1, Some(now));
+            }
+            return;
+        };
+        match forging.stage {
+            Stage::Sampling => self.take_stand(now),
+            Stage::Standing(sample) => self.open_stand(sample),
+            Stage::Opening(sample, pending) => self.arm(sample, pending, now),
+            Stage::Armed(_, pending) => self.fire(pending, now),
+            Stage::Over(_) => {}
+        }
+    }
+
+    /// When [`forge`](Self::forge) begins by itself, or goes on.
+    pub(super) fn forging_due(&self) -> Option<Deadline> {
+        let at = match &self.engine.forging {
+            Some(forging) => forging.due(),
+            None => {
+                let alone = self.streams.open().next().is_none();
+                self.forging_start().filter(|_| alone && self.forging_planned())
+            }
+        };
+        at.map(|at| Deadline::new(at, "segments made by hand"))
+    }
+
+    /// What is told of our stand.
+    pub(super) fn our_stand(&self) -> Option<Stand> {
+        self.engine.forging.as_ref().map(Forging::stand)
+    }
+
+    fn theirs_stand(&self) -> Option<Stand> {
+        self.engine.theirs.and_then(|standing| standing.stand)
+    }
+
+    fn verdict(&self, strategy: Strategy) -> Option<Part> {
+        match self.engine.plan.verdict(strategy)? {
+            Verdict::Run(part) | Verdict::AfterRefusals(part) => Some(part),
+            Verdict::Skip(_) => None,
+        }
+    }
+
+    fn forging_planned(&self) -> bool {
+        let planned = [Strategy::SynReplay, Strategy::SynAckInjection, Strategy::SynInjection];
+        planned.into_iter().any(|strategy| self.verdict(strategy).is_some())
+    }
+
+    /// When we begin, as far as it is known by now.
+    fn forging_start(&self) -> Option<Instant> {
+        let start = self.introduction.start;
+        let injects = [Strategy::SynAckInjection, Strategy::SynInjection]
+            .into_iter()
+            .any(|strategy| self.verdict(strategy).is_some());
+        let ghost = self.engine.plan.part(Strategy::GhostHandshake).is_some()
+            && self.engine.ghost != Some(ghost::Ghost::Impossible);
+        let strict = [self.our_facts(start), self.their_facts(start)]
+            .iter()
+            .all(|facts| facts.admits_syn == Some(false));
+        let patience = if strict { Duration::ZERO } else { SYNS_FIRST };
+        let patience = if ghost { patience + GHOST_FIRST } else { patience };
+        let injection = injects.then_some(start + patience);
+        let replay = self.verdict(Strategy::SynReplay).is_some() && self.was_refused();
+        injection.into_iter().chain(replay.then_some(start + OPENERS_FIRST)).min()
+    }
+
+    /// Whether a NAT has refused a SYN of ours.
+    fn was_refused(&self) -> bool {
+        let through_nat = |it: &&Dialer| it.kind != CandidateKind::Host;
+        self.dialers.iter().filter(through_nat).any(|dialer| dialer.failures.total() > 0)
+    }
+
+    /// A server has told the mapping of a fresh port: that is our stand.
+    fn take_stand(&mut self, now: Instant) {
+        if !self.engine.judged {
+            return;
+        }
+        let sample = self.engine.spare.take();
+        let Some(forging) = &mut self.engine.forging else { return };
+        match sample {
+            Some(sample) => forging.stage = Stage::Standing(sample),
+            None => forging.finish(),
+        }
+        self.forge(now);
+    }
+
+    /// Both stands are known: our SYN leaves, as far as past our own NAT.
+    fn open_stand(&mut self, sample: Sample) {
+        let Some(remote) = self.theirs_stand().and_then(|stand| stand.mapped) else { return };
+        let same_host = self.announced_end().is_some_and(|end| end.ip() == remote.ip());
+        if Family::of(sample.local.ip()) != Family::of(remote.ip()) || !same_host {
+            return;
+        }
+        let ends = Ends { local: sample.local, remote };
+        let held = self.resources.privileges.unwrap_or(Privileges::NONE);
+        let (secret, role) = (self.introduction.secret, self.introduction.role);
+        let (mut sequence, mut syn, mut capture) = (None, None, None);
+        match Knowledge::with(held) {
+            Some(Knowledge::Captured) => {
+                let (id, socket) = (self.names.command(), self.names.socket());
+                capture = Some((id, socket));
+                self.commands.push_back(Command::Capture { id, socket, ends });
+            }
+            Some(Knowledge::Pinned) => {
+                sequence = Some(pinned_sequence(&secret, role));
+                syn = Some(pinned(&secret, role));
+            }
+            None => {}
+        }
+        let hops = if remote.is_ipv4() { opening(OPENER_TTL) } else { Hops::USUAL };
+        let socket = self.connect_with(ends.local, remote, hops, sequence);
+        let Some(forging) = &mut self.engine.forging else { return };
+        (forging.capture, forging.syn) = (capture, syn);
+        forging.stage = Stage::Opening(sample, Pending { socket, ends });
+    }
+
+    /// Whether this was the capture of our SYN.
+    pub(super) fn on_stand_captured(
+        &mut self,
+        capture: SocketId,
+        segment: &Segment,
+        now: Instant,
+    ) -> bool {
+        let Some(forging) = &mut self.engine.forging else { return false };
+        if forging.capture.take_if(|(_, socket)| *socket == capture).is_none() {
+            return false;
+        }
+        forging.syn = Some(Syn::of(segment));
+        self.close(capture);
+        self.pursue(now);
+        true
+    }
+
+    /// Whether this was the answer to the capture: without it our SYN stays unknown.
+    pub(super) fn on_stand_capture(
+        &mut self,
+        id: CommandId,
+        opened: Result<(), IoFailure>,
+        now: Instant,
+    ) -> bool {
+        let Some(forging) = &mut self.engine.forging else { return false };
+        if !forging.capture.is_some_and(|(command, _)| command == id) {
+            return false;
+        }
+        if let Err(failure) = opened {
+            forging.capture = None;
+            forging.failures.count(failure);
+            if let Some(held) = &mut self.resources.privileges {
+                held.capture = false;
+            }
+            self.end_forging();
+            self.pursue(now);
+        }
+        true
+    }
+
+    /// Both SYNs are known: what is planned begins. Our own is only needed where we tell it, or copy it.
+    fn arm(&mut self, sample: Sample, pending: Pending, now: Instant) {
+        let theirs = self.theirs_stand().and_then(|stand| stand.syn);
+        let Some(forging) = &self.engine.forging else { return };
+        if theirs.is_none() || (forging.syn.is_none() && forging.capture.is_some()) {
+            return;
+        }
+        let crossing = LEAST_CROSSING.max(self.engine.rtt + syn_ack_injection::CROSSING);
+        let own = forging.syn.is_some();
+        let injects = Means::of(self.resources.privileges).injects;
+        let mut moves = Vec::new();
+        if own && injects {
+            moves.push((Strategy::SynReplay, Volley::new(now, &syn_replay::AT_MS)));
+        }
+        if own && self.verdict(Strategy::SynAckInjection).is_some() {
+            let volley = Volley::new(now + crossing, &syn_ack_injection::AT_MS);
+            moves.push((Strategy::SynAckInjection, volley));
+        }
+        if matches!(self.verdict(Strategy::SynInjection), Some(Part::Both | Part::Dialer)) {
+            let volley = Volley::new(now + crossing, &syn_injection::AT_MS);
+            moves.push((Strategy::SynInjection, volley));
+        }
+        if let Some(forging) = &mut self.engine.forging {
+            forging.moves = moves;
+            forging.stage = Stage::Armed(sample, pending);
+        }
+        self.fire(pending, now);
+    }
+
+    /// Sends the segments that are due.
+    fn fire(&mut self, Pending { ends, .. }: Pending, now: Instant) {
+        let theirs = self.theirs_stand().and_then(|stand| stand.syn);
+        let Some((forging, theirs)) = self.engine.forging.as_mut().zip(theirs) else { return };
+        // Who cannot tell its own SYN needs only offer what the peer does.
+        let own = forging.syn.unwrap_or(theirs);
+        for (strategy, volley) in &mut forging.moves {
+            if !volley.fire(now) {
+                continue;
+            }
+            let segment = match strategy {
+                Strategy::SynAckInjection => syn_ack_injection::answer(&own, &theirs, ends),
+                Strategy::SynInjection => syn_injection::arrival(&own, &theirs, ends),
+                _ => syn_replay::copy(&own, &theirs, ends),
+            };
+            let id = self.names.command();
+            forging.injected += 1;
+            if *strategy != Strategy::SynReplay || forging.last == Strategy::SynReplay {
+                forging.last = *strategy;
+            }
+            forging.sends.push(id);
+            self.commands.push_back(Command::Inject { id, segment, ttl: TTL });
+        }
+    }
+
+    /// Whether this was the fate of a segment.
+    pub(super) fn on_injected(&mut self, id: CommandId, sent: Result<(), IoFailure>) -> bool {
+        let Some(forging) = &mut self.engine.forging else { return false };
+        let Some(at) = forging.sends.iter().position(|command| *command == id) else {
+            return false;
+        };
+        forging.sends.swap_remove(at);
+        if let Err(failure) = sent {
+            forging.failures.count(failure);
+            if failure == IoFailure::NotPermitted {
+                forging.moves.clear();
+            }
+        }
+        true
+    }
+
+    /// Whether this was the stand's socket.
+    pub(super) fn on_stand_connected(
+        &mut self,
+        socket: SocketId,
+        connected: Result<Ends, IoFailure>,
+        now: Instant,
+    ) -> bool {
+        let Some(forging) = &mut self.engine.forging else { return false };
+        if forging.pending().is_none_or(|pending| pending.socket != socket) {
+            return false;
+        }
+        forging.finish();
+        let strategy = forging.last;
+        match connected {
+            Ok(ends) => {
+                self.end_forging();
+                self.unshield(socket);
+                let kind = CandidateKind::ServerReflexive;
+                self.established(socket, ends, (kind, strategy), now);
+            }
+            Err(failure) => {
+                forging.failures.count(failure);
+                if failure == IoFailure::NotPermitted
+                    && let Some(held) = &mut self.resources.privileges
+                {
+                    held.assume = false;
+                }
+                self.end_forging();
+                self.pursue(now);
+            }
+        }
+        true
+    }
+
+    /// No more segments; the capture, if one is open, ends.
+    fn end_forging(&mut self) {
+        let Some(forging) = &mut self.engine.forging else { return };
+        let pending = forging.pending().map(|it| it.socket);
+        let capture = forging.capture.take().map(|(_, socket)| socket);
+        forging.moves.clear();
+        forging.finish();
+        pending.into_iter().chain(capture).for_each(|socket| self.close(socket));
+    }
+
+    /// What became of it.
+    pub(super) fn forging_attempt(
+        &self,
+        winner: Option<(Transport, SocketAddr)>,
+        now: Instant,
+    ) -> Option<Attempt> {
+        let forging = self.engine.forging.as_ref()?;
+        let remote = self.theirs_stand()?.mapped?;
+        let stream = self.streams.all.iter().find(|it| it.ends.remote == remote);
+        let mut evidence = vec![Evidence::Opened(OPENER_TTL), Evidence::Injected(forging.injected)];
+        evidence.extend(forging.failures.each().map(|(it, n)| Evidence::ConnectFailed(it, n)));
+        evidence.extend(stream.into_iter().flat_map(account::stream_evidence));
+        let won = winner == Some((Transport::Tcp, remote)) && stream.is_some();
+        let result = match (won, stream.is_some_and(Stream::is_open)) {
+            (true, _) => AttemptResult::Won,
+            (false, true) => AttemptResult::Verified,
+            (false, false) => account::unfinished(winner.is_some(), forging.injected),
+        };
+        Some(Attempt {
+            strategy: stream.map_or(forging.last, |it| it.strategy),
+            transport: Transport::Tcp,
+            role: self.introduction.role,
+            remote,
+            candidate: CandidateKind::ServerReflexive,
+            started_ms: milliseconds_since(self.called, forging.started),
+            ended_ms: milliseconds_since(self.called, stream.map_or(now, |it| it.established)),
+            result,
+            evidence,
+        })
+    }
+}

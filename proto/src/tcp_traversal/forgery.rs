@@ -16,8 +16,8 @@
 //! | strategy | segment | first |
 //! |---|---|---|
 //! | [`syn_replay`](super::syn_replay) | the own SYN once more, all the way | at once |
-//! | [`syn_ack_injection`](super::syn_ack_injection) | the answer to the peer's SYN | once the copies have crossed |
-//! | [`syn_injection`](super::syn_injection) | the peer's SYN, into the own stack | after those |
+//! | [`syn_ack_injection`](super::syn_ack_injection) | the answer to the peer's SYN, and that SYN into the own stack | once the copies have crossed |
+//! | [`syn_injection`](super::syn_injection) | the peer's SYN, into the own stack | likewise, where only one side can send |
 //!
 //! In IPv6 the shield does not hold, so that the first SYN goes all the way.
 //!

@@ -20,6 +20,12 @@
 //! offers them, and the peer's clock **exactly** in the echo, since a Linux host refuses any other;
 //! without both clocks there are no timestamps.
 //!
+//! Alone, the answers would have to cross as well: a kernel that gets one acknowledges it at once, and
+//! a NAT that has seen the acknowledgment takes the answer of that same side for invalid, so that
+//! with a skew above the time of the path one side is left (seen in virtual time at 30 ms). So each
+//! answer goes together with a [`syn_injection`](super::syn_injection) of the peer's SYN: the own socket
+//! has left SYN-SENT then, and takes the peer's acknowledgment for the rest of the handshake.
+//!
 //! Preconditions: steady ports, NATs that leave sequence numbers alone, and `CAP_NET_RAW` on both
 //! sides (or `CAP_NET_ADMIN` to fix the number instead of seeing it).
 

@@ -11,7 +11,7 @@
 
 use super::*;
 use crate::puncher::report::{Attempt, AttemptResult, Evidence, Failures, milliseconds_since};
-use crate::puncher::streams::Stream;
+use crate::puncher::streams::{Proof, Stream};
 use crate::signal::Syn;
 use crate::tcp_traversal::forgery::{Means, TTL, Volley};
 use crate::tcp_traversal::note::Stand;
@@ -143,7 +143,7 @@ impl Session {
         let Some(forging) = &self.engine.forging else {
             let asked = self.theirs_stand().is_some();
             let due = self.forging_start().is_some_and(|at| at <= now);
-            if (asked || due) && self.streams.open().next().is_none() {
+            if (asked || due) && self.is_alone() {
                 self.engine.forging = Some(Forging::begin(now));
                 (self.engine.judged, self.engine.spare) = (false, None);
                 self.begin_survey(1, Some(now));
@@ -164,8 +164,8 @@ impl Session {
         let at = match &self.engine.forging {
             Some(forging) => forging.due(),
             None => {
-                let alone = self.streams.open().next().is_none();
-                self.forging_start().filter(|_| alone && self.forging_planned())
+                let wanted = self.is_alone() && self.forging_planned();
+                self.forging_start().filter(|_| wanted)
             }
         };
         at.map(|at| Deadline::new(at, "segments made by hand"))
@@ -204,10 +204,19 @@ impl Session {
             .iter()
             .all(|facts| facts.admits_syn == Some(false));
         let patience = if strict { Duration::ZERO } else { SYNS_FIRST };
-        let patience = if ghost { patience + GHOST_FIRST } else { patience };
+        let ghost = if ghost { SYNS_FIRST + GHOST_FIRST } else { Duration::ZERO };
+        let patience = patience.max(ghost);
         let injection = injects.then_some(start + patience);
         let replay = self.verdict(Strategy::SynReplay).is_some() && self.was_refused();
-        injection.into_iter().chain(replay.then_some(start + OPENERS_FIRST)).min()
+        let replay = replay.then_some(start + OPENERS_FIRST.max(ghost));
+        injection.into_iter().chain(replay).min()
+    }
+
+    /// Whether nothing stands but what nobody has heard of, as a ghost whose NATs do not play along.
+    fn is_alone(&self) -> bool {
+        let unheard =
+            |it: &Stream| it.strategy == Strategy::GhostHandshake && it.proof == Proof::Awaited;
+        self.streams.open().all(unheard)
     }
 
     /// Whether a NAT has refused a SYN of ours.
@@ -317,8 +326,7 @@ impl Session {
         if own && self.verdict(Strategy::SynAckInjection).is_some() {
             let volley = Volley::new(now + crossing, &syn_ack_injection::AT_MS);
             moves.push((Strategy::SynAckInjection, volley));
-        }
-        if matches!(self.verdict(Strategy::SynInjection), Some(Part::Both | Part::Dialer)) {
+        } else if matches!(self.verdict(Strategy::SynInjection), Some(Part::Both | Part::Dialer)) {
             let volley = Volley::new(now + crossing, &syn_injection::AT_MS);
             moves.push((Strategy::SynInjection, volley));
         }
@@ -339,18 +347,24 @@ impl Session {
             if !volley.fire(now) {
                 continue;
             }
-            let segment = match strategy {
-                Strategy::SynAckInjection => syn_ack_injection::answer(&own, &theirs, ends),
-                Strategy::SynInjection => syn_injection::arrival(&own, &theirs, ends),
-                _ => syn_replay::copy(&own, &theirs, ends),
+            let arrival = syn_injection::arrival(&own, &theirs, ends);
+            let segments = match strategy {
+                Strategy::SynAckInjection => {
+                    let answer = syn_ack_injection::answer(&own, &theirs, ends);
+                    [Some(answer), Some(arrival)]
+                }
+                Strategy::SynInjection => [Some(arrival), None],
+                _ => [Some(syn_replay::copy(&own, &theirs, ends)), None],
             };
-            let id = self.names.command();
-            forging.injected += 1;
-            if *strategy != Strategy::SynReplay || forging.last == Strategy::SynReplay {
+            if *strategy != Strategy::SynReplay {
                 forging.last = *strategy;
             }
-            forging.sends.push(id);
-            self.commands.push_back(Command::Inject { id, segment, ttl: TTL });
+            for segment in segments.into_iter().flatten() {
+                let id = self.names.command();
+                forging.injected += 1;
+                forging.sends.push(id);
+                self.commands.push_back(Command::Inject { id, segment, ttl: TTL });
+            }
         }
     }
 

@@ -2,8 +2,9 @@
 //!
 //! | strategy | what it does | privileges |
 //! |---|---|---|
-//! | direct | an ordinary connect to an address of the peer's own host, in the race with the others | none |
+//! | [`direct`] | an ordinary connect to an address of the peer's own host, in the race with the others | none |
 //! | [`simultaneous_open`] | both sides connect from their punching ports at the agreed instant, retry without a gap, and listen on the same ports | none |
+//! | [`connect_listen`] | a listener takes the SYN that comes from a port nobody could announce | none |
 //! | [`shielded_opener`] | one side opens its NAT with a SYN that dies on the way, the other dials | none |
 //! | [`port_prediction`] | the next ports of a sequential NAT are foretold from fresh samples | none |
 //! | [`port_coverage`] | a steady side opens many holes, a random one draws many ports | none |
@@ -21,6 +22,8 @@
 //! but for draws and ghosts, which need ports of their own.
 
 pub mod budget;
+pub mod connect_listen;
+pub mod direct;
 pub mod forgery;
 pub mod ghost_handshake;
 pub mod note;

@@ -45,6 +45,7 @@ use crate::entropy::{Entropy, Seed};
 use crate::machine::{Deadline, Machine};
 use crate::segment::Segment;
 use crate::signal::{Role, SessionId, SessionSecret};
+use crate::tcp_traversal::connect_listen;
 use crate::tcp_traversal::plan::Privileges;
 use crate::tcp_traversal::simultaneous_open::Dialer;
 use crate::uri::{PeerName, TransportChoice};
@@ -267,11 +268,7 @@ impl Session {
             return;
         }
         let kind = self.kind_of(Transport::Tcp, ends.remote);
-        let strategy = match kind {
-            CandidateKind::Host => Strategy::Direct,
-            CandidateKind::PeerReflexive => Strategy::ConnectListen,
-            CandidateKind::Mapped | CandidateKind::ServerReflexive => Strategy::SimultaneousOpen,
-        };
+        let strategy = connect_listen::strategy_of(kind);
         self.established(socket, ends, (kind, strategy), now);
     }
 

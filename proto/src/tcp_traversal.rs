@@ -18,6 +18,7 @@
 
 pub mod budget;
 pub mod ghost_handshake;
+pub mod lone;
 pub mod note;
 pub mod plan;
 pub mod port_coverage;

@@ -22,7 +22,7 @@ fn two_random_symmetric_nats_are_told_apart_from_a_slow_network() {
 }
 
 #[test]
-fn two_sides_that_drop_crossing_syns_cannot_use_tcp() {
+fn two_sides_that_drop_crossing_syns_cannot_use_tcp_without_privileges() {
     on_stage(homes("masq,syn=strict", "masq,syn=strict"), |lab, stage| {
         refuse(lab, "tcp");
         super::connected(stage, "udp", "masq,syn=strict x masq,syn=strict");

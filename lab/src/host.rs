@@ -18,6 +18,7 @@ use ntcp_proto::segment::Segment;
 
 use crate::packet::{self, IcmpError, Packet, Protocol};
 
+mod clock;
 mod connection;
 mod privileged;
 mod queues;
@@ -113,6 +114,10 @@ pub struct Host {
     addresses: Vec<IpAddr>,
     datagram_sockets: BTreeMap<Socket, SocketAddr>,
     listeners: BTreeMap<Socket, SocketAddr>,
+    /// The SYNs of accepted streams (`TCP_SAVE_SYN`).
+    saved: BTreeMap<Socket, Vec<u8>>,
+    /// Listeners that hear nothing with a TTL below this (`IP_MINTTL`).
+    shielded: BTreeMap<Socket, u8>,
     connections: BTreeMap<PairKey, (Connection, User)>,
     streams: BTreeMap<Socket, PairKey>,
     captures: BTreeMap<Socket, privileged::Capture>,
@@ -143,6 +148,8 @@ impl Host {
             addresses,
             datagram_sockets: BTreeMap::new(),
             listeners: BTreeMap::new(),
+            saved: BTreeMap::new(),
+            shielded: BTreeMap::new(),
             connections: BTreeMap::new(),
             streams: BTreeMap::new(),
             captures: BTreeMap::new(),
@@ -234,8 +241,11 @@ impl Host {
             .max_by_key(|(_, bound)| !bound.ip().is_unspecified())
             .map(|(socket, _)| *socket);
         match listener {
+            Some(listener) if self.shielded.get(&listener).is_some_and(|it| packet.ttl() < *it) => {
+            }
             Some(listener) if syn && self.connections.len() < MAX_CONNECTIONS => {
                 let socket = self.name();
+                self.saved.insert(socket, packet.clone().seal());
                 let initial = self.initial_sequence(ends, now);
                 let mut connection = Connection::new(Origin::Accept, ends, initial, now);
                 connection.handle_segment(packet, now);
@@ -323,6 +333,7 @@ impl Host {
         }
         if let Some(socket) = gone {
             self.streams.remove(&socket);
+            self.saved.remove(&socket);
             *user = User::Nobody;
             self.outgoing.extend(connection.advance(now));
         }

@@ -61,7 +61,7 @@ struct Slot {
     node: Node,
     ports: Vec<Port>,
     place: Place,
-    /// When a host's timer was last set to ring.
+    /// When a host's or a NAT's timer was last set to ring.
     alarm: Option<Instant>,
 }
 
@@ -72,6 +72,7 @@ const OUTER: usize = 1;
 enum Event {
     Arrival { node: usize, port: usize, journey: JourneyId, packet: Vec<u8> },
     HostTimer { node: usize },
+    NatTimer { node: usize },
     ProcessTimer { process: usize },
 }
 
@@ -209,6 +210,12 @@ impl World {
                 }
                 self.settle(node);
             }
+            Event::NatTimer { node } => {
+                if self.slots[node].alarm == Some(at) {
+                    self.slots[node].alarm = None;
+                    self.answer_late(node);
+                }
+            }
             Event::ProcessTimer { process } => {
                 let slot = &mut self.processes[process];
                 if slot.alarm != Some(at) {
@@ -244,6 +251,7 @@ impl World {
                     nat.process_inbound(packet, now)
                 };
                 self.follow(node, port, journey, packet, verdict);
+                self.answer_late(node);
             }
             Node::Forwarder(forwarder) => match forwarder.forward(packet, port) {
                 Forwarding::To(to, packet) => {
@@ -282,6 +290,24 @@ impl World {
         } else {
             self.lose(journey, node, packet, "answered".into());
             self.originate(node, to, &bytes);
+        }
+    }
+
+    /// Sends what a NAT has held back, and sets its timer.
+    fn answer_late(&mut self, node: usize) {
+        let now = self.now;
+        while let Node::Nat(nat) = &mut self.slots[node].node {
+            let Some(answer) = nat.next_answer(now) else { break };
+            self.originate(node, OUTER, &answer);
+        }
+        let Slot { node: Node::Nat(nat), alarm, .. } = &mut self.slots[node] else { return };
+        let deadline = nat.deadline();
+        if deadline == *alarm {
+            return;
+        }
+        *alarm = deadline;
+        if let Some(at) = deadline {
+            self.schedule(at, Event::NatTimer { node });
         }
     }
 

@@ -113,19 +113,17 @@ fn repairing(
     departure: Departure,
     work: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let leave = |value| set(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, value);
-    leave(number::REPAIR_ON)?;
-    match work(socket) {
-        Ok(()) => leave(match departure {
-            Departure::Probe => number::REPAIR_OFF,
-            Departure::Silent => number::REPAIR_OFF_NO_PROBE,
-        }),
-        Err(error) => {
-            // The first error is the one that tells.
-            let _ = leave(number::REPAIR_OFF_NO_PROBE);
-            Err(error)
-        }
-    }
+    let switch = |value| set(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, value);
+    let shares_port = SockRef::from(&socket).reuse_address()?;
+    switch(number::REPAIR_ON)?;
+    let done = work(socket);
+    let left = switch(match (&done, departure) {
+        (Ok(()), Departure::Probe) => number::REPAIR_OFF,
+        (Ok(()), Departure::Silent) | (Err(_), _) => number::REPAIR_OFF_NO_PROBE,
+    });
+    // Repair mode has overwritten it.
+    let restored = SockRef::from(&socket).set_reuse_address(shares_port);
+    done.and(left).and(restored)
 }
 
 fn set_queue(socket: BorrowedFd<'_>, queue: libc::c_int, sequence: u32) -> io::Result<()> {

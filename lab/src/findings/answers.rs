@@ -1,5 +1,10 @@
 //! What boxes do with packets of strangers, and what a listener is good for.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ntcp_proto::IoFailure;
+
 use crate::probe::Told;
 use crate::town::{LOCAL_A, LOCAL_B, Town, ms};
 
@@ -68,4 +73,72 @@ fn a_changed_source_is_answered_by_open_filters_only() {
             assert!(time <= ms(60), "{kind} × {partner}: {time:?}");
         }
     }
+}
+
+#[test]
+fn a_late_answer_comes_after_six_seconds_and_only_if_nobody_opened_meanwhile() {
+    // RFC 5382 REQ-4.
+    let mut town = Town::named("public", "masq,in=late");
+    let seen = town.tcp_mapping(town.b, LOCAL_B);
+    let stranger = SocketAddr::new(seen.ip(), seen.port() + 1);
+    let start = town.world.clock();
+    let socket = town.a.connect(&mut town.world, LOCAL_A, stranger);
+    town.world.advance(Duration::from_secs(10));
+    let (when, result) = town.a.outcome(&mut town.world, socket).unwrap();
+    assert_eq!(result, Err(IoFailure::Refused));
+    assert_eq!(when - start, Duration::from_secs(6) + ms(40));
+
+    for skew in [0, 30, 300].map(ms) {
+        let mut town = Town::named("masq,in=late", "masq,in=late");
+        let ends = town.simultaneous_open(skew, 0);
+        assert!(ends.iter().all(Option::is_some), "{skew:?}: {ends:?}");
+        town.world.advance(Duration::from_secs(10));
+        let icmp = town.world.trace().journeys().iter().filter(|journey| {
+            let packet = crate::packet::Packet::parse(&journey.stations[0].packet);
+            packet.is_ok_and(|packet| packet.protocol() == crate::packet::Protocol::Icmp)
+        });
+        assert_eq!(icmp.count(), 0, "{skew:?}");
+    }
+}
+
+#[test]
+fn ports_keep_their_parity_or_stay_in_their_band_if_the_box_says_so() {
+    for local in ["0.0.0.0:5000", "0.0.0.0:5001", "0.0.0.0:5002", "0.0.0.0:5003"] {
+        let mut town = Town::named("masq,share=no,ports=parity", "masq,share=no,ports=band");
+        let own: SocketAddr = local.parse().unwrap();
+        let seen = town.tcp_mapping(town.a, local).port();
+        assert_eq!(seen % 2, own.port() % 2, "{seen}");
+        let seen = town.tcp_mapping(town.b, local).port();
+        assert!((40_000..=40_250).contains(&seen), "{seen}");
+    }
+}
+
+#[test]
+fn a_hole_closes_when_its_time_is_over() {
+    for (hole, late, expected) in [(56, 50, true), (56, 60, false)] {
+        let site = format!("masq,hole={hole}");
+        let mut town = Town::named(&site, "masq");
+        let (a, b) = (town.tcp_mapping(town.a, LOCAL_A), town.tcp_mapping(town.b, LOCAL_B));
+        // A SYN that dies on the way, and is never repeated the whole way: only its hole is left.
+        let shield = ntcp_proto::Hops { ttl: Some(LOW_TTL), least: Some(2) };
+        let opener = town.a.connect_with(&mut town.world, LOCAL_A, b, shield);
+        town.world.advance(ms(100));
+        town.a.close(&mut town.world, opener);
+        town.a.listen(&mut town.world, LOCAL_A);
+        town.world.advance(Duration::from_secs(late));
+        town.b.connect(&mut town.world, LOCAL_B, a);
+        town.world.advance(ms(30));
+        let passed = town.world.trace().journeys().iter().any(|journey| {
+            let last = journey.stations.last();
+            let packet = last.and_then(|it| crate::packet::Packet::parse(&it.packet).ok());
+            let ends = packet.and_then(|packet| packet.source().zip(packet.destination()));
+            ends.is_some_and(|(from, to)| from == b && is_private(to))
+        });
+        assert_eq!(passed, expected, "{late} s");
+    }
+}
+
+/// The SYN of the other side has come through.
+fn is_private(to: SocketAddr) -> bool {
+    matches!(to.ip(), std::net::IpAddr::V4(ip) if ip.is_private())
 }

@@ -48,6 +48,62 @@ fn a_full_syn_against_a_box_that_resets_is_gone_before_its_forged_answer() {
     }
 }
 
+/// Both SYN-ACKs forged, with options changed so; what came of it.
+fn forged_with(change: impl Fn(&mut Options)) -> (Town, Option<Duration>) {
+    let mut town = Town::named("masq", "masq");
+    let start = town.world.clock();
+    let low = Hops { ttl: Some(LOW_TTL), least: Some(2) };
+    let [a, b] = arm(&mut town, [low; 2], ms(0)).unwrap();
+    assert!(a.syn.options.timestamps.is_some(), "Linux offers timestamps");
+    town.world.advance(ms(60));
+    for (own, peer) in [(&a, &b), (&b, &a)] {
+        let mut segment = own.syn_ack(peer, own.seen, peer.seen);
+        change(&mut segment.options);
+        town.forge(&segment);
+    }
+    let verdict = town.raised_verdict(start, [a.socket, b.socket]);
+    (town, verdict)
+}
+
+fn resets(town: &Town) -> usize {
+    let journeys = town.world.trace().journeys().iter();
+    let reset = journeys.filter(|journey| {
+        let packet = crate::packet::Packet::parse(&journey.stations[0].packet);
+        packet.is_ok_and(|packet| {
+            packet.tcp().is_some_and(|fields| fields.has(crate::packet::flag::RST))
+        })
+    });
+    reset.count()
+}
+
+#[test]
+fn a_forged_syn_ack_echoes_the_clock_of_its_receiver_or_no_clock_at_all() {
+    let (town, verdict) = forged_with(|_| {});
+    assert!(verdict.is_some());
+    assert_eq!(resets(&town), 0);
+    // T15c, T25: no timestamps, or no options whatever.
+    assert!(forged_with(|options| options.timestamps = None).1.is_some());
+    assert!(forged_with(|options| *options = Options::default()).1.is_some());
+    // T15d: the kernel answers a RST.
+    let (town, verdict) = forged_with(|options| {
+        let timestamps = options.timestamps.as_mut().unwrap();
+        timestamps.echo = timestamps.echo.wrapping_add(1_000_000);
+    });
+    assert_eq!(verdict, None);
+    assert_eq!(resets(&town), 2);
+}
+
+#[test]
+fn a_clock_that_was_invented_for_the_peer_silences_it() {
+    // Both come up, and no word arrives: what the peer really sends is older than the invention.
+    let (town, verdict) = forged_with(|options| {
+        let timestamps = options.timestamps.as_mut().unwrap();
+        timestamps.value = timestamps.value.wrapping_add(1_000_000);
+    });
+    assert_eq!(verdict, None);
+    assert_eq!(resets(&town), 0, "nobody was refused");
+}
+
 #[test]
 fn a_provider_that_looks_at_sources_lets_nothing_forged_out() {
     // BCP 38: the forger is a host of a site, whose provider knows its addresses.

@@ -9,7 +9,7 @@ use ntcp_proto::{Hops, IoFailure};
 
 use super::connection::Connection;
 use super::{Host, Notice, Socket, is_bound, pair};
-use crate::packet::{self, Packet};
+use crate::packet::Packet;
 
 /// What the programs of a host may do beyond what everybody may.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Host {
         if !self.privileges.raw || !ours {
             return Err(IoFailure::NotPermitted);
         }
-        let packet = packet::of_segment(segment, ttl.max(1));
+        let packet = segment.emit(ttl.max(1));
         self.outgoing.push_back(packet.ok_or(IoFailure::NetworkUnreachable)?);
         Ok(())
     }

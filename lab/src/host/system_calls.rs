@@ -143,8 +143,12 @@ impl Host {
         Ok(())
     }
 
-    /// Changes how a stream's segments travel from now on, and which ones it hears.
+    /// Changes how a stream's segments travel from now on, and which ones it hears; of a listener,
+    /// which ones it hears.
     pub fn set_hops(&mut self, socket: Socket, hops: Hops) {
+        if self.listeners.contains_key(&socket) {
+            self.shielded.insert(socket, hops.least.unwrap_or_default());
+        }
         let connection = self.streams.get(&socket).and_then(|key| self.connections.get_mut(key));
         if let Some((connection, _)) = connection {
             connection.set_hops(hops);
@@ -155,6 +159,8 @@ impl Host {
     pub fn close(&mut self, socket: Socket, now: Instant) {
         self.datagram_sockets.remove(&socket);
         self.listeners.remove(&socket);
+        self.shielded.remove(&socket);
+        self.saved.remove(&socket);
         self.captures.remove(&socket);
         if let Some(key) = self.streams.remove(&socket) {
             if let Some((connection, user)) = self.connections.get_mut(&key) {
@@ -163,6 +169,22 @@ impl Host {
             }
             self.advance_connection(key, now);
         }
+    }
+
+    /// The SYN that opened an accepted stream, as it arrived.
+    pub fn saved_syn(&self, socket: Socket) -> Option<&[u8]> {
+        self.saved.get(&socket).map(Vec::as_slice)
+    }
+
+    /// Closes a stream with a RST: its pair of ends is free at once.
+    pub fn abort(&mut self, socket: Socket, now: Instant) {
+        let Some(key) = self.streams.remove(&socket) else { return };
+        self.saved.remove(&socket);
+        if let Some((connection, user)) = self.connections.get_mut(&key) {
+            connection.abort();
+            *user = User::Nobody;
+        }
+        self.advance_connection(key, now);
     }
 
     pub(super) fn name(&mut self) -> Socket {

@@ -30,7 +30,7 @@ use crate::host::{Host, Privileges};
 use crate::link::{Link, Quality};
 use crate::nat::Nat;
 use crate::nat::behaviour::{Addresses, Mapping};
-use crate::packet::{self, Packet};
+use crate::packet::Packet;
 use crate::presets::{NatBox, Site};
 use crate::trace::{Place, Trace};
 
@@ -284,7 +284,7 @@ impl World {
     /// Lets a host send a segment whatever its source, past its own kernel. Providers look at the
     /// sources of [sites](World::site), not at those of [public hosts](World::public_host).
     pub fn forge(&mut self, host: HostId, segment: &Segment, ttl: u8) {
-        if let Some(packet) = packet::of_segment(segment, ttl) {
+        if let Some(packet) = segment.emit(ttl) {
             self.originate(host.0, 0, &packet);
         }
     }

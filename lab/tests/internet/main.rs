@@ -4,3 +4,4 @@ mod answered;
 mod calls;
 mod doctor;
 mod lone;
+mod traversal;

@@ -83,6 +83,11 @@ pub(crate) fn connect(socket: Socket, remote: SocketAddr) -> io::Result<TcpStrea
     Ok(socket.into())
 }
 
+/// Has a stream end with an RST when it is closed, and leave its pair of ends free.
+pub(crate) fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
+    socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))
+}
+
 /// A TCP socket on `local`, sharing its port with any number of others.
 pub(crate) fn tcp_bound(local: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(local), Type::STREAM, Some(Protocol::TCP))?;

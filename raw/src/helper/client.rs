@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -45,6 +46,9 @@ impl Helper {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            .env_clear()
+            // What a terminal sends to the application is not for it: it ends with the application.
+            .process_group(0)
             .spawn()?;
         let channel = Mutex::new(Some(ours));
         let mut helper = Self { channel, child, abilities: Abilities::default() };

@@ -31,6 +31,7 @@ fn the_syn_carries_the_number_that_was_pinned() {
             let filter = SynFilter::new(Ends { local, remote }).unwrap();
             let mut sniffer = packet_socket(filter).unwrap();
             repair::pin_sequence(&socket, sequence).unwrap();
+            assert!(socket.reuse_address().unwrap(), "others may still share its port");
             socket.connect(&remote.into()).unwrap();
             assert_eq!(seen(&mut sniffer).segment.sequence, sequence);
             exchange(socket, listener.accept().unwrap().0);

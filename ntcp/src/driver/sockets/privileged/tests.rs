@@ -1,6 +1,7 @@
 //! The privileged commands between real NATs. Each test starts itself again in the hosts of a
 //! laboratory, where it is root over the laboratory's network and over nothing else.
 
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use async_io::{Timer, block_on};
 use futures::StreamExt;
 use futures::future::{Either, select};
 use futures::stream::FuturesUnordered;
-use ntcp_lab::kernel::{Child, Form, Lab, SERVER_ADDRESSES, User};
+use ntcp_lab::kernel::{Child, Form, Lab, SERVER_ADDRESSES, Stream, User};
 use ntcp_proto::command::{Agreed, Ends};
 use ntcp_proto::segment::{Options, Segment, flag};
 use ntcp_proto::{Answer, Command, CommandId, Hops, Input, IoFailure, Owner, SocketId};
@@ -86,16 +87,18 @@ impl Inside {
     }
 }
 
-/// Starts this test again in a host of the lab.
-fn part(lab: &Lab, test: &str, host: &str, part: &str, peer: SocketAddr, user: User) -> Child {
+/// This test again in a host of the lab.
+fn part<'lab>(
+    lab: &'lab Lab,
+    test: &str,
+    host: &str,
+    peer: SocketAddr,
+) -> ntcp_lab::kernel::Command<'lab> {
     let test = format!("driver::sockets::privileged::tests::{test}");
     lab.command(host, std::env::current_exe().unwrap())
         .args(["--exact", &test, "--nocapture"])
-        .env(PART, part)
+        .env(PART, host)
         .env(PEER, &peer.to_string())
-        .user(user)
-        .spawn()
-        .unwrap()
 }
 
 fn succeeded(mut child: Child) {
@@ -115,35 +118,27 @@ fn agreed(part: &str) -> Agreed {
     Agreed { sequence, peer_sequence, options, peer_options: options }
 }
 
-#[test]
-fn two_assumed_connections_meet_through_nats_that_let_no_syn_in() {
-    let test = "two_assumed_connections_meet_through_nats_that_let_no_syn_in";
-    let Ok(name) = std::env::var(PART) else {
-        for form in [Form::Netfilter, Form::User] {
-            let line = Duration::from_millis(10);
-            let home =
-                |builder: ntcp_lab::kernel::Builder, name| builder.home(name, STRICT).form(form);
-            let lab = home(home(Lab::builder().delay(line), "a"), "b").start().unwrap();
-            let outside = |host| SocketAddr::new(lab.host(host).unwrap().public.into(), PORT);
-            let a = part(&lab, test, "a", "a", outside("b"), User::Root);
-            let b = part(&lab, test, "b", "b", outside("a"), User::Root);
-            succeeded(a);
-            succeeded(b);
-        }
-        return;
-    };
-    let mut inside = Inside::default();
+/// Two homes behind such NATs.
+fn homes(site: &str, form: Form) -> Lab {
+    let lab = Lab::builder().delay(Duration::from_millis(10));
+    lab.home("a", site).form(form).home("b", site).form(form).start().unwrap()
+}
+
+/// The end of a home as the other one sees it.
+fn outside(lab: &Lab, home: &str) -> SocketAddr {
+    SocketAddr::new(lab.host(home).unwrap().public.into(), PORT)
+}
+
+fn assume(inside: &mut Inside, name: &str, hops: Hops) {
     let ends = Ends { local: own_address(), remote: peer() };
-    let answer = inside.order(Command::AssumeTcp {
-        id: COMMAND,
-        socket: STREAM,
-        ends,
-        agreed: agreed(&name),
-        hops: Hops::USUAL,
-    });
-    assert_eq!(answer, Answer::Connected(Ok(ends)));
+    let agreed = agreed(name);
+    let command = Command::AssumeTcp { id: COMMAND, socket: STREAM, ends, agreed, hops };
+    assert_eq!(inside.order(command), Answer::Connected(Ok(ends)));
+}
+
+/// Both directions, twice: the second message answers the first.
+fn converse(inside: &mut Inside, name: &str) {
     let [ours, theirs] = if name == "a" { [1, 2] } else { [2, 1] };
-    // Both directions, twice: the second message answers the first.
     for _ in 0..2 {
         let payload = message(ours);
         let sent = inside.order(Command::SendTcp { id: COMMAND, socket: STREAM, payload });
@@ -156,6 +151,60 @@ fn two_assumed_connections_meet_through_nats_that_let_no_syn_in() {
             other => panic!("{other:?}"),
         });
     }
+}
+
+#[test]
+fn two_assumed_connections_meet_through_nats_that_let_no_syn_in() {
+    let test = "two_assumed_connections_meet_through_nats_that_let_no_syn_in";
+    let Ok(name) = std::env::var(PART) else {
+        for form in [Form::Netfilter, Form::User] {
+            let lab = homes(STRICT, form);
+            let a = part(&lab, test, "a", outside(&lab, "b")).spawn().unwrap();
+            let b = part(&lab, test, "b", outside(&lab, "a")).spawn().unwrap();
+            succeeded(a);
+            succeeded(b);
+        }
+        return;
+    };
+    let mut inside = Inside::default();
+    assume(&mut inside, &name, Hops::USUAL);
+    converse(&mut inside, &name);
+}
+
+/// The first packet of either side opens its own NAT and dies before the other, which would answer
+/// with an RST.
+#[test]
+fn openers_that_die_on_the_way_let_assumed_connections_meet_through_nats_that_answer() {
+    const OPENED: &str = "both sides may go on";
+    let test = "openers_that_die_on_the_way_let_assumed_connections_meet_through_nats_that_answer";
+    let Ok(name) = std::env::var(PART) else {
+        for form in [Form::Netfilter, Form::User] {
+            let lab = homes("masq,syn=strict,in=reset", form);
+            let mut parts = [("a", "b"), ("b", "a")].map(|(one, other)| {
+                let command = part(&lab, test, one, outside(&lab, other));
+                command.stdin(Stream::Piped).stdout(Stream::Piped).spawn().unwrap()
+            });
+            let mut outputs = Vec::new();
+            for part in &mut parts {
+                let mut output = BufReader::new(part.stdout.take().unwrap());
+                let opened = output.by_ref().lines().any(|line| line.unwrap().ends_with(OPENED));
+                assert!(opened, "{form:?}");
+                outputs.push(output);
+            }
+            for part in &mut parts {
+                part.stdin.take().unwrap().write_all(b"go\n").unwrap();
+            }
+            parts.into_iter().for_each(succeeded);
+        }
+        return;
+    };
+    let mut inside = Inside::default();
+    assume(&mut inside, &name, Hops { ttl: Some(3), least: None });
+    println!("{OPENED}");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    let adjust = Command::AdjustTcp { id: COMMAND, socket: STREAM, hops: Hops::USUAL };
+    assert_eq!(inside.order(adjust), Answer::Done(Ok(())));
+    converse(&mut inside, &name);
 }
 
 fn capture(ends: Ends) -> Command {
@@ -190,7 +239,7 @@ fn a_pinned_sequence_number_is_captured_here_and_arrives_there() {
         let target = SocketAddr::new(SERVER_ADDRESSES[0].into(), 9000);
         let listener: TcpListener = lab.tcp_listener("server", target).unwrap();
         ntcp_raw::saved_syn::keep(&listener).unwrap();
-        let child = part(&lab, test, "a", "a", target, User::Root);
+        let child = part(&lab, test, "a", target).spawn().unwrap();
         let (stream, from) = listener.accept().unwrap();
         let packet = ntcp_raw::saved_syn::take(&stream).unwrap().unwrap();
         let (syn, _) = Segment::parse(&packet).unwrap();
@@ -236,7 +285,7 @@ fn nothing_of_it_is_permitted_to_an_ordinary_user() {
     if std::env::var_os(PART).is_none() {
         let lab = Lab::builder().home("a", STRICT).start().unwrap();
         let target = SocketAddr::new(SERVER_ADDRESSES[0].into(), 9000);
-        succeeded(part(&lab, test, "a", "a", target, User::Nobody));
+        succeeded(part(&lab, test, "a", target).user(User::Nobody).spawn().unwrap());
         return;
     }
     let mut inside = Inside::default();

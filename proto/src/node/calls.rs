@@ -145,6 +145,7 @@ impl Node {
             nat: nat_told(punch.nat, &punch.candidates),
             candidates: punch.candidates,
             transport: punch.transport,
+            hints: punch.hints,
             start: start_at + self.lead(punch.peer_rtt),
         };
         let resources = self.resources(port);

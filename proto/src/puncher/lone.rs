@@ -169,6 +169,7 @@ impl Puncher {
             candidates: agreement.candidates,
             nat: None,
             transport: agreement.transport,
+            hints: Vec::new(),
             start: agreement.start.max(now),
         };
         let resources = Resources {

@@ -43,7 +43,7 @@ use crate::command::{Ends, Names};
 use crate::entropy::{Entropy, Seed};
 use crate::machine::{Deadline, Machine};
 use crate::segment::Segment;
-use crate::signal::{Role, SessionId, SessionSecret};
+use crate::signal::{Hint, Role, SessionId, SessionSecret};
 use crate::tcp_traversal::plan::Privileges;
 use crate::tcp_traversal::simultaneous_open::Dialer;
 use crate::uri::{PeerName, TransportChoice};
@@ -89,6 +89,8 @@ pub struct Introduction {
     pub transport: TransportChoice,
     /// The agreed instant.
     pub start: Instant,
+    /// How strategies have fared between NATs like these two.
+    pub hints: Vec<Hint>,
 }
 
 /// What this host brings into a session.

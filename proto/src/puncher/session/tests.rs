@@ -48,6 +48,7 @@ fn session(
         nat: None,
         transport,
         start,
+        hints: Vec::new(),
     };
     let resources = Resources {
         udp: vec![(main_socket(role), socket_address(own_udp))],

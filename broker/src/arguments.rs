@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::{ArgAction, Parser, ValueEnum};
 use ntcp_broker::Options;
-use ntcp_settings::Config;
+use ntcp_proto::rendezvous::{Config as Limits, ForgeLimits, Forging};
+use ntcp_settings::{Config, Spoof};
 
 /// The connection broker: peers register under names and call each other; the broker tells both
 /// when and where to open a direct path. It relays no data.
@@ -74,8 +75,21 @@ impl Arguments {
             Service::Udp => (udp, Vec::new()),
             Service::Tcp => (Vec::new(), tcp),
         };
-        Ok(Options { udp, tcp, ..Options::default() })
+        let limits = Limits { forging: forging(&config.spoof), ..Limits::default() };
+        Ok(Options { udp, tcp, limits, ..Options::default() })
     }
+}
+
+/// What may be forged, by the configuration.
+fn forging(spoof: &Spoof) -> Forging {
+    if !spoof.enabled {
+        return Forging::Off;
+    }
+    Forging::Within(ForgeLimits {
+        packets_per_second: spoof.packets_per_second,
+        packets_per_second_per_address: spoof.packets_per_second_per_address,
+        max_sessions: usize::try_from(spoof.sessions).unwrap_or(usize::MAX),
+    })
 }
 
 /// Where it would listen, for `--check`.
@@ -87,5 +101,9 @@ pub(crate) fn describe(options: &Options) -> String {
             format!("{name} on {}", some.join(" and "))
         }
     };
-    format!("{}, {}", list("UDP", &options.udp), list("TCP", &options.tcp))
+    let forging = match &options.limits.forging {
+        Forging::Off => "",
+        Forging::Within(_) => ", forging SYN-ACKs for peers that both ask",
+    };
+    format!("{}, {}{forging}", list("UDP", &options.udp), list("TCP", &options.tcp))
 }

@@ -18,6 +18,7 @@
 
 mod bind;
 mod datagrams;
+mod forger;
 mod options;
 mod run;
 mod streams;

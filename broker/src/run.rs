@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use async_io::{Async, Timer};
 use futures::{Future, FutureExt, StreamExt};
-use ntcp_proto::Machine;
 use ntcp_proto::entropy::Seed;
 use ntcp_proto::rendezvous::{self, Command, Counters, Event, Input, Link, StreamId};
+use ntcp_proto::{Machine, datagram};
 
 use crate::datagrams::Datagrams;
+use crate::forger::Forger;
 use crate::streams::{Happening, Streams};
 use crate::{BindError, Options, Transport, bind};
 
@@ -31,6 +32,7 @@ pub struct Broker {
     datagrams: Vec<Datagrams>,
     listeners: Vec<Async<TcpListener>>,
     streams: Streams,
+    forger: Forger,
     /// Until when no connection is accepted.
     accept_after: Option<Instant>,
     buffer: [u8; MAX_DATAGRAM],
@@ -69,7 +71,9 @@ impl Broker {
         }
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(BindError::Entropy)?;
-        let machine = rendezvous::Broker::new(options.limits.clone(), Seed(seed), Instant::now());
+        let mut limits = options.limits.clone();
+        let forger = Forger::open(&mut limits);
+        let machine = rendezvous::Broker::new(limits, Seed(seed), Instant::now());
         let datagrams = bind::udp(&options.udp)?;
         let listeners = bind::tcp(&options.tcp)?;
         let failed = |transport, address: Option<&SocketAddr>| {
@@ -84,6 +88,7 @@ impl Broker {
             datagrams: datagrams.map_err(failed(Transport::Udp, options.udp.first()))?,
             listeners: listeners.map_err(failed(Transport::Tcp, options.tcp.first()))?,
             streams: Streams::new(options),
+            forger,
             accept_after: None,
             buffer: [0; MAX_DATAGRAM],
         })
@@ -235,6 +240,10 @@ impl Broker {
                     }
                 }
                 Command::Close { stream } => self.streams.close(stream),
+                Command::Inject { segment, ttl } => self.forger.send(segment.emit(ttl)),
+                Command::InjectDatagram { source, destination, ttl, payload } => {
+                    self.forger.send(datagram::emit(source, destination, ttl, &payload));
+                }
             }
         }
         while let Some(event) = self.machine.poll_event() {
@@ -274,5 +283,11 @@ fn log(event: &Event) {
             tracing::info!(%session, caller = %shown(caller), %callee, "called");
         }
         Event::Settled { session, result } => tracing::debug!(%session, ?result, "settled"),
+        Event::Forging { session } => {
+            tracing::info!(%session, "both peers asked: their SYNs are answered");
+        }
+        Event::Probed { family, spoofing } => {
+            tracing::info!(?family, ?spoofing, "probed what this network lets out");
+        }
     }
 }

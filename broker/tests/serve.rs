@@ -172,6 +172,7 @@ fn register(name: &str, serial: u8, nonce: Option<Nonce>) -> Vec<u8> {
         fingerprint: Fingerprint([7; 32]),
         lease: Duration::from_secs(60),
         rtt: Some(Duration::from_millis(1)),
+        consents: false,
     });
     Message { nonce, ..Message::new(TransactionId::new([serial; 12]), body) }.emit(None)
 }

@@ -36,8 +36,10 @@ mod layer;
 mod list;
 mod log_level;
 mod node_name;
+mod number;
 mod section;
 mod strict;
+mod switch;
 
 pub use endpoint::{Endpoint, EndpointError, Host};
 pub use error::Error;
@@ -45,6 +47,6 @@ pub use layer::{FILE_NAME, Layers};
 pub use log_level::{LogLevel, LogLevelError};
 pub use node_name::{NodeName, NodeNameError};
 pub use section::{
-    BROKER_PORT, Config, HolePunch, Log, Node, STUN_PORT, Stun, TCP_BROKER_PORT, Tcp,
+    BROKER_PORT, Config, HolePunch, Log, Node, STUN_PORT, Spoof, Stun, TCP_BROKER_PORT, Tcp,
 };
 pub use strict::sections;

@@ -3,7 +3,7 @@
 use crate::endpoint::{self, Endpoint};
 use crate::log_level::LogLevel;
 use crate::node_name::NodeName;
-use crate::{duration, list};
+use crate::{duration, list, number, switch};
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -29,6 +29,8 @@ pub struct Config {
     pub hole_punch: HolePunch,
     /// `[tcp]`: signalling over TCP, for peers and for the broker, and how much peers may connect.
     pub tcp: Tcp,
+    /// `[spoof]`: packets in other hosts' names, for the broker, and a peer's consent.
+    pub spoof: Spoof,
     /// `[log]`: what goes to standard error.
     pub log: Log,
     /// The file that was read, for messages.
@@ -143,6 +145,43 @@ impl Default for Tcp {
             listen: everywhere(TCP_BROKER_PORT),
             connects_per_attempt: 256,
             connects_per_minute: 1200,
+        }
+    }
+}
+
+/// `[spoof]`: packets in other hosts' names, for the broker, and a peer's consent.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Spoof {
+    /// Broker: answer the SYNs of two peers that both ask for it in each other's name: `true` or
+    /// `false`. Needs `CAP_NET_RAW`, and a network that lets such packets out. Default: `false`.
+    #[serde(deserialize_with = "switch::switch")]
+    pub enabled: bool,
+    /// Broker: forged packets a second in all, 6 to 10000; a connection takes six. Default: 60.
+    #[serde(deserialize_with = "number::within::<_, 6, 10_000>")]
+    pub packets_per_second: u32,
+    /// Broker: forged packets a second to one IPv4 address or IPv6 /64, 3 to 1000; a connection
+    /// takes three to each side. Default: 6.
+    #[serde(deserialize_with = "number::within::<_, 3, 1_000>")]
+    pub packets_per_second_per_address: u32,
+    /// Broker: meetings at once whose peers have asked, 1 to 16384. Default: 64.
+    #[serde(deserialize_with = "number::within::<_, 1, 16_384>")]
+    pub sessions: u32,
+    /// Peers: let a broker find out with this peer whether forged packets get out of its network:
+    /// `true` or `false`. It costs a datagram to and from this peer now and then. Default: `false`.
+    #[serde(deserialize_with = "switch::switch")]
+    pub consent: bool,
+}
+
+impl Default for Spoof {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            packets_per_second: 60,
+            packets_per_second_per_address: 6,
+            sessions: 64,
+            consent: false,
         }
     }
 }

@@ -156,7 +156,12 @@ fn what_is_unknown_is_refused_with_the_nearest_known_word() {
         ("[stunn]\n", "unknown section [stunn]; did you mean stun?"),
         ("[holePunch]\nport = 1", "unknown section [holePunch]; did you mean hole_punch?"),
         ("[database]\n", "unknown section [database]; the sections are node, stun, hole_punch,"),
-        ("[spoof]\n", "section [spoof] is not available in this version; remove it"),
+        ("[metrics]\n", "section [metrics] is not available in this version; remove it"),
+        (
+            "[spoof]\nenabled = 'yes'",
+            "[spoof] enabled = \"yes\": not a switch; write true or false",
+        ),
+        ("[spoof]\nsessions = 0", "[spoof] sessions = 0: write a whole number from 1 to 16384"),
         ("[relay]\nserver = 'x'", "section [relay] is not available in this version; remove it"),
         ("[node]\nnmae = 'x'", "unknown key [node] nmae = \"x\"; did you mean name?"),
         ("[node]\nservers = ['x']", "servers = [\"x\"]; it belongs to section [stun]"),
@@ -262,7 +267,8 @@ fn an_error_names_the_file_or_the_variable_it_comes_from() {
         ("NTCP_NODE__NMAE", "environment variable NTCP_NODE__NMAE: unknown key [node] nmae"),
         ("NTCP_NODES__NAME", "environment variable NTCP_NODES__NAME: unknown section [nodes]"),
         ("NTCP_NODE_NAME", "variable NTCP_NODE_NAME means nothing; did you mean NTCP_NODE__NAME?"),
-        ("NTCP_SPOOF__ALLOW", "NTCP_SPOOF__ALLOW: section [spoof] is not available"),
+        ("NTCP_RELAY__ALLOW", "NTCP_RELAY__ALLOW: section [relay] is not available"),
+        ("NTCP_SPOOF__ENABLED", "NTCP_SPOOF__ENABLED: [spoof] enabled = \"x\": not a switch"),
     ] {
         let message = layers(&[(variable, "x")]).load().unwrap_err().to_string();
         assert!(message.contains(expected), "{variable} gave {message:?}");

@@ -237,6 +237,7 @@ impl<R: Registry> Broker<R> {
         };
         let caller_rtt = connect.rtt.or(caller.rtt);
         let (caller_delay, callee_delay) = start_delays(caller_rtt, callee.rtt);
+        let hints = self.memory.hints([callee.nat, connect.nat], now);
         let for_caller = Punch {
             session: id,
             secret,
@@ -249,6 +250,7 @@ impl<R: Registry> Broker<R> {
             fingerprint: callee.fingerprint,
             start_after: caller_delay,
             peer_rtt: callee.rtt,
+            hints,
         };
         let for_callee = Punch {
             role: Role::Controlled,
@@ -315,6 +317,7 @@ impl<R: Registry> Broker<R> {
         let Some(session) = self.sessions.get(&id) else { return };
         if session.forget_at <= now {
             self.drop_ask(id);
+            self.forget_forgery(id);
             self.sessions.remove(&id);
             return;
         }

@@ -228,7 +228,7 @@ impl Registry for Table {
 }
 
 /// What counts as one address: an IPv6 host owns a whole /64.
-fn site(ip: IpAddr) -> IpAddr {
+pub(super) fn site(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) >> 64 << 64).into(),

@@ -1,5 +1,9 @@
 //! Peers and broker together, in virtual time.
 
+pub(crate) mod forging;
+mod hints;
+mod probing;
+
 use std::time::Duration;
 
 use super::world::{Sent, Weather, World};

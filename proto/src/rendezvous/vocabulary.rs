@@ -1,7 +1,11 @@
 //! What the broker is told, what it wants done, and what it tells.
 
+use std::net::SocketAddr;
+
 use super::link::{Link, StreamId};
-use crate::signal::{ErrorCode, SessionId};
+use crate::address::Family;
+use crate::segment::Segment;
+use crate::signal::{ErrorCode, SessionId, Spoofing};
 use crate::uri::PeerName;
 
 /// Something happened at the broker's sockets.
@@ -35,6 +39,25 @@ pub enum Command {
     Close {
         /// Which.
         stream: StreamId,
+    },
+    /// Send one raw segment in the name of a peer. Only asked for within
+    /// [`Forging`](super::Forging).
+    Inject {
+        /// The segment.
+        segment: Segment,
+        /// IP TTL or hop limit.
+        ttl: u8,
+    },
+    /// Send one raw datagram in the name of a peer. Likewise.
+    InjectDatagram {
+        /// In whose name.
+        source: SocketAddr,
+        /// To whom.
+        destination: SocketAddr,
+        /// IP TTL or hop limit.
+        ttl: u8,
+        /// The datagram.
+        payload: Vec<u8>,
     },
 }
 
@@ -92,5 +115,17 @@ pub enum Event {
         session: SessionId,
         /// What it said; silence is [`ErrorCode::NoAnswer`].
         result: Result<(), ErrorCode>,
+    },
+    /// Both peers of a meeting asked for it: their SYNs are answered.
+    Forging {
+        /// The meeting.
+        session: SessionId,
+    },
+    /// A probe of what the network lets out has ended.
+    Probed {
+        /// Over IPv4 or IPv6.
+        family: Family,
+        /// What is known by now.
+        spoofing: Spoofing,
     },
 }

@@ -11,6 +11,7 @@
 //! | [`syn_replay`] | both sides open their NATs with SYNs that die on the way, and send them again | both: send segments |
 //! | [`syn_ack_injection`] | each side answers the SYN that its NAT kept from it | both: send segments |
 //! | [`syn_injection`] | a side puts the peer's SYN into its own stack | one: send segments |
+//! | [`connect_close_listen`] | a SYN that dies on the way, a listener, and a peer that dials; only where both ask for it | none |
 //! | [`ghost_handshake`] | both sides assume a connection that never had a handshake | both: assume connections |
 //! | [`spoofed_syn_ack`] | the broker answers both SYNs in the other one's name | both: capture, or choose sequence numbers |
 //!
@@ -22,10 +23,12 @@
 //! but for draws and ghosts, which need ports of their own.
 
 pub mod budget;
+pub mod connect_close_listen;
 pub mod connect_listen;
 pub mod direct;
 pub mod forgery;
 pub mod ghost_handshake;
+pub mod lone;
 pub mod note;
 pub mod plan;
 pub mod port_coverage;

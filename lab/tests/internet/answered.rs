@@ -62,3 +62,15 @@ fn where_syns_pass_nothing_is_forged() {
     let outcome = Meeting::new(&setup("masq", "masq", RAW)).call();
     assert_eq!(strategy(&outcome), Some(Strategy::SimultaneousOpen));
 }
+
+#[test]
+fn what_came_through_comes_first_the_next_time() {
+    let strict = "masq,syn=strict";
+    let mut meeting = Meeting::new(&setup(strict, strict, RAW));
+    let first = meeting.call().elapsed.unwrap();
+    meeting.world.advance(Duration::from_secs(5));
+    let second = meeting.call();
+    assert_eq!(strategy(&second), Some(Strategy::SpoofedSynAck));
+    let second = second.elapsed.unwrap();
+    assert!(second + Duration::from_millis(500) < first, "{second:?} after {first:?}");
+}

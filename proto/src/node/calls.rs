@@ -145,6 +145,7 @@ impl Node {
             nat: nat_told(punch.nat, &punch.candidates),
             candidates: punch.candidates,
             transport: punch.transport,
+            hints: punch.hints,
             start: start_at + self.lead(punch.peer_rtt),
         };
         let resources = self.resources(port);
@@ -188,6 +189,7 @@ impl Node {
             told: self.gatherer.tcp_told(port),
             stun: self.gatherer.tcp_servers(port),
             privileges: self.privileges,
+            classic: self.classic,
             per_attempt: self.budget.limits().per_attempt,
             forges: self.forges(port),
         }

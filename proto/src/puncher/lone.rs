@@ -169,6 +169,7 @@ impl Puncher {
             candidates: agreement.candidates,
             nat: None,
             transport: agreement.transport,
+            hints: Vec::new(),
             start: agreement.start.max(now),
         };
         let resources = Resources {
@@ -180,6 +181,7 @@ impl Puncher {
             stun: self.gatherer.tcp_servers(self.port),
             privileges: None,
             forges: Vec::new(),
+            classic: false,
             per_attempt: self.budget.limits().per_attempt,
         };
         let (names, seed) = (Names::new(SESSION), self.entropy.seed());

@@ -44,7 +44,7 @@ use crate::command::{Ends, Names};
 use crate::entropy::{Entropy, Seed};
 use crate::machine::{Deadline, Machine};
 use crate::segment::Segment;
-use crate::signal::{Role, SessionId, SessionSecret};
+use crate::signal::{Hint, Role, SessionId, SessionSecret};
 use crate::tcp_traversal::connect_listen;
 use crate::tcp_traversal::plan::Privileges;
 use crate::tcp_traversal::simultaneous_open::Dialer;
@@ -91,6 +91,8 @@ pub struct Introduction {
     pub transport: TransportChoice,
     /// The agreed instant.
     pub start: Instant,
+    /// How strategies have fared between NATs like these two.
+    pub hints: Vec<Hint>,
 }
 
 /// What this host brings into a session.
@@ -110,6 +112,8 @@ pub struct Resources {
     pub stun: Vec<SocketAddr>,
     /// What this host may do; `None` if nobody has said.
     pub privileges: Option<Privileges>,
+    /// Whether connect, close and listen is asked for.
+    pub classic: bool,
     /// SYNs of one attempt.
     pub per_attempt: u32,
     /// In which families the broker may answer our SYNs in the peer's name: it offers to, is not
@@ -268,7 +272,7 @@ impl Session {
             return;
         }
         let kind = self.kind_of(Transport::Tcp, ends.remote);
-        let strategy = connect_listen::strategy_of(kind);
+        let strategy = self.strategy_at(ends).unwrap_or(connect_listen::strategy_of(kind));
         self.established(socket, ends, (kind, strategy), now);
     }
 

@@ -183,10 +183,10 @@ impl<R: Registry> Broker<R> {
             Some(_) | None => None,
         };
         let silent = &self.prober.known[usize::from(family == Family::V6)].silent;
-        let receivers = self.prober.consenting.iter().filter_map(|id| Some((*id, address(id)?)));
-        let (receiver, (to, _)) = receivers
-            .filter(|(_, (to, nat))| lets_in(nat) && !silent.contains(&site(to.ip())))
-            .next()?;
+        let mut receivers =
+            self.prober.consenting.iter().filter_map(|id| Some((*id, address(id)?)));
+        let (receiver, (to, _)) =
+            receivers.find(|(_, (to, nat))| lets_in(nat) && !silent.contains(&site(to.ip())))?;
         let elsewhere = |from: &SocketAddr| site(from.ip()) != site(to.ip());
         let (from, _) =
             self.prober.consenting.iter().filter_map(address).find(|(from, _)| elsewhere(from))?;
@@ -198,7 +198,7 @@ impl<R: Registry> Broker<R> {
     fn go_on(&mut self, mut probe: Probe, now: Instant) {
         let still = |it: &Registration| it.link.remote() == probe.to;
         if !self.registry.get(probe.receiver).is_some_and(still) {
-            return self.end_probe(probe, None, now);
+            return self.end_probe(&probe, None, now);
         }
         let (instants, sent) = match probe.stage {
             Stage::Asking(sent) => (ASKED_AT, sent),
@@ -210,7 +210,7 @@ impl<R: Registry> Broker<R> {
                 Stage::Asking(_) => None,
                 Stage::Forging(_) => Some(false),
             };
-            return self.end_probe(probe, heard, now);
+            return self.end_probe(&probe, heard, now);
         };
         if at <= now {
             probe.stage = match probe.stage {
@@ -272,14 +272,14 @@ impl<R: Registry> Broker<R> {
         let signed = receiver.is_some_and(|it| it.link == link && received.is_signed_by(&it.key));
         let forged = matches!(probe.stage, Stage::Forging(_));
         if forged && signed && message.nonce.as_ref() == Some(&probe.nonce) {
-            self.end_probe(probe, Some(true), now);
+            self.end_probe(&probe, Some(true), now);
         } else {
             self.counters.unexpected += 1;
             self.prober.probe = Some(probe);
         }
     }
 
-    fn end_probe(&mut self, probe: Probe, heard: Option<bool>, now: Instant) {
+    fn end_probe(&mut self, probe: &Probe, heard: Option<bool>, now: Instant) {
         self.asked.remove(&probe.transaction);
         let known = self.prober.known(probe.family);
         match heard {

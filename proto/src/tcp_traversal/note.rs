@@ -28,7 +28,7 @@
 //!
 //! `ports`: 0 unknown, 1 steady, 2 sequential, 3 random. `facts`: bit 0 the answer to strangers is
 //! known, bit 1 it is one; bit 2 the fate of an inbound SYN is known, bit 3 it is let in; bit 4 the
-//! sender waits as an opener.
+//! sender waits as an opener; bit 5 it asks for connect, close and listen.
 //!
 //! A part begins with its kind and its length without these two bytes; one of an unknown kind or
 //! length is passed over. Kind 1 is the [`Stand`] of what is made by hand, at most one of it:
@@ -117,6 +117,8 @@ pub struct Standing {
     pub opened: u8,
     /// It waits as a shielded opener at its announced end.
     pub waits: bool,
+    /// It asks for connect, close and listen.
+    pub classic: bool,
     /// What it may do; `None` was not told.
     pub privileges: Option<Privileges>,
     /// Whether its NAT answers strangers.
@@ -203,8 +205,10 @@ fn body(standing: &Standing) -> [u8; BODY] {
     bytes[8..10].copy_from_slice(&next.to_be_bytes());
     (bytes[10], bytes[11], bytes[12]) = (count, standing.round, standing.opened);
     bytes[13] = standing.privileges.map_or(0, |held| 0x80 | held.to_bits());
-    bytes[14] =
-        fact(standing.answers) | fact(standing.admits_syn) << 2 | u8::from(standing.waits) << 4;
+    bytes[14] = fact(standing.answers)
+        | fact(standing.admits_syn) << 2
+        | u8::from(standing.waits) << 4
+        | u8::from(standing.classic) << 5;
     bytes[15..34].copy_from_slice(&address_bytes(standing.spare));
     bytes
 }
@@ -292,6 +296,7 @@ fn parse(bytes: &[u8; BODY]) -> Option<Standing> {
         round: bytes[11],
         opened: bytes[12],
         waits: bytes[14] & 0x10 != 0,
+        classic: bytes[14] & 0x20 != 0,
         privileges: (bytes[13] & 0x80 != 0).then(|| Privileges::from_bits(bytes[13])),
         answers: known(bytes[14]),
         admits_syn: known(bytes[14] >> 2),
@@ -329,6 +334,7 @@ mod tests {
             round: 2,
             opened: 1,
             waits: true,
+            classic: true,
             privileges: Some(Privileges { assume: true, ..Privileges::NONE }),
             answers: Some(true),
             admits_syn: Some(false),

@@ -15,6 +15,7 @@
 //! | SYN replay | after refusals, where both may send segments and some NAT answers strangers | both |
 //! | SYN-ACK injection | both may send segments, and SYNs are not known to pass | both |
 //! | SYN injection | one may send segments and the other tell its SYN, and SYNs are not known to pass | who may send dials, the other opens |
+//! | connect, close and listen | both ask for it, and segments are not made by hand | the callee opens and listens, the caller dials |
 //! | spoofed SYN-ACK | the broker forges, both sides know their SYNs, and SYNs are not known to pass | both |
 //! | ghost handshake | both may assume connections, and SYNs are not known to pass | both |
 
@@ -72,6 +73,8 @@ pub struct Facts {
     pub keeps_sequence: Option<bool>,
     /// What it may do.
     pub privileges: Option<Privileges>,
+    /// It asks for connect, close and listen.
+    pub classic: bool,
     /// Its broker answers SYNs in the name of others, as far as is known.
     pub broker_forges: Option<bool>,
 }
@@ -106,6 +109,7 @@ impl Facts {
             }),
             keeps_sequence: tcp.isn.map(|isn| isn == InitialSequence::Preserved),
             privileges: None,
+            classic: false,
             broker_forges: None,
         }
     }
@@ -166,6 +170,8 @@ pub enum Reason {
     SynsPass,
     /// Neither NAT lets a SYN in.
     NoSynPasses,
+    /// Both sides may make segments by hand, which does it without the fault.
+    ByHand,
     /// Neither NAT answers strangers, so that nothing is refused.
     NobodyAnswers,
 }
@@ -187,6 +193,7 @@ impl fmt::Display for Reason {
             Self::BrokerCannotSpoof => "the broker cannot spoof",
             Self::OptIn => "not asked for: it fails at every NAT that follows sequence numbers",
             Self::SynsPass => "SYNs are known to pass",
+            Self::ByHand => "segments made by hand do it better",
             Self::NoSynPasses => "neither NAT lets a SYN in",
             Self::NobodyAnswers => "neither NAT answers strangers",
         })
@@ -217,7 +224,6 @@ impl Plan {
             Verdict::Run(_) => Verdict::AfterRefusals(Part::Both),
             Verdict::AfterRefusals(_) | Verdict::Skip(_) => Verdict::Run(Part::Both),
         };
-        let forging = |reason| Verdict::Skip(reason);
         let entries = [
             (Strategy::Direct, Verdict::Run(Part::Both)),
             (Strategy::SimultaneousOpen, together),
@@ -230,7 +236,7 @@ impl Plan {
             (Strategy::SynAckInjection, syn_ack_injection(ours, theirs)),
             (Strategy::SynInjection, syn_injection(ours, theirs)),
             (Strategy::SpoofedSynAck, spoofed_syn_ack(ours, theirs)),
-            (Strategy::ConnectCloseListen, forging(Reason::OptIn)),
+            (Strategy::ConnectCloseListen, connect_close_listen(role, ours, theirs)),
         ];
         let entry = |(strategy, verdict)| Entry { strategy, verdict };
         Self { entries: entries.into_iter().map(entry).collect() }
@@ -388,6 +394,21 @@ fn syn_injection(ours: &Facts, theirs: &Facts) -> Verdict {
     not_for_numbers(ours, theirs).map_or(Verdict::Run(part), Verdict::Skip)
 }
 
+fn connect_close_listen(role: Role, ours: &Facts, theirs: &Facts) -> Verdict {
+    if !(ours.classic && theirs.classic) {
+        Verdict::Skip(Reason::OptIn)
+    } else if not_both_raw(ours, theirs).is_none() {
+        Verdict::Skip(Reason::ByHand)
+    } else if let Some(reason) = is_unsteady(ours, theirs) {
+        Verdict::Skip(reason)
+    } else {
+        Verdict::Run(match role {
+            Role::Controlling => Part::Dialer,
+            Role::Controlled => Part::Opener,
+        })
+    }
+}
+
 fn spoofed_syn_ack(ours: &Facts, theirs: &Facts) -> Verdict {
     const CAPABILITIES: &str = "CAP_NET_RAW or CAP_NET_ADMIN";
     let may = |facts: &Facts| facts.privileges.and_then(Knowledge::with).is_some();
@@ -528,6 +549,19 @@ mod tests {
         assert_eq!(verdict(&random, &may), Verdict::Skip(Reason::NothingSteady));
         let passes = Facts { admits_syn: Some(true), ..may };
         assert_eq!(verdict(&may, &passes), Verdict::Skip(Reason::SynsPass));
+    }
+
+    #[test]
+    fn the_classic_way_is_taken_only_if_both_ask_for_it() {
+        let asks = Facts { classic: true, ..with(Ports::Steady) };
+        let both = parts(Strategy::ConnectCloseListen, &asks, &asks);
+        assert_eq!(both, [Some(Part::Dialer), Some(Part::Opener)]);
+        let one = connect_close_listen(Role::Controlling, &asks, &with(Ports::Steady));
+        assert_eq!(one, Verdict::Skip(Reason::OptIn));
+        let raw = Privileges { assume: false, capture: true, inject: true };
+        let raw = Facts { privileges: Some(raw), ..asks };
+        let better = connect_close_listen(Role::Controlled, &raw, &raw);
+        assert_eq!(better, Verdict::Skip(Reason::ByHand));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use super::*;
 use crate::IoFailure;
 use crate::signal::{ErrorCode, Handshake, Syn};
-use crate::tcp_traversal::plan::{Part, Verdict};
+use crate::tcp_traversal::plan::Part;
 use crate::tcp_traversal::simultaneous_open::Stance;
 use crate::tcp_traversal::spoofed_syn_ack::{Knowledge, pinned, pinned_sequence};
 
@@ -12,8 +12,12 @@ use crate::tcp_traversal::spoofed_syn_ack::{Knowledge, pinned, pinned_sequence};
 const SYNS_FIRST: Duration = Duration::from_millis(700);
 /// Between two requests for one SYN: the peer may come to ask later than the broker waits.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// From one request to that for the next SYN: where SYNs are refused they follow each other closely.
+const NEXT_SYN_AFTER: Duration = Duration::from_millis(300);
+/// Of a hundred tries, so many make a strategy likely to work.
+const LIKELY: u8 = 50;
 /// Requests in all.
-const MAX_REQUESTS: u32 = 4;
+const MAX_REQUESTS: u32 = 6;
 
 /// What is known of our SYN, and what was asked.
 #[derive(Debug, Default)]
@@ -22,8 +26,8 @@ pub(super) struct Answered {
     capture: Option<(CommandId, SocketId, SocketAddr)>,
     /// The last SYN.
     sent: Option<Handshake>,
-    /// What the broker was asked to answer last.
-    asked: Option<Handshake>,
+    /// What the broker was asked to answer last, and when.
+    asked: Option<(Handshake, Instant)>,
     outbox: Option<Handshake>,
     requests: u32,
     again: Option<Instant>,
@@ -123,47 +127,71 @@ impl Session {
 
     /// Asks the broker, if it is time.
     pub(super) fn seek_answer(&mut self, now: Instant) {
-        let planned = self.engine.plan.part(Strategy::SpoofedSynAck) == Some(Part::Both);
-        let alone = self.streams.open().next().is_none();
-        if !planned || !alone || now < self.answer_start() {
+        let (Some((handshake, at)), true) = (self.next_question(), self.has_begun(now)) else {
             return;
-        }
-        let Some(handshake) = self.engine.answered.sent else { return };
-        let answered = &mut self.engine.answered;
-        let due = answered.asked != Some(handshake) || answered.again.is_some_and(|at| at <= now);
-        let gone = self.dialers.iter_mut().find(|it| it.remote == handshake.remote);
-        let Some(dialer) = gone.filter(|it| due && it.pending().is_some()) else { return };
-        if answered.requests >= MAX_REQUESTS {
+        };
+        if at > now {
             return;
         }
         // Nothing else has helped so far; what comes of this socket now is most likely the broker's.
-        if dialer.stance == Stance::Dial {
-            dialer.strategy = Strategy::SpoofedSynAck;
+        for dialer in &mut self.dialers {
+            if dialer.remote == handshake.remote && dialer.stance == Stance::Dial {
+                dialer.strategy = Strategy::SpoofedSynAck;
+            }
         }
+        let answered = &mut self.engine.answered;
         answered.requests += 1;
-        (answered.asked, answered.outbox, answered.again) =
-            (Some(handshake), Some(handshake), None);
+        (answered.asked, answered.outbox) = (Some((handshake, now)), Some(handshake));
+        answered.again = None;
     }
 
-    /// At once where SYNs are known not to pass.
+    /// What is to be asked next, and when: about a socket that waits, and nothing has connected yet.
+    fn next_question(&self) -> Option<(Handshake, Instant)> {
+        let answered = &self.engine.answered;
+        let handshake = answered.sent?;
+        let planned = self.engine.plan.part(Strategy::SpoofedSynAck) == Some(Part::Both);
+        let alone = self.streams.open().next().is_none();
+        let waits = |it: &Dialer| it.remote == handshake.remote && it.pending().is_some();
+        let left = answered.requests < MAX_REQUESTS;
+        if !planned || !alone || !left || !self.dialers.iter().any(waits) {
+            return None;
+        }
+        let at = match answered.asked {
+            None => self.answer_start(),
+            Some((asked, at)) if asked != handshake => at + NEXT_SYN_AFTER,
+            Some(_) => answered.again?,
+        };
+        Some((handshake, at))
+    }
+
+    fn has_begun(&self, now: Instant) -> bool {
+        self.introduction.start <= now
+    }
+
+    /// At once where SYNs are known not to pass, or have not passed between NATs like these two.
     fn answer_start(&self) -> Instant {
         let start = self.introduction.start;
         let refuses = [self.our_facts(start), self.their_facts(start)]
             .iter()
             .all(|facts| facts.admits_syn == Some(false));
-        if refuses { start } else { start + SYNS_FIRST }
+        let hinted = self.is_hinted(Strategy::SpoofedSynAck);
+        if refuses || hinted { start } else { start + SYNS_FIRST }
     }
 
-    /// When [`seek_answer`](Self::seek_answer) begins by itself, or goes on.
+    /// Whether others behind such NATs came through by `strategy`, and did not by crossing SYNs. It
+    /// only says what comes first: who told the broker may have lied.
+    pub(super) fn is_hinted(&self, strategy: Strategy) -> bool {
+        let of = |wanted| self.introduction.hints.iter().find(move |it| it.strategy == wanted);
+        let works = of(strategy).is_some_and(|hint| hint.percent >= LIKELY);
+        let crosses = of(Strategy::SimultaneousOpen).is_some_and(|hint| hint.percent >= LIKELY);
+        works && !crosses
+    }
+
+    /// When [`seek_answer`](Self::seek_answer) has something to do.
     pub(super) fn answer_due(&self) -> Option<Deadline> {
-        let verdict = self.engine.plan.verdict(Strategy::SpoofedSynAck);
-        let planned = matches!(verdict, Some(Verdict::Run(_)));
-        let answered = &self.engine.answered;
-        let ready = answered.sent.is_some() && answered.asked != answered.sent;
-        let left = answered.requests < MAX_REQUESTS && self.streams.open().next().is_none();
-        let first = ready.then(|| self.answer_start()).filter(|start| *start > self.called);
-        let at = if answered.requests == 0 { first } else { answered.again };
-        at.filter(|_| planned && left).map(|at| Deadline::new(at, "ask for a forged SYN-ACK"))
+        let (_, at) = self.next_question()?;
+        let at = at.max(self.introduction.start);
+        Some(Deadline::new(at, "ask for a forged SYN-ACK"))
     }
 
     pub(super) fn end_capture(&mut self) {

@@ -227,7 +227,13 @@ impl Session {
         let ports = if measured == Ports::Unknown { told.ports } else { measured };
         let ports = self.or_guess(ports, now);
         let broker_forges = Some(!self.resources.forges.is_empty());
-        Facts { ports, privileges: self.resources.privileges, broker_forges, ..told }
+        Facts {
+            ports,
+            privileges: self.resources.privileges,
+            classic: self.resources.classic,
+            broker_forges,
+            ..told
+        }
     }
 
     pub(super) fn their_facts(&self, now: Instant) -> Facts {
@@ -244,6 +250,7 @@ impl Session {
             answers: standing.answers.or(reported.answers),
             admits_syn: standing.admits_syn.or(reported.admits_syn),
             privileges: standing.privileges,
+            classic: standing.classic,
             ..reported
         }
     }
@@ -294,6 +301,7 @@ impl Session {
             round: self.engine.rounds.map_or(0, |rounds| rounds.round),
             opened: self.engine.opened,
             waits: self.dialers.iter().any(waits),
+            classic: self.resources.classic,
             privileges: self.resources.privileges,
             answers: facts.answers,
             admits_syn: facts.admits_syn,

@@ -8,6 +8,9 @@
 //! ```
 //!
 //! A side begins when its strategies say so, or when the peer has begun: both have the same plan.
+//!
+//! Connect, close and listen takes the same steps with a listener instead: the callee's SYN opens its NAT
+//! and its socket makes room for a listener, which the caller dials from its stand.
 
 use super::*;
 use crate::puncher::report::{Attempt, AttemptResult, Evidence, Failures, milliseconds_since};
@@ -19,7 +22,7 @@ use crate::tcp_traversal::plan::{Part, Verdict};
 use crate::tcp_traversal::shielded_opener::{OPENER_TTL, opening};
 use crate::tcp_traversal::spoofed_syn_ack::{Knowledge, pinned, pinned_sequence};
 use crate::tcp_traversal::survey::Sample;
-use crate::tcp_traversal::{syn_ack_injection, syn_injection, syn_replay};
+use crate::tcp_traversal::{connect_close_listen, syn_ack_injection, syn_injection, syn_replay};
 use crate::{Hops, IoFailure};
 
 /// How long a shielded opener is given, once somebody was refused.
@@ -58,6 +61,10 @@ enum Stage {
     Standing(Sample),
     /// Our SYN has left, and both sides' SYNs are awaited.
     Opening(Sample, Pending),
+    /// Our SYN has left and makes room for a listener then.
+    Making(Sample, Pending, Instant),
+    /// A listener waits for the peer.
+    Listening(Sample, SocketId),
     /// Both are known.
     Armed(Sample, Pending),
     /// Nothing more will come of it, or has.
@@ -88,15 +95,42 @@ impl Forging {
 
     fn pending(&self) -> Option<Pending> {
         match self.stage {
-            Stage::Opening(_, pending) | Stage::Armed(_, pending) => Some(pending),
-            Stage::Sampling | Stage::Standing(_) | Stage::Over(_) => None,
+            Stage::Opening(_, pending)
+            | Stage::Making(_, pending, _)
+            | Stage::Armed(_, pending) => Some(pending),
+            Stage::Sampling | Stage::Standing(_) | Stage::Listening(..) | Stage::Over(_) => None,
         }
     }
 
     /// Its sockets that are not a stream's.
     pub(super) fn sockets(&self) -> impl Iterator<Item = SocketId> {
         let capture = self.capture.map(|(_, socket)| socket);
+        let capture = capture.into_iter().chain(self.listener());
         self.pending().map(|it| it.socket).into_iter().chain(capture)
+    }
+
+    fn listener(&self) -> Option<SocketId> {
+        match self.stage {
+            Stage::Listening(_, listener) => Some(listener),
+            Stage::Sampling
+            | Stage::Standing(_)
+            | Stage::Opening(..)
+            | Stage::Making(..)
+            | Stage::Armed(..)
+            | Stage::Over(_) => None,
+        }
+    }
+
+    fn sample(&self) -> Option<Sample> {
+        match self.stage {
+            Stage::Sampling => None,
+            Stage::Standing(sample)
+            | Stage::Opening(sample, _)
+            | Stage::Making(sample, ..)
+            | Stage::Listening(sample, _)
+            | Stage::Armed(sample, _) => Some(sample),
+            Stage::Over(sample) => sample,
+        }
     }
 
     /// Whether a connection may still come of it.
@@ -106,30 +140,23 @@ impl Forging {
 
     /// What the peer is told.
     fn stand(&self) -> Stand {
-        let sample = match self.stage {
-            Stage::Sampling => None,
-            Stage::Standing(sample) | Stage::Opening(sample, _) | Stage::Armed(sample, _) => {
-                Some(sample)
-            }
-            Stage::Over(sample) => sample,
-        };
-        Stand { mapped: sample.map(|it| it.mapped), syn: self.syn, listens: false }
+        let mapped = self.sample().map(|it| it.mapped);
+        Stand { mapped, syn: self.syn, listens: self.listener().is_some() }
     }
 
     fn finish(&mut self) {
-        self.stage = match self.stage {
-            Stage::Sampling => Stage::Over(None),
-            Stage::Standing(it) | Stage::Opening(it, _) | Stage::Armed(it, _) => {
-                Stage::Over(Some(it))
-            }
-            Stage::Over(it) => Stage::Over(it),
-        };
+        self.stage = Stage::Over(self.sample());
     }
 
     fn due(&self) -> Option<Instant> {
         match self.stage {
             Stage::Armed(..) => self.moves.iter().filter_map(|(_, volley)| volley.due()).min(),
-            Stage::Sampling | Stage::Standing(_) | Stage::Opening(..) | Stage::Over(_) => None,
+            Stage::Making(_, _, until) => Some(until),
+            Stage::Sampling
+            | Stage::Standing(_)
+            | Stage::Opening(..)
+            | Stage::Listening(..)
+            | Stage::Over(_) => None,
         }
     }
 }
@@ -152,10 +179,15 @@ impl Session {
         };
         match forging.stage {
             Stage::Sampling => self.take_stand(now),
-            Stage::Standing(sample) => self.open_stand(sample),
+            Stage::Standing(sample) => match self.verdict(Strategy::ConnectCloseListen) {
+                Some(part) => self.open_classic(part, sample, now),
+                None => self.open_stand(sample),
+            },
+            Stage::Making(sample, _, until) if until <= now => self.listen_instead(sample),
+            Stage::Opening(..) if forging.last == Strategy::ConnectCloseListen => {}
             Stage::Opening(sample, pending) => self.arm(sample, pending, now),
             Stage::Armed(_, pending) => self.fire(pending, now),
-            Stage::Over(_) => {}
+            Stage::Making(..) | Stage::Listening(..) | Stage::Over(_) => {}
         }
     }
 
@@ -188,7 +220,12 @@ impl Session {
     }
 
     fn forging_planned(&self) -> bool {
-        let planned = [Strategy::SynReplay, Strategy::SynAckInjection, Strategy::SynInjection];
+        let planned = [
+            Strategy::SynReplay,
+            Strategy::SynAckInjection,
+            Strategy::SynInjection,
+            Strategy::ConnectCloseListen,
+        ];
         planned.into_iter().any(|strategy| self.verdict(strategy).is_some())
     }
 
@@ -209,7 +246,9 @@ impl Session {
         let injection = injects.then_some(start + patience);
         let replay = self.verdict(Strategy::SynReplay).is_some() && self.was_refused();
         let replay = replay.then_some(start + OPENERS_FIRST.max(ghost));
-        injection.into_iter().chain(replay).min()
+        let classic = self.verdict(Strategy::ConnectCloseListen).is_some();
+        let classic = classic.then_some(start + connect_close_listen::OTHERS_FIRST);
+        injection.into_iter().chain(replay).chain(classic).min()
     }
 
     /// Whether nothing stands but what nobody has heard of, as a ghost whose NATs do not play along.
@@ -239,14 +278,58 @@ impl Session {
         self.forge(now);
     }
 
-    /// Both stands are known: our SYN leaves, as far as past our own NAT.
-    fn open_stand(&mut self, sample: Sample) {
-        let Some(remote) = self.theirs_stand().and_then(|stand| stand.mapped) else { return };
+    /// Between our stand and the peer's, if that is known and the peer's indeed.
+    fn ends_of_stands(&self, sample: Sample) -> Option<Ends> {
+        let remote = self.theirs_stand()?.mapped?;
         let same_host = self.announced_end().is_some_and(|end| end.ip() == remote.ip());
-        if Family::of(sample.local.ip()) != Family::of(remote.ip()) || !same_host {
+        let same_family = Family::of(sample.local.ip()) == Family::of(remote.ip());
+        (same_host && same_family).then_some(Ends { local: sample.local, remote })
+    }
+
+    /// Opens our NAT for the peer, or dials the peer once it listens.
+    fn open_classic(&mut self, part: Part, sample: Sample, now: Instant) {
+        let Some(ends) = self.ends_of_stands(sample) else { return };
+        let listens = self.theirs_stand().is_some_and(|stand| stand.listens);
+        let opens = part == Part::Opener;
+        if !opens && !listens {
             return;
         }
-        let ends = Ends { local: sample.local, remote };
+        let hops = if opens { connect_close_listen::OPENING } else { Hops::USUAL };
+        let socket = self.connect_with(ends.local, ends.remote, hops, None);
+        let Some(forging) = &mut self.engine.forging else { return };
+        forging.last = Strategy::ConnectCloseListen;
+        let pending = Pending { socket, ends };
+        forging.stage = if opens {
+            Stage::Making(sample, pending, now + connect_close_listen::HOLE_TIME)
+        } else {
+            Stage::Opening(sample, pending)
+        };
+    }
+
+    /// Our NAT is open: a listener takes the socket's place.
+    fn listen_instead(&mut self, sample: Sample) {
+        let pending = self.engine.forging.as_ref().and_then(Forging::pending);
+        if let Some(pending) = pending {
+            self.close(pending.socket);
+        }
+        let (id, socket) = (self.names.command(), self.names.socket());
+        self.commands.push_back(Command::ListenTcp { id, socket, local: sample.local });
+        if let Some(forging) = &mut self.engine.forging {
+            forging.stage = Stage::Listening(sample, socket);
+        }
+    }
+
+    /// The strategy of a stream that our listener has accepted.
+    pub(super) fn strategy_at(&self, ends: Ends) -> Option<Strategy> {
+        let Some(Forging { stage: Stage::Listening(sample, _), .. }) = &self.engine.forging else {
+            return None;
+        };
+        (sample.local.port() == ends.local.port()).then_some(Strategy::ConnectCloseListen)
+    }
+
+    /// Both stands are known: our SYN leaves, as far as past our own NAT.
+    fn open_stand(&mut self, sample: Sample) {
+        let Some(ends) = self.ends_of_stands(sample) else { return };
         let held = self.resources.privileges.unwrap_or(Privileges::NONE);
         let (secret, role) = (self.introduction.secret, self.introduction.role);
         let (mut sequence, mut syn, mut capture) = (None, None, None);
@@ -262,8 +345,8 @@ impl Session {
             }
             None => {}
         }
-        let hops = if remote.is_ipv4() { opening(OPENER_TTL) } else { Hops::USUAL };
-        let socket = self.connect_with(ends.local, remote, hops, sequence);
+        let hops = if ends.remote.is_ipv4() { opening(OPENER_TTL) } else { Hops::USUAL };
+        let socket = self.connect_with(ends.local, ends.remote, hops, sequence);
         let Some(forging) = &mut self.engine.forging else { return };
         (forging.capture, forging.syn) = (capture, syn);
         forging.stage = Stage::Opening(sample, Pending { socket, ends });
@@ -395,6 +478,13 @@ impl Session {
         if forging.pending().is_none_or(|pending| pending.socket != socket) {
             return false;
         }
+        if let (Stage::Making(sample, ..), Err(_)) = (forging.stage, connected) {
+            // The router has told, or the peer's NAT has refused: the own one is open.
+            forging.finish();
+            self.listen_instead(sample);
+            self.pursue(now);
+            return true;
+        }
         forging.finish();
         let strategy = forging.last;
         match connected {
@@ -437,7 +527,9 @@ impl Session {
         let forging = self.engine.forging.as_ref()?;
         let remote = self.theirs_stand()?.mapped?;
         let stream = self.streams.all.iter().find(|it| it.ends.remote == remote);
-        let mut evidence = vec![Evidence::Opened(OPENER_TTL), Evidence::Injected(forging.injected)];
+        let mut evidence = vec![Evidence::Injected(forging.injected)];
+        let opened = forging.last != Strategy::ConnectCloseListen || forging.listener().is_some();
+        evidence.extend(opened.then_some(Evidence::Opened(OPENER_TTL)));
         evidence.extend(forging.failures.each().map(|(it, n)| Evidence::ConnectFailed(it, n)));
         evidence.extend(stream.into_iter().flat_map(account::stream_evidence));
         let won = winner == Some((Transport::Tcp, remote)) && stream.is_some();
@@ -473,6 +565,7 @@ mod tests {
     const RAW: Privileges = Privileges { assume: false, capture: true, inject: true };
     const PEER: &str = "203.0.113.2:2001";
     const STAND: &str = "203.0.113.2:2002";
+    const CALLER_STAND: &str = "203.0.113.1:1003";
 
     fn syn(sequence: u32) -> Syn {
         Syn { sequence, window: 64_240, options: Options::default() }
@@ -480,9 +573,10 @@ mod tests {
 
     /// The peer's word about its stand.
     fn note(serial: u16, syn: Option<Syn>) -> Vec<u8> {
-        let stand = Stand { mapped: Some(socket_address(STAND)), syn };
+        let stand = Stand { mapped: Some(socket_address(STAND)), syn, listens: false };
         let (ports, privileges) = (Ports::Steady, Some(RAW));
-        let told = Standing { serial, ports, privileges, stand: Some(stand), ..Standing::default() };
+        let told =
+            Standing { serial, ports, privileges, stand: Some(stand), ..Standing::default() };
         Notary::new(&SessionSecret([7; 32]), Role::Controlled).write(&told)
     }
 
@@ -575,7 +669,9 @@ mod tests {
         let (mut early, capture, socket) = standing(now);
         early.cancel();
         let closes = |commands: &[Command], socket: SocketId| {
-            commands.iter().any(|it| matches!(it, Command::Close { socket: it, .. } if *it == socket))
+            commands
+                .iter()
+                .any(|it| matches!(it, Command::Close { socket: it, .. } if *it == socket))
         };
         let commands = drained(&mut early);
         assert!(closes(&commands, capture) && closes(&commands, socket), "{commands:?}");
@@ -590,6 +686,70 @@ mod tests {
         }
     }
 
+    /// A session of the classic kind that has its stand, and has heard of the peer's.
+    fn classic(role: Role, listens: bool, now: Instant) -> Session {
+        let (kind, transport) = (CandidateKind::ServerReflexive, Transport::Tcp);
+        let (address, end, other) = match role {
+            Role::Controlling => (PEER, STAND, Role::Controlled),
+            Role::Controlled => ("203.0.113.1:1001", CALLER_STAND, Role::Controlling),
+        };
+        let candidates = vec![Candidate { kind, transport, address: socket_address(address) }];
+        let mut session = session(role, TransportChoice::Tcp, candidates, now);
+        (session.resources.classic, session.deadline) = (true, now + Duration::from_secs(10));
+        session.handle_timeout(now);
+        drained(&mut session);
+        let local = socket_address("203.0.113.9:1002");
+        let stage = Stage::Standing(Sample { local, mapped: local });
+        session.engine.forging = Some(Forging { stage, ..Forging::begin(now) });
+        let mapped = Some(socket_address(end));
+        let stand = Some(Stand { mapped, syn: None, listens });
+        let ports = Ports::Steady;
+        let told = Standing { serial: 1, ports, classic: true, stand, ..Standing::default() };
+        let bytes = Notary::new(&SessionSecret([7; 32]), other).write(&told);
+        session.on_note(&bytes, now);
+        session
+    }
+
+    #[test]
+    fn the_callee_opens_closes_and_listens_and_the_listener_ends_with_the_session() {
+        let now = any_instant();
+        let mut callee = classic(Role::Controlled, false, now);
+        let commands = drained(&mut callee);
+        let [Command::ConnectTcp { socket, local, hops, .. }, Command::AdjustTcp { .. }] =
+            commands[..]
+        else {
+            panic!("{commands:?}")
+        };
+        assert_eq!(hops, connect_close_listen::OPENING);
+        callee.handle_timeout(now + connect_close_listen::HOLE_TIME);
+        let commands = drained(&mut callee);
+        let Some(Command::ListenTcp { socket: listener, local: there, .. }) =
+            commands.iter().find(|it| matches!(it, Command::ListenTcp { .. }))
+        else {
+            panic!("{commands:?}")
+        };
+        assert_eq!(*there, local);
+        assert!(matches!(commands[0], Command::Close { socket: it, .. } if it == socket));
+        let ends = Ends { local, remote: socket_address(CALLER_STAND) };
+        assert_eq!(callee.strategy_at(ends), Some(Strategy::ConnectCloseListen));
+        callee.cancel();
+        let closes =
+            |it: &Command| matches!(it, Command::Close { socket, .. } if socket == listener);
+        assert!(drained(&mut callee).iter().any(closes));
+    }
+
+    #[test]
+    fn the_caller_dials_only_who_listens() {
+        let now = any_instant();
+        let connects = |session: &mut Session| {
+            drained(session).iter().any(|it| {
+                matches!(it, Command::ConnectTcp { remote, .. } if *remote == socket_address(STAND))
+            })
+        };
+        assert!(!connects(&mut classic(Role::Controlling, false, now)));
+        assert!(connects(&mut classic(Role::Controlling, true, now)));
+    }
+
     #[test]
     fn a_capture_that_is_not_permitted_ends_it_and_the_privilege_is_gone() {
         let now = any_instant();
@@ -600,7 +760,11 @@ mod tests {
         assert!(!session.engine.forging.as_ref().unwrap().is_alive());
         assert_eq!(session.resources.privileges.map(|held| held.capture), Some(false));
         let commands = drained(&mut session);
-        assert!(commands.iter().any(|it| matches!(it, Command::Close { socket: it, .. } if *it == socket)));
+        assert!(
+            commands
+                .iter()
+                .any(|it| matches!(it, Command::Close { socket: it, .. } if *it == socket))
+        );
     }
 
     #[test]
@@ -610,7 +774,7 @@ mod tests {
         let local = socket_address("203.0.113.1:1003");
         let stage = Stage::Standing(Sample { local, mapped: local });
         session.engine.forging = Some(Forging { stage, ..Forging::begin(now) });
-        let stand = Stand { mapped: Some(socket_address("192.0.2.9:25")), syn: None };
+        let stand = Stand { mapped: Some(socket_address("192.0.2.9:25")), ..Stand::default() };
         let told = Standing {
             serial: 7,
             ports: Ports::Steady,

@@ -48,6 +48,7 @@ pub(super) fn session(
         nat: None,
         transport,
         start,
+        hints: Vec::new(),
     };
     let resources = Resources {
         udp: vec![(main_socket(role), socket_address(own_udp))],
@@ -58,6 +59,7 @@ pub(super) fn session(
         stun: Vec::new(),
         privileges: None,
         forges: Vec::new(),
+        classic: false,
         per_attempt: 256,
     };
     let owner = Owner(if role == Role::Controlling { 16 } else { 17 });

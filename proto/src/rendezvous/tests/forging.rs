@@ -187,7 +187,7 @@ fn who_unregisters_takes_its_consent_back() {
     ask(&mut world, session, 1, streams[1], 2);
     world.run_for(ms(95));
     assert_eq!(world.forged.len(), 2);
-    world.with(1, |client, now| client.unregister(now));
+    world.with(1, client::Client::unregister);
     world.run_for(Duration::from_secs(1));
     assert_eq!(world.forged.len(), 2);
 }

@@ -7,11 +7,14 @@
 //! | module | what it is | privilege |
 //! |---|---|---|
 //! | [`hops`] | how far packets travel, and which ones a socket hears | none |
+//! | [`inherited`] | sockets that the service manager opened | none |
 //! | [`tcp_info`] | what the kernel knows of a connection | none |
 //!
 //! It decides nothing: which option is set when, and which packet is sent, is decided elsewhere.
 #![warn(unsafe_op_in_unsafe_fn)]
 
 pub mod hops;
+#[cfg(unix)]
+pub mod inherited;
 mod option;
 pub mod tcp_info;

@@ -202,7 +202,10 @@ fn a_value_that_cannot_be_names_the_key_the_value_and_the_fix() {
         ),
         ("log.level = 'loud'", "[log] level = \"loud\": not a log level; write off, error, warn"),
         ("log.format = 'xml'", "[log] format = \"xml\": not a log format; write text or json"),
-        ("metrics.listen = '9100'", "listen = \"9100\": \"9100\" is not IP:port; write an IP address"),
+        (
+            "metrics.listen = '9100'",
+            "listen = \"9100\": \"9100\" is not IP:port; write an IP address",
+        ),
         ("metrics.listen = ['127.0.0.1:1']", "[metrics] listen = [\"127.0.0.1:1\"]: invalid type"),
         ("service.user = 'a b'", "[service] user = \"a b\": not a user; write a name such as"),
         ("service.drain = '2 min'", "out of range; write a duration from 0s to 1m"),

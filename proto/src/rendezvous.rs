@@ -32,6 +32,7 @@ mod config;
 mod connect;
 mod cookie;
 mod counters;
+mod dismissal;
 #[cfg(test)]
 mod hostile;
 mod link;
@@ -58,6 +59,7 @@ use crate::signal::codec::{MAX_MESSAGE_BYTES, ParseError, Received};
 use crate::signal::message::{Body, Message, Refused};
 use crate::signal::{ErrorCode, RegistrationId, SessionId, SignalMethod};
 use cookie::Cookies;
+use dismissal::Dismissal;
 use parked::ParkingLot;
 use session::Session;
 use timers::Timers;
@@ -95,6 +97,8 @@ pub struct Broker<R = Table> {
     parked: ParkingLot,
     asked: BTreeMap<TransactionId, Asked>,
     timers: Timers,
+    /// There once the broker stops.
+    dismissal: Option<Dismissal>,
     counters: Counters,
     commands: VecDeque<Command>,
     events: VecDeque<Event>,
@@ -121,6 +125,7 @@ impl<R: Registry> Broker<R> {
             parked: ParkingLot::default(),
             asked: BTreeMap::new(),
             timers: Timers::default(),
+            dismissal: None,
             counters: Counters::default(),
             commands: VecDeque::new(),
             events: VecDeque::new(),
@@ -289,6 +294,7 @@ impl<R: Registry> Machine for Broker<R> {
                 timers::Timer::Challenge(id) => self.on_challenge_timer(id, now),
                 timers::Timer::Session(id) => self.on_session_timer(id, now),
                 timers::Timer::Parked(ticket) => self.on_parked_timer(ticket),
+                timers::Timer::Dismissal => self.on_dismissal_timer(now),
             }
         }
     }

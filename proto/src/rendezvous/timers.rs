@@ -17,6 +17,8 @@ pub(super) enum Timer {
     Session(SessionId),
     /// A call has waited long enough for its callee.
     Parked(u64),
+    /// The next peers are let go.
+    Dismissal,
 }
 
 impl Timer {
@@ -26,6 +28,7 @@ impl Timer {
             Self::Challenge(_) => "ask the holder of a name",
             Self::Session(_) => "repeat an invitation, or forget a meeting",
             Self::Parked(_) => "give up waiting for a callee",
+            Self::Dismissal => "let the next peers go",
         }
     }
 }

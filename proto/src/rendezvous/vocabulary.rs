@@ -51,6 +51,8 @@ pub enum Departure {
     LinkClosed,
     /// Its address registered anew.
     Replaced,
+    /// The broker stops, and has told it so.
+    Dismissed,
 }
 
 /// What happened, for the log.

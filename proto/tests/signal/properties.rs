@@ -249,7 +249,14 @@ fn body() -> impl Strategy<Value = Body> {
         punch(1..=255).prop_map(Body::Punch),
         relay(),
         refused(),
-        select(vec![Body::Unregister, Body::Unregistered, Body::Punching, Body::Ping, Body::Pong]),
+        select(vec![
+            Body::Unregister,
+            Body::Unregistered,
+            Body::Dismissed,
+            Body::Punching,
+            Body::Ping,
+            Body::Pong,
+        ]),
     ]
 }
 

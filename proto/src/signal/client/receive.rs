@@ -103,6 +103,7 @@ impl Client {
             Body::Punch(punch) => invitations.handle_punch(core, standing, (message, punch), now),
             Body::CalleeAnswer(answer) => self.calls.handle_callee(core, answer),
             Body::Relay(relay) => self.news.handle(core, standing, relay, now),
+            Body::Dismissed => self.lose(LossReason::Dismissed, None, now),
             Body::Ping => {
                 core.send(standing, &message.answer(Body::Pong));
             }

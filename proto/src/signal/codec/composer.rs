@@ -94,9 +94,12 @@ impl<'b> Composer<'b> {
             }
             Body::Relay(relay) => self.relay(relay),
             Body::Refused(refused) => self.refused(refused),
-            Body::Unregister | Body::Unregistered | Body::Punching | Body::Ping | Body::Pong => {
-                Ok(())
-            }
+            Body::Unregister
+            | Body::Unregistered
+            | Body::Dismissed
+            | Body::Punching
+            | Body::Ping
+            | Body::Pong => Ok(()),
         }
     }
 

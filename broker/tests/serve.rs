@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::channel::oneshot;
-use ntcp_broker::{BindError, Broker, Options, Transport};
+use ntcp_broker::{BindError, Broker, Options, SocketError, Transport};
 use ntcp_proto::rendezvous::Counters;
 use ntcp_proto::signal::message::{Body, Connect, Message, Nonce, Register, Registered};
 use ntcp_proto::signal::{
@@ -324,7 +324,9 @@ fn a_port_in_use_is_named_with_what_to_do() {
         (Options { tcp: vec![server.tcp], ..loopback() }, Transport::Tcp),
     ] {
         let Err(error) = Broker::bind(&options) else { panic!("bound twice") };
-        assert!(matches!(error, BindError::InUse { transport: it, .. } if it == transport));
+        assert!(
+            matches!(error, BindError::Socket(SocketError::InUse { transport: it, .. }) if it == transport)
+        );
         let text = error.to_string();
         assert!(text.contains("in use by another program") && text.contains("--"), "{text}");
     }

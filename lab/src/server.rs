@@ -3,10 +3,11 @@
 //! The servers' logic lives in the pure crates; a few lines adapt each to this trait. Streams carry
 //! STUN-framed messages, as in the whole project.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use ntcp_proto::Deadline;
+use ntcp_proto::{Deadline, IoFailure};
+use ntcp_stun::server::Conduct;
 
 pub mod broker;
 pub mod stun;
@@ -35,6 +36,8 @@ pub enum Arrival<'a> {
         local: SocketAddr,
         /// The client's end.
         source: SocketAddr,
+        /// The SYN that opened it, from the IP header on.
+        syn: &'a [u8],
     },
     /// One whole message on a stream.
     Message {
@@ -48,7 +51,25 @@ pub enum Arrival<'a> {
         /// Which.
         stream: StreamId,
     },
+    /// A port was reserved, as asked for by [`Departure::Reserve`].
+    Reserved {
+        /// Which wish.
+        wish: WishId,
+        /// The address.
+        local: SocketAddr,
+    },
+    /// A connect ended, as asked for by [`Departure::Connect`].
+    Connected {
+        /// Which wish.
+        wish: WishId,
+        /// The stream, or why there is none.
+        result: Result<StreamId, IoFailure>,
+    },
 }
+
+/// Names what a server asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WishId(pub u64);
 
 /// Something to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +94,29 @@ pub enum Departure {
     Close {
         /// Which.
         stream: StreamId,
+    },
+    /// A port that nobody else gets; answered by [`Arrival::Reserved`].
+    Reserve {
+        /// The wish.
+        wish: WishId,
+        /// On this address.
+        ip: IpAddr,
+        /// What it does about SYNs.
+        conduct: Conduct,
+    },
+    /// A connection; answered by [`Arrival::Connected`] unless it is given up before.
+    Connect {
+        /// The wish.
+        wish: WishId,
+        /// From there; port 0 is any free one.
+        local: SocketAddr,
+        /// To there.
+        remote: SocketAddr,
+    },
+    /// The end of a reserved port, or of a connect.
+    GiveUp {
+        /// The wish.
+        wish: WishId,
     },
 }
 

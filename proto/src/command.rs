@@ -146,7 +146,8 @@ pub enum Command {
         hops: Hops,
     },
     /// Open a connection without a handshake: the socket stands as if one had taken place
-    /// (`TCP_REPAIR`). Answered by [`Answer::Connected`], or [`IoFailure::NotPermitted`] without
+    /// (`TCP_REPAIR`). One empty ACK leaves at once, as far as `hops` carries it: it opens the own
+    /// NAT. Without timestamps. Answered by [`Answer::Connected`], or [`IoFailure::NotPermitted`] without
     /// the privilege.
     AssumeTcp {
         /// The name of this command.
@@ -198,6 +199,15 @@ pub enum Command {
         /// The socket.
         socket: SocketId,
     },
+    /// Close a TCP stream with an RST instead of a FIN (`SO_LINGER` of 0; RFC 9293 section 3.10.5), so
+    /// that its pair of ends is free at once. Answered by [`Answer::Closed`] when it is, also for
+    /// unknown sockets.
+    Abort {
+        /// The name of this command.
+        id: CommandId,
+        /// The stream.
+        socket: SocketId,
+    },
     /// Look a host name up. Answered by [`Answer::Resolved`].
     Resolve {
         /// The name of this command.
@@ -239,6 +249,7 @@ impl Command {
             | Self::Inject { id, .. }
             | Self::SendTcp { id, .. }
             | Self::Close { id, .. }
+            | Self::Abort { id, .. }
             | Self::Resolve { id, .. }
             | Self::ListInterfaces { id } => *id,
         }
@@ -385,6 +396,9 @@ pub enum IoFailure {
     /// `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`: this process or host ran out of something.
     #[error("out of system resources")]
     OutOfResources,
+    /// The node has begun as many connections as its budget allows; nothing was sent.
+    #[error("over the budget of new connections")]
+    OverBudget,
     /// The other side ended the stream, or [`Command::Close`] did.
     #[error("closed")]
     Closed,

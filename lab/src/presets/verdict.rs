@@ -44,8 +44,11 @@ impl Site {
         let sight = self.sight(|behaviour| behaviour.tcp.translation);
         let boxes = || self.boxes.iter().map(|nat| &nat.behaviour.tcp);
         let rewritten = boxes().any(|tcp| tcp.sequence_numbers == SequenceNumbers::Rewritten);
-        let guard =
-            boxes().rev().find(|tcp| tcp.translation.filtering != Filtering::EndpointIndependent);
+        // A port that nobody uses has no mapping, whatever a box lets in through those it has.
+        let guard = boxes().rev().find(|tcp| {
+            tcp.translation.mapping != Mapping::Identity
+                || tcp.translation.filtering != Filtering::EndpointIndependent
+        });
         let inbound = boxes().rev().map(|tcp| tcp.inbound_syn).find(|it| *it != InboundSyn::Accept);
         TcpReport {
             reachable: true,
@@ -53,9 +56,9 @@ impl Site {
             filtering: Some(sight.filtering),
             port_allocation: Some(sight.allocation),
             hairpin: Some(self.hairpins()),
-            // Where everything comes in, it is the host itself that refuses.
+            // Where nothing is in the way, it is the host itself that refuses.
             unsolicited_syn: Some(match guard.map(|tcp| tcp.unsolicited) {
-                Some(Unsolicited::Silent) => report::UnsolicitedSyn::Silent,
+                Some(Unsolicited::Silent | Unsolicited::Late) => report::UnsolicitedSyn::Silent,
                 Some(Unsolicited::Icmp(_)) => report::UnsolicitedSyn::Icmp,
                 Some(Unsolicited::Reset | Unsolicited::OwnStack) | None => {
                     report::UnsolicitedSyn::Rst
@@ -118,16 +121,17 @@ fn seen(translation: &Translation) -> Sight {
         (_, Allocation::Offset(_)) => PortAllocation::Offset,
         (_, Allocation::Sequential { .. }) => PortAllocation::Sequential,
         (_, Allocation::Block { .. }) => PortAllocation::Block,
-        (_, Allocation::Random { .. }) => PortAllocation::Random,
+        (_, Allocation::Random { .. } | Allocation::Parity) => PortAllocation::Random,
     };
     // A port that is kept, or moved by a constant, towards every destination looks like one mapping,
     // whatever the box's tables say.
     let constant = match translation.allocation {
         Allocation::Preserved => true,
         Allocation::Offset(_) => translation.sharing == Sharing::PerDestination,
-        Allocation::Sequential { .. } | Allocation::Block { .. } | Allocation::Random { .. } => {
-            false
-        }
+        Allocation::Sequential { .. }
+        | Allocation::Block { .. }
+        | Allocation::Parity
+        | Allocation::Random { .. } => false,
     };
     let mapping = match translation.mapping {
         Mapping::Identity | Mapping::EndpointIndependent => report::Mapping::EndpointIndependent,

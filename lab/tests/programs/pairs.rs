@@ -1,6 +1,7 @@
 //! Pairs of NATs that must connect, each over the transports that can.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use ntcp_lab::kernel::{Access, Form, Lab};
 use serde_json::Value;
@@ -49,6 +50,30 @@ fn a_host_without_udp_reaches_others_over_tcp() {
 #[test]
 fn a_carrier_behind_a_home_is_traversed_as_well() {
     connect("masq@port-restricted", "masq", &["tcp", "udp"]);
+}
+
+#[test]
+fn sequential_ports_are_foretold_on_one_side_and_on_both() {
+    for (a, b) in [("symmetric-seq", "linux-masq"), ("symmetric-seq", "symmetric-seq")] {
+        let reports = connect(a, b, &["tcp"]);
+        let strategy = reports[0]["strategy"].as_str().unwrap();
+        // The side whose ports are foretold only sees the peer's SYN come.
+        let known = ["port_prediction", "simultaneous_open", "shielded_opener"];
+        assert!(known.contains(&strategy), "{:#}", reports[0]);
+    }
+}
+
+#[test]
+fn a_random_symmetric_nat_meets_a_port_restricted_one() {
+    let reports = connect("linux-random", "port-restricted", &["tcp"]);
+    assert_eq!(reports[0]["strategy"], "port_coverage", "{:#}", reports[0]);
+    assert!(reports[0]["elapsed_ms"].as_f64().unwrap() < 6_000.0, "{:#}", reports[0]);
+}
+
+#[test]
+fn two_strict_nats_are_passed_by_a_ghost() {
+    let reports = connect("masq,syn=strict", "port-restricted,syn=strict", &["tcp"]);
+    assert_eq!(reports[0]["strategy"], "ghost_handshake", "{:#}", reports[0]);
 }
 
 #[test]
@@ -106,6 +131,21 @@ fn loss_on_every_line_delays_but_does_not_prevent() {
     on_stage(homes("linux-masq", "port-restricted").loss(0.05).seed(5), |_, stage| {
         for transport in ["tcp", "udp", "any"] {
             connected(stage, transport, "5 % loss");
+        }
+    });
+}
+
+#[test]
+fn a_callee_that_hears_of_the_call_late_is_met_all_the_same() {
+    let access = Access { delay: LINE, ..Access::default() };
+    on_stage(homes("linux-masq", "port-restricted"), |_, stage| {
+        for skew in [100, 300] {
+            stage.skew("b", access, Duration::from_millis(skew)).unwrap();
+            for transport in ["tcp", "udp"] {
+                let report = connected(stage, transport, "a late callee");
+                let elapsed = report["elapsed_ms"].as_f64().unwrap();
+                assert!(elapsed >= skew as f64, "{skew} ms late: {report:#}");
+            }
         }
     });
 }

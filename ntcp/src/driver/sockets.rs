@@ -1,8 +1,11 @@
 //! The sockets of one machine, and what may happen to each.
 
+mod privileged;
+
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +14,14 @@ use async_io::{Async, Timer};
 use futures::future::{AbortHandle, Abortable};
 use futures::{Future, FutureExt};
 use ntcp_proto::command::Ends;
+use ntcp_proto::segment::Segment;
 use ntcp_proto::{Answer, Command, CommandId, Hops, Input, IoFailure, SocketId, address};
 use ntcp_raw::hops::{self, Family};
 
+use self::privileged::Holder;
 use super::stream::read_message;
 use crate::io::failure::classify;
+use crate::io::privileged::Powers;
 use crate::io::{interfaces, socket};
 
 /// Longest datagram read; none of ours comes near.
@@ -39,6 +45,8 @@ pub(super) enum Happening {
     Connected(SocketId, CommandId, Arc<Async<TcpStream>>, io::Result<Ends>),
     /// A message arrived on a stream, or the stream ended.
     Message(SocketId, io::Result<Vec<u8>>),
+    /// A capture saw its SYN, or failed.
+    Captured(SocketId, io::Result<Segment>),
     /// Room to write on a stream.
     Writable(SocketId, io::Result<()>),
     /// A command ended that belongs to no socket.
@@ -48,8 +56,9 @@ pub(super) enum Happening {
 enum Kind {
     Udp(Arc<Async<UdpSocket>>),
     Listener(Arc<Async<TcpListener>>),
-    Connecting(CommandId, Arc<Async<TcpStream>>),
+    Connecting(CommandId, Ends, Arc<Async<TcpStream>>),
     Stream(Stream),
+    Capture(Holder),
 }
 
 struct Stream {
@@ -70,6 +79,7 @@ struct Entry {
 pub(crate) struct Sockets {
     open: HashMap<SocketId, Entry>,
     accepted: u64,
+    powers: Powers,
     answers: VecDeque<(CommandId, Answer)>,
     pending: Vec<Pending>,
 }
@@ -125,23 +135,27 @@ impl Sockets {
                 let bound = self.listen(socket, local);
                 self.answers.push_back((id, Answer::Bound(bound.map_err(|it| classify(&it)))));
             }
-            // A sequence number of one's own choice is a privilege that this process has not.
-            Command::ConnectTcp { id, sequence: Some(_), .. } | Command::AssumeTcp { id, .. } => {
-                self.answers.push_back((id, Answer::Connected(Err(IoFailure::NotPermitted))));
-            }
-            Command::ConnectTcp { id, socket, local, remote, hops, sequence: None } => {
-                if let Err(error) = self.connect(id, socket, local, remote, hops) {
+            Command::ConnectTcp { id, socket, local, remote, hops, sequence } => {
+                let ends = Ends { local, remote };
+                if let Err(error) = self.connect(id, socket, ends, hops, sequence) {
                     self.answers.push_back((id, Answer::Connected(Err(classify(&error)))));
                 }
+            }
+            Command::AssumeTcp { id, socket, ends, agreed, hops } => {
+                let assumed = self.assume(socket, ends, &agreed, hops);
+                self.answers
+                    .push_back((id, Answer::Connected(assumed.map_err(|it| classify(&it)))));
             }
             Command::AdjustTcp { id, socket, hops } => {
                 self.answers.push_back((id, Answer::Done(self.adjust(socket, hops))));
             }
-            Command::Capture { id, .. } => {
-                self.answers.push_back((id, Answer::Done(Err(IoFailure::NotPermitted))));
+            Command::Capture { id, socket, ends } => {
+                let open = self.capture(socket, ends).map_err(|it| classify(&it));
+                self.answers.push_back((id, Answer::Done(open)));
             }
-            Command::Inject { id, .. } => {
-                self.answers.push_back((id, Answer::Sent(Err(IoFailure::NotPermitted))));
+            Command::Inject { id, segment, ttl } => {
+                let sent = self.inject(&segment, ttl);
+                self.answers.push_back((id, Answer::Sent(sent)));
             }
             Command::SendTcp { id, socket, payload } => {
                 let sent = self.send_tcp(socket, &payload);
@@ -151,6 +165,7 @@ impl Sockets {
                 self.close(socket);
                 self.answers.push_back((id, Answer::Closed));
             }
+            Command::Abort { id, socket } => self.abort(id, socket),
             Command::Resolve { id, host, port } => self.resolve(id, host, port),
             Command::ListInterfaces { id } => {
                 self.answers.push_back((id, Answer::Interfaces(interfaces::addresses())));
@@ -167,6 +182,7 @@ impl Sockets {
                 self.connected(id, command, stream, ends);
             }
             Happening::Message(id, message) => self.message(id, message, tell),
+            Happening::Captured(id, segment) => self.captured(id, segment, tell),
             Happening::Writable(id, writable) => {
                 let flushed = writable.map_err(|it| classify(&it)).and_then(|()| self.flush(id));
                 if let Err(reason) = flushed
@@ -286,12 +302,18 @@ impl Sockets {
         &mut self,
         command: CommandId,
         id: SocketId,
-        local: SocketAddr,
-        remote: SocketAddr,
+        ends: Ends,
         hops: Hops,
+        sequence: Option<u32>,
     ) -> io::Result<()> {
-        let stream = Arc::new(Async::new_nonblocking(socket::connecting(local, remote, hops)?)?);
-        self.insert(id, Kind::Connecting(command, stream.clone()));
+        let socket = socket::unconnected(ends.local, hops)?;
+        if let Some(sequence) = sequence {
+            self.powers.pin_sequence(socket.as_fd(), sequence)?;
+        }
+        let stream = Arc::new(Async::new_nonblocking(socket::connect(socket, ends.remote)?)?);
+        let local = stream.get_ref().local_addr()?;
+        let ends = Ends { local: address::canonical(local), ..ends };
+        self.insert(id, Kind::Connecting(command, ends, stream.clone()));
         self.read(id, async move {
             let ends = handshake(&stream).await;
             Happening::Connected(id, command, stream, ends)
@@ -302,9 +324,11 @@ impl Sockets {
     /// Changes how the packets of a stream travel, also while it is still connecting.
     fn adjust(&self, id: SocketId, hops: Hops) -> Result<(), IoFailure> {
         let stream = match self.open.get(&id).map(|entry| &entry.kind) {
-            Some(Kind::Connecting(_, stream)) => stream,
+            Some(Kind::Connecting(_, _, stream)) => stream,
             Some(Kind::Stream(stream)) => &stream.socket,
-            Some(Kind::Udp(_) | Kind::Listener(_)) | None => return Err(IoFailure::Closed),
+            Some(Kind::Udp(_) | Kind::Listener(_) | Kind::Capture(_)) | None => {
+                return Err(IoFailure::Closed);
+            }
         };
         let stream = stream.get_ref();
         let local = stream.local_addr().map_err(|it| classify(&it))?;
@@ -419,9 +443,34 @@ impl Sockets {
     }
 
     fn close(&mut self, id: SocketId) {
-        if let Some(Entry { kind: Kind::Connecting(command, _), .. }) = self.remove(id) {
+        if let Some(Entry { kind: Kind::Connecting(command, ..), .. }) = self.remove(id) {
             self.answers.push_back((command, Answer::Connected(Err(IoFailure::Closed))));
         }
+    }
+
+    /// Closes a stream with an RST, and answers when nothing holds it any more.
+    fn abort(&mut self, command: CommandId, id: SocketId) {
+        let stream = match self.remove(id).map(|entry| entry.kind) {
+            Some(Kind::Stream(stream)) => stream.socket,
+            Some(Kind::Connecting(connect, _, stream)) => {
+                self.answers.push_back((connect, Answer::Connected(Err(IoFailure::Closed))));
+                stream
+            }
+            Some(Kind::Udp(_) | Kind::Listener(_) | Kind::Capture(_)) | None => {
+                return self.answers.push_back((command, Answer::Closed));
+            }
+        };
+        if let Err(error) = socket::reset_on_close(stream.get_ref()) {
+            tracing::debug!(%error, "SO_LINGER");
+        }
+        self.pending.push(Box::pin(async move {
+            // The futures that waited on the socket have been called off and go at their next turn.
+            while Arc::strong_count(&stream) > 1 {
+                yield_now().await;
+            }
+            drop(stream);
+            Some(Happening::Answer(command, Answer::Closed))
+        }));
     }
 
     fn insert(&mut self, id: SocketId, kind: Kind) {
@@ -447,6 +496,19 @@ impl Sockets {
         self.pending.push(Box::pin(Abortable::new(future, registration).map(Result::ok)));
         handle
     }
+}
+
+/// Lets the other futures have their turn.
+async fn yield_now() {
+    let mut has_yielded = false;
+    futures::future::poll_fn(|context| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return std::task::Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
 }
 
 /// Waits for the end of a TCP handshake that has been started.
@@ -489,6 +551,33 @@ mod tests {
         let id = CommandId { owner: Owner(1), serial: 1 };
         sockets.carry_out(Command::SendTcp { id, socket: STREAM, payload: vec![7; 16 << 10] });
         sockets.next_answer().expect("answered at once").1
+    }
+
+    #[test]
+    fn an_aborted_stream_ends_with_an_rst_and_leaves_its_ends_free() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let remote = listener.local_addr().unwrap();
+        let connect = |local| socket::connect(socket::tcp_bound(local).unwrap(), remote);
+        let ours = connect(local).unwrap();
+        let (mut theirs, _) = listener.accept().unwrap();
+        let local = ours.local_addr().unwrap();
+        let mut sockets = Sockets::default();
+        sockets.insert_stream(STREAM, Arc::new(Async::new(ours).unwrap()));
+        let id = CommandId { owner: Owner(1), serial: 1 };
+        sockets.carry_out(Command::Abort { id, socket: STREAM });
+        assert_eq!(sockets.next_answer(), None, "not before it is gone");
+        let mut pending: FuturesUnordered<_> = sockets.take_pending().into_iter().collect();
+        let mut answer = None;
+        while let Some(happening) = async_io::block_on(pending.next()) {
+            if let Some(Happening::Answer(command, it)) = happening {
+                answer = Some((command, it));
+            }
+        }
+        assert_eq!(answer, Some((id, Answer::Closed)));
+        let error = theirs.read(&mut [0]).expect_err("no end but an RST");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        connect(local).expect("the same ends once more");
     }
 
     #[test]

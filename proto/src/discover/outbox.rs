@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use crate::command::{Command, CommandId, Names, Owner, SocketId};
+use crate::command::{Command, CommandId, Ends, Hops, Names, Owner, SocketId};
 
 /// Collects the commands of all parts of one discovery and remembers which sockets are open.
 #[derive(Debug)]
@@ -47,14 +47,55 @@ impl Outbox {
         local: SocketAddr,
         remote: SocketAddr,
     ) -> (CommandId, SocketId) {
+        self.connect_tcp_with(local, remote, Hops::USUAL)
+    }
+
+    pub(super) fn connect_tcp_with(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        hops: Hops,
+    ) -> (CommandId, SocketId) {
         let (id, socket) = (self.names.command(), self.open_socket());
-        self.push(Command::connect_tcp(id, socket, local, remote));
+        self.push(Command::ConnectTcp { id, socket, local, remote, hops, sequence: None });
         (id, socket)
     }
 
     pub(super) fn send_tcp(&mut self, socket: SocketId, payload: Vec<u8>) {
         let id = self.names.command();
         self.push(Command::SendTcp { id, socket, payload });
+    }
+
+    pub(super) fn adjust_tcp(&mut self, socket: SocketId, hops: Hops) {
+        let id = self.names.command();
+        self.push(Command::AdjustTcp { id, socket, hops });
+    }
+
+    pub(super) fn listen_tcp(&mut self, local: SocketAddr) -> (CommandId, SocketId) {
+        let (id, socket) = (self.names.command(), self.open_socket());
+        self.push(Command::ListenTcp { id, socket, local });
+        (id, socket)
+    }
+
+    pub(super) fn capture(&mut self, ends: Ends) -> (CommandId, SocketId) {
+        let (id, socket) = (self.names.command(), self.open_socket());
+        self.push(Command::Capture { id, socket, ends });
+        (id, socket)
+    }
+
+    /// A stream that a listener accepted is this discovery's to close.
+    pub(super) fn adopt(&mut self, socket: SocketId) {
+        if !self.open.contains(&socket) {
+            self.open.push(socket);
+        }
+    }
+
+    /// Ends a stream with an RST, so that its pair of ends is free when that is answered.
+    pub(super) fn abort(&mut self, socket: SocketId) -> CommandId {
+        let id = self.names.command();
+        self.forget(socket);
+        self.push(Command::Abort { id, socket });
+        id
     }
 
     /// The socket is gone without a [`Command::Close`].

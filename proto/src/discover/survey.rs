@@ -120,6 +120,12 @@ impl Survey {
             (Input::TcpReceived { socket, payload }, _, Some(tcp)) => {
                 tcp.on_message(socket, payload, outbox, now);
             }
+            (Input::TcpAccepted { listener, socket, .. }, _, Some(tcp)) => {
+                tcp.on_accepted((listener, socket), outbox);
+            }
+            (Input::Captured { socket, segment }, _, Some(tcp)) => {
+                tcp.on_captured(socket, segment.sequence);
+            }
             (Input::TcpClosed { socket, reason }, _, Some(tcp)) => {
                 tcp.on_closed(socket, reason, outbox, now);
             }

@@ -103,6 +103,8 @@ pub struct Host {
     addresses: Vec<IpAddr>,
     datagram_sockets: BTreeMap<Socket, SocketAddr>,
     listeners: BTreeMap<Socket, SocketAddr>,
+    /// Listeners that hear nothing with a TTL below this (`IP_MINTTL`).
+    shielded: BTreeMap<Socket, u8>,
     connections: BTreeMap<PairKey, (Connection, User)>,
     streams: BTreeMap<Socket, PairKey>,
     names: u64,
@@ -131,6 +133,7 @@ impl Host {
             addresses,
             datagram_sockets: BTreeMap::new(),
             listeners: BTreeMap::new(),
+            shielded: BTreeMap::new(),
             connections: BTreeMap::new(),
             streams: BTreeMap::new(),
             names: 0,
@@ -220,6 +223,8 @@ impl Host {
             .max_by_key(|(_, bound)| !bound.ip().is_unspecified())
             .map(|(socket, _)| *socket);
         match listener {
+            Some(listener) if self.shielded.get(&listener).is_some_and(|it| packet.ttl() < *it) => {
+            }
             Some(listener) if syn && self.connections.len() < MAX_CONNECTIONS => {
                 let socket = self.name();
                 let initial = self.initial_sequence(ends, now);

@@ -211,6 +211,12 @@ where
                 self.answer(id, Answer::Sent(sent));
             }
             Command::Close { id, socket } => self.close(id, socket, system),
+            Command::Abort { id, socket } => {
+                if let Ok(socket) = self.socket(socket) {
+                    system.host.abort(socket, system.now);
+                }
+                self.close(id, socket, system);
+            }
             Command::Resolve { id, host, port } => {
                 let resolved = resolve(system.names, &host, port);
                 self.answer(id, Answer::Resolved(resolved));

@@ -3,10 +3,10 @@
 //! The servers' logic lives in the pure crates; a few lines adapt each to this trait. Streams carry
 //! STUN-framed messages, as in the whole project.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use ntcp_proto::Deadline;
+use ntcp_proto::{Deadline, IoFailure};
 
 pub mod broker;
 pub mod stun;
@@ -48,7 +48,25 @@ pub enum Arrival<'a> {
         /// Which.
         stream: StreamId,
     },
+    /// A port was reserved, as asked for by [`Departure::Reserve`].
+    Reserved {
+        /// Which wish.
+        wish: WishId,
+        /// The address; it hears nothing that has travelled.
+        local: SocketAddr,
+    },
+    /// A connect ended, as asked for by [`Departure::Connect`].
+    Connected {
+        /// Which wish.
+        wish: WishId,
+        /// The stream, or why there is none.
+        result: Result<StreamId, IoFailure>,
+    },
 }
+
+/// Names what a server asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WishId(pub u64);
 
 /// Something to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +91,27 @@ pub enum Departure {
     Close {
         /// Which.
         stream: StreamId,
+    },
+    /// A port that neither answers nor refuses; answered by [`Arrival::Reserved`].
+    Reserve {
+        /// The wish.
+        wish: WishId,
+        /// On this address.
+        ip: IpAddr,
+    },
+    /// A connection; answered by [`Arrival::Connected`] unless it is given up before.
+    Connect {
+        /// The wish.
+        wish: WishId,
+        /// From there; port 0 is any free one.
+        local: SocketAddr,
+        /// To there.
+        remote: SocketAddr,
+    },
+    /// The end of a reserved port, or of a connect.
+    GiveUp {
+        /// The wish.
+        wish: WishId,
     },
 }
 

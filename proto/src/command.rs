@@ -198,6 +198,15 @@ pub enum Command {
         /// The socket.
         socket: SocketId,
     },
+    /// Close a TCP stream with an RST instead of a FIN (`SO_LINGER` of 0; RFC 9293 section 3.10.5), so
+    /// that its pair of ends is free at once. Answered by [`Answer::Closed`] when it is, also for
+    /// unknown sockets.
+    Abort {
+        /// The name of this command.
+        id: CommandId,
+        /// The stream.
+        socket: SocketId,
+    },
     /// Look a host name up. Answered by [`Answer::Resolved`].
     Resolve {
         /// The name of this command.
@@ -239,6 +248,7 @@ impl Command {
             | Self::Inject { id, .. }
             | Self::SendTcp { id, .. }
             | Self::Close { id, .. }
+            | Self::Abort { id, .. }
             | Self::Resolve { id, .. }
             | Self::ListInterfaces { id } => *id,
         }

@@ -17,9 +17,10 @@
 //!
 //! # What it is not
 //!
-//! It does not measure how long a mapping lives, what becomes of a SYN that comes in, or whether
-//! sequence numbers are rewritten; those take minutes, or a server that connects back. It never
-//! says anything about the ports a later attempt will use, but the pattern of their numbers.
+//! It does not measure how long a mapping lives, which takes minutes, or whether sequence numbers are
+//! rewritten, which takes a look at one's own SYNs. Whose SYNs come in, it asks servers of this
+//! project only (`ntcp_stun::probe`). It never says anything about the ports a later attempt will
+//! use, but the pattern of their numbers.
 
 mod advice;
 mod evidence;
@@ -174,10 +175,19 @@ impl Discovery {
                 }
             }
             Answer::Bound(result) => {
-                if let Some((survey, outbox)) = self.surveying()
-                    && let Some(udp) = &mut survey.udp
-                {
+                let Some((survey, outbox)) = self.surveying() else { return };
+                if let Some(tcp) = &mut survey.tcp {
+                    tcp.on_bound(id, &result, outbox);
+                }
+                if let Some(udp) = &mut survey.udp {
                     udp.on_bound(id, result, outbox, now);
+                }
+            }
+            Answer::Closed => {
+                if let Some((survey, outbox)) = self.surveying()
+                    && let Some(tcp) = &mut survey.tcp
+                {
+                    tcp.on_ended(id, outbox, now);
                 }
             }
             Answer::Connected(result) => {
@@ -194,7 +204,7 @@ impl Discovery {
                     udp.on_send_failure(failure);
                 }
             }
-            Answer::Interfaces(_) | Answer::Sent(Ok(())) | Answer::Done(_) | Answer::Closed => {}
+            Answer::Interfaces(_) | Answer::Sent(Ok(())) | Answer::Done(_) => {}
         }
     }
 

@@ -7,6 +7,7 @@
 //! | module | what it is | privilege |
 //! |---|---|---|
 //! | [`hops`] | how far packets travel, and which ones a socket hears | none |
+//! | [`saved_syn`] | the SYN of an accepted connection, as it arrived | none |
 //! | [`tcp_info`] | what the kernel knows of a connection | none |
 //!
 //! It decides nothing: which option is set when, and which packet is sent, is decided elsewhere.
@@ -14,4 +15,5 @@
 
 pub mod hops;
 mod option;
+pub mod saved_syn;
 pub mod tcp_info;

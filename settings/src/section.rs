@@ -78,11 +78,19 @@ pub struct Stun {
     /// address. Default: empty, a server that cannot tell how a NAT filters.
     #[serde(deserialize_with = "list::socket_addresses")]
     pub alternate: Vec<SocketAddr>,
+    /// Server: whether clients over TCP may have it connect back to their own address, so that they
+    /// learn how their NAT treats TCP; few times, and never to anybody else. Default: `true`.
+    pub probes: bool,
 }
 
 impl Default for Stun {
     fn default() -> Self {
-        Self { servers: Vec::new(), listen: everywhere(STUN_PORT), alternate: Vec::new() }
+        Self {
+            servers: Vec::new(),
+            listen: everywhere(STUN_PORT),
+            alternate: Vec::new(),
+            probes: true,
+        }
     }
 }
 

@@ -87,6 +87,7 @@ fn every_key_can_be_set_in_the_file_and_in_the_environment() {
         servers = ["s:1"]
         listen = ["192.0.2.1:3478"]
         alternate = ["192.0.2.2:3479"]
+        probes = false
         [hole_punch]
         broker = "b"
         port = 5
@@ -106,6 +107,7 @@ fn every_key_can_be_set_in_the_file_and_in_the_environment() {
         ("NTCP_STUN__SERVERS", "s:1"),
         ("NTCP_STUN__LISTEN", "192.0.2.1:3478"),
         ("NTCP_STUN__ALTERNATE", "192.0.2.2:3479"),
+        ("NTCP_STUN__PROBES", "false"),
         ("NTCP_HOLE_PUNCH__BROKER", "b"),
         ("NTCP_HOLE_PUNCH__PORT", "5"),
         ("NTCP_HOLE_PUNCH__LISTEN", "192.0.2.1:1"),

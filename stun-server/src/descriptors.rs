@@ -8,8 +8,9 @@ use ntcp_stun_server::Options;
 pub(crate) fn make_room_for(options: &mut Options) {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-    /// For everything that is not a stream: sockets, listeners, the reactor's and the program's own.
-    const OTHERS: u64 = 64;
+    /// For everything that is not a stream: sockets, listeners, the reactor's and the program's own,
+    /// and two for each test towards a client, of which there are up to 256.
+    const OTHERS: u64 = 64 + 2 * 256;
 
     let wanted = options.max_streams as u64 + OTHERS;
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };

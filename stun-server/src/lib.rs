@@ -31,14 +31,16 @@
 #![forbid(unsafe_code)]
 
 mod bind;
+mod connect_back;
 mod datagrams;
 mod options;
 #[cfg(target_os = "linux")]
 mod packet_info;
+mod probes;
 mod run;
 mod streams;
 
 pub use bind::{BindError, Transport};
-pub use ntcp_stun::server::Counters;
+pub use ntcp_stun::server::{Counters, Limits};
 pub use options::Options;
 pub use run::Server;

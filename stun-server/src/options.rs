@@ -1,6 +1,7 @@
 //! Where a server listens, and its limits.
 
 use ntcp_settings::Stun;
+use ntcp_stun::server::Limits;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -23,6 +24,11 @@ pub struct Options {
     pub next_message: Duration,
     /// How long a peer may take to read a reply. Default 10 s. Until then no further request of it is read.
     pub unread_reply: Duration,
+    /// Whether clients over TCP may have the server connect back to them ([`ntcp_stun::probe`]), so that they learn how
+    /// their NAT treats TCP. Default: yes, within `probe_limits`.
+    pub probes: bool,
+    /// How much of that there may be.
+    pub probe_limits: Limits,
 }
 
 impl Default for Options {
@@ -41,6 +47,8 @@ impl From<&Stun> for Options {
             first_message: Duration::from_secs(30),
             next_message: Duration::from_secs(180),
             unread_reply: Duration::from_secs(10),
+            probes: stun.probes,
+            probe_limits: Limits::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::bind::{BindError, Sockets, Transport};
 use crate::datagrams::Datagrams;
 use crate::options::Options;
+use crate::probes::Probes;
 use crate::streams::Streams;
 use async_io::Async;
 use futures::future::{BoxFuture, Either, select};
@@ -62,11 +63,17 @@ impl Server {
         for quartet in &sockets.quartets {
             core.add_quartet(*quartet);
         }
+        if options.probes {
+            core.offer_probes();
+        }
         let (mut datagrams, mut listeners) = (Vec::new(), Vec::new());
         for place in sockets.places {
             let failed = |transport| move |error| BindError::new(transport, place.address, error);
             let socket = Datagrams::new(place.datagrams, place.address);
             datagrams.push(socket.map_err(failed(Transport::Udp))?);
+            if options.probes {
+                Probes::prepare(&place.listener);
+            }
             let listener = Async::new_nonblocking(place.listener);
             listeners.push(listener.map_err(failed(Transport::Tcp))?);
         }
@@ -94,12 +101,13 @@ impl Server {
 
     /// Serves until `stop` is ready, and returns what was counted. Cancel safe: dropping the future closes every socket.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Counters {
-        let Self { options, core, datagrams, listeners, .. } = self;
+        let Self { options, quartets, core, datagrams, listeners } = self;
         let mut sockets: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
         for index in 0..datagrams.len() {
             sockets.push(serve_datagrams(Arc::clone(&datagrams), index, Arc::clone(&core)).boxed());
         }
-        let streams = Streams::new(&options);
+        let probes = options.probes.then(|| Probes::new(options.probe_limits, &quartets));
+        let streams = Streams::new(&options, probes);
         for listener in listeners {
             sockets.push(Arc::clone(&streams).serve(listener, Arc::clone(&core)).boxed());
         }

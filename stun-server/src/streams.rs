@@ -4,6 +4,7 @@
 //! replies therefore is not read from either, and nothing piles up for it.
 
 use crate::options::Options;
+use crate::probes::{Guest, Probes};
 use crate::run::{Core, yield_now};
 use async_io::{Async, Timer};
 use futures::future::{Either, select};
@@ -27,6 +28,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Streams {
     options: Options,
+    probes: Option<Arc<Probes>>,
     open: AtomicUsize,
 }
 
@@ -40,8 +42,8 @@ impl Drop for Admission {
 }
 
 impl Streams {
-    pub(crate) fn new(options: &Options) -> Arc<Self> {
-        Arc::new(Self { options: options.clone(), open: AtomicUsize::new(0) })
+    pub(crate) fn new(options: &Options, probes: Option<Arc<Probes>>) -> Arc<Self> {
+        Arc::new(Self { options: options.clone(), probes, open: AtomicUsize::new(0) })
     }
 
     fn admit(self: &Arc<Self>) -> Option<Admission> {
@@ -105,7 +107,8 @@ fn is_about_one_stream(error: &io::Error) -> bool {
 }
 
 async fn serve(place: Admission, stream: Async<TcpStream>, source: SocketAddr, core: Arc<Core>) {
-    match converse(&place.0.options, &stream, source, &core).await {
+    let guest = Guest::new(place.0.probes.clone());
+    match converse(&place.0.options, &stream, source, (&core, guest)).await {
         Ok(()) => tracing::trace!(%source, "stream ended"),
         Err(error) => tracing::trace!(%source, %error, "stream closed"),
     }
@@ -116,7 +119,7 @@ async fn converse(
     options: &Options,
     mut stream: &Async<TcpStream>,
     source: SocketAddr,
-    core: &Core,
+    (core, mut guest): (&Core, Guest),
 ) -> io::Result<()> {
     let local = stream.get_ref().local_addr()?;
     // A reply is small and wanted at once: it must not wait for the acknowledgement of the last one.
@@ -126,7 +129,8 @@ async fn converse(
     loop {
         if let Some(bytes) = deframer.next_message().map_err(io::Error::other)? {
             let request = Request { bytes, source, local, transport: Transport::Tcp };
-            match core.reply(request) {
+            let probed = guest.serve(request, stream.get_ref()).await;
+            match probed.map_or_else(|| core.reply(request), Ok) {
                 Ok(reply) => {
                     let deadline = Instant::now() + options.unread_reply;
                     within(deadline, stream.write_all(&reply)).await?;
@@ -135,7 +139,7 @@ async fn converse(
                 Err(Silence::Malformed(error)) => return Err(io::Error::other(error)),
                 Err(silence) => tracing::trace!(%source, %silence, "not answered"),
             }
-            patience = Instant::now() + options.next_message;
+            patience = Instant::now() + guest.patience(options.next_message);
             continue;
         }
         let length = within(patience, stream.read(deframer.spare())).await?;

@@ -16,6 +16,7 @@
 //! | [`transaction`] | the client's side of a request: when to send it again, what ends it |
 //! | [`server`] | [`Server`]: a request in, the reply out, and from which of up to four addresses to send it |
 //! | [`behavior`] | the client of RFC 5780: what a NAT does, as one machine for each test |
+//! | [`probe`] | discovery of TCP: what a server tries towards its client, and what came of it |
 //! | [`framing`] | where one message ends and the next begins on a byte stream |
 //!
 //! # Life of a message
@@ -53,6 +54,7 @@ pub mod framing;
 pub mod integrity;
 pub mod message;
 pub mod nonce_cookie;
+pub mod probe;
 pub mod server;
 pub mod transaction;
 

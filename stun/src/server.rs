@@ -15,6 +15,7 @@
 //! | RESPONSE-PORT | to that port of the same address; together with PADDING 400 |
 //! | a malformed one of these three | 400 |
 //! | unknown comprehension-required attribute | 420 and the list |
+//! | any over TCP, if a [`Prober`] stands beside | with the tests of [`crate::probe`] that are served |
 //! | FINGERPRINT | FINGERPRINT, if it is right; else nothing |
 //! | anything else | nothing; a [`Silence`] says why |
 //!
@@ -23,15 +24,18 @@
 //! and RESPONSE-ADDRESS of RFC 3489 is refused.
 
 mod counters;
+mod prober;
 mod quartet;
 
 pub use counters::Counters;
+pub use prober::{Limits, Order, Prober, RESERVATION, Reservation, Step};
 pub use quartet::{Quartet, QuartetError};
 
 use crate::attribute::{
     ChangeRequest, ChangedAddress, ErrorCode, MappedAddress, OtherAddress, Padding, ResponseOrigin,
     ResponsePort, SourceAddress, UnknownAttributes, XorMappedAddress,
 };
+use crate::probe::Offer;
 use crate::{
     AttributeError, AttributeType, Check, Class, Message, Method, ParseError, WriteError, Writer,
 };
@@ -59,6 +63,7 @@ const UNDERSTOOD: [AttributeType; 12] = [
 pub struct Server {
     quartets: Vec<Quartet>,
     counters: Counters,
+    probes: bool,
 }
 
 /// A message that came.
@@ -137,12 +142,18 @@ impl Server {
         self.quartets.push(quartet);
     }
 
+    /// Says in its answers over TCP which tests of [`crate::probe`] are served: a [`Prober`] stands
+    /// beside this server.
+    pub fn offer_probes(&mut self) {
+        self.probes = true;
+    }
+
     /// What has happened so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// Answers a request; a success of 68 bytes with IPv4 and of 116 with IPv6 fits into `reply` unless the request has
+    /// Answers a request; a success of 76 bytes with IPv4 and of 124 with IPv6 fits into `reply` unless the request has
     /// PADDING, which is as long again in the reply.
     ///
     /// # Errors
@@ -171,11 +182,10 @@ impl Server {
         if request.source.port() == 0 {
             return Err(Silence::Unanswerable);
         }
-        let binding = Binding {
-            message,
-            request,
-            quartet: self.quartets.iter().find(|it| it.contains(request.local)),
-        };
+        let quartet = self.quartets.iter().find(|it| it.contains(request.local));
+        let offers = self.probes && request.transport == Transport::Tcp && !message.is_classic();
+        let offer = offers.then(|| Prober::offer(quartet.is_some()));
+        let binding = Binding { message, request, quartet, offer };
         binding.answer(reply).map_err(Silence::NoRoom)
     }
 }
@@ -201,6 +211,7 @@ struct Binding<'a> {
     message: Message<'a>,
     request: Request<'a>,
     quartet: Option<&'a Quartet>,
+    offer: Option<Offer>,
 }
 
 /// What a Binding request asks for beyond an answer.
@@ -269,6 +280,9 @@ impl Binding<'_> {
         }
         if let Some(padding) = wishes.padding {
             writer.attribute(&padding)?;
+        }
+        if let Some(offer) = self.offer {
+            writer.attribute(&offer)?;
         }
         let kind = if change == ChangeRequest::Nothing { Kind::Success } else { Kind::Changed };
         self.finish(writer, kind, from, to)

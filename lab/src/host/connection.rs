@@ -221,6 +221,17 @@ impl Connection {
         self.phase = Phase::Ended;
     }
 
+    /// Ends it with a RST, if it is open.
+    pub(super) fn abort(&mut self) {
+        match self.phase {
+            Phase::Opening => self.close(),
+            Phase::Open | Phase::Ended => {
+                self.socket().abort();
+                self.phase = Phase::Ended;
+            }
+        }
+    }
+
     /// A segment for this connection arrived.
     pub(super) fn handle_segment(&mut self, mut packet: Packet, now: Instant) {
         let Some(fields) = packet.tcp() else { return };

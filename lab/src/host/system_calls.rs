@@ -125,8 +125,12 @@ impl Host {
         Ok(())
     }
 
-    /// Changes how a stream's segments travel from now on, and which ones it hears.
+    /// Changes how a stream's segments travel from now on, and which ones it hears; of a listener,
+    /// which ones it hears.
     pub fn set_hops(&mut self, socket: Socket, hops: Hops) {
+        if self.listeners.contains_key(&socket) {
+            self.shielded.insert(socket, hops.least.unwrap_or_default());
+        }
         let connection = self.streams.get(&socket).and_then(|key| self.connections.get_mut(key));
         if let Some((connection, _)) = connection {
             connection.set_hops(hops);
@@ -137,6 +141,7 @@ impl Host {
     pub fn close(&mut self, socket: Socket, now: Instant) {
         self.datagram_sockets.remove(&socket);
         self.listeners.remove(&socket);
+        self.shielded.remove(&socket);
         if let Some(key) = self.streams.remove(&socket) {
             if let Some((connection, user)) = self.connections.get_mut(&key) {
                 connection.close();
@@ -144,6 +149,16 @@ impl Host {
             }
             self.advance_connection(key, now);
         }
+    }
+
+    /// Closes a stream with a RST: its pair of ends is free at once.
+    pub fn abort(&mut self, socket: Socket, now: Instant) {
+        let Some(key) = self.streams.remove(&socket) else { return };
+        if let Some((connection, user)) = self.connections.get_mut(&key) {
+            connection.abort();
+            *user = User::Nobody;
+        }
+        self.advance_connection(key, now);
     }
 
     pub(super) fn name(&mut self) -> Socket {

@@ -44,8 +44,11 @@ impl Site {
         let sight = self.sight(|behaviour| behaviour.tcp.translation);
         let boxes = || self.boxes.iter().map(|nat| &nat.behaviour.tcp);
         let rewritten = boxes().any(|tcp| tcp.sequence_numbers == SequenceNumbers::Rewritten);
-        let guard =
-            boxes().rev().find(|tcp| tcp.translation.filtering != Filtering::EndpointIndependent);
+        // A port that nobody uses has no mapping, whatever a box lets in through those it has.
+        let guard = boxes().rev().find(|tcp| {
+            tcp.translation.mapping != Mapping::Identity
+                || tcp.translation.filtering != Filtering::EndpointIndependent
+        });
         let inbound = boxes().rev().map(|tcp| tcp.inbound_syn).find(|it| *it != InboundSyn::Accept);
         TcpReport {
             reachable: true,
@@ -53,7 +56,7 @@ impl Site {
             filtering: Some(sight.filtering),
             port_allocation: Some(sight.allocation),
             hairpin: Some(self.hairpins()),
-            // Where everything comes in, it is the host itself that refuses.
+            // Where nothing is in the way, it is the host itself that refuses.
             unsolicited_syn: Some(match guard.map(|tcp| tcp.unsolicited) {
                 Some(Unsolicited::Silent) => report::UnsolicitedSyn::Silent,
                 Some(Unsolicited::Icmp(_)) => report::UnsolicitedSyn::Icmp,

@@ -50,6 +50,8 @@ impl Server for BrokerServer {
                 let stream = BrokerStream(stream.0);
                 self.broker.handle_input(Input::Closed { stream }, now);
             }
+            // A broker asks for neither.
+            Arrival::Reserved { .. } | Arrival::Connected { .. } => {}
         }
         self.drain_events();
     }

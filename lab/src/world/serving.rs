@@ -2,15 +2,17 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
-use ntcp_proto::Deadline;
+use ntcp_proto::command::Ends;
+use ntcp_proto::{Deadline, Hops, IoFailure};
 use ntcp_stun::framing::{Frame, frame};
 
 use super::{HostId, Node, World};
 use crate::host::{Notice, Socket};
 use crate::runner::{Process, System};
-use crate::server::{Arrival, Departure, Server, StreamId};
+use crate::server::{Arrival, Departure, Server, StreamId, WishId};
 
 /// Names a server of a world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,7 @@ impl World {
             listeners: BTreeMap::new(),
             streams: BTreeMap::new(),
             buffers: BTreeMap::new(),
+            wishes: BTreeMap::new(),
             opened: 0,
         };
         for local in datagram {
@@ -68,8 +71,13 @@ struct Serving {
     listeners: BTreeMap<Socket, SocketAddr>,
     streams: BTreeMap<StreamId, Socket>,
     buffers: BTreeMap<Socket, (StreamId, Vec<u8>)>,
+    /// Reserved ports and connects under way.
+    wishes: BTreeMap<WishId, Socket>,
     opened: u64,
 }
+
+/// No packet that has travelled has this TTL.
+const UNTRAVELLED: Hops = Hops { ttl: None, least: Some(u8::MAX) };
 
 impl Serving {
     fn depart(&mut self, system: &mut System<'_>) {
@@ -90,8 +98,53 @@ impl Serving {
                         system.host.close(socket, system.now);
                     }
                 }
+                Departure::Reserve { wish, ip } => self.reserve(wish, ip, system),
+                Departure::Connect { wish, local, remote } => {
+                    self.connect(wish, (local, remote), system);
+                }
+                Departure::GiveUp { wish } => {
+                    if let Some(socket) = self.wishes.remove(&wish) {
+                        system.host.close(socket, system.now);
+                    }
+                }
             }
         }
+    }
+
+    fn reserve(&mut self, wish: WishId, ip: IpAddr, system: &mut System<'_>) {
+        let Ok((socket, local)) = system.host.listen_tcp(SocketAddr::new(ip, 0)) else { return };
+        system.host.set_hops(socket, UNTRAVELLED);
+        self.wishes.insert(wish, socket);
+        self.server.handle_arrival(Arrival::Reserved { wish, local }, system.now);
+    }
+
+    fn connect(
+        &mut self,
+        wish: WishId,
+        (local, remote): (SocketAddr, SocketAddr),
+        system: &mut System<'_>,
+    ) {
+        match system.host.connect_tcp(local, remote, Hops::USUAL, None, system.now) {
+            Ok(socket) => drop(self.wishes.insert(wish, socket)),
+            Err(failure) => {
+                let arrival = Arrival::Connected { wish, result: Err(failure) };
+                self.server.handle_arrival(arrival, system.now);
+            }
+        }
+    }
+
+    fn connected(&mut self, socket: Socket, result: Result<Ends, IoFailure>, now: Instant) {
+        let wish = self.wishes.iter().find(|(_, it)| **it == socket).map(|(wish, _)| *wish);
+        let Some(wish) = wish else { return };
+        self.wishes.remove(&wish);
+        let result = result.map(|_| {
+            self.opened += 1;
+            let stream = StreamId(self.opened);
+            self.streams.insert(stream, socket);
+            self.buffers.insert(socket, (stream, Vec::new()));
+            stream
+        });
+        self.server.handle_arrival(Arrival::Connected { wish, result }, now);
     }
 
     fn deliver(&mut self, socket: Socket, system: &mut System<'_>) {
@@ -126,9 +179,10 @@ impl Process for Serving {
         match notice {
             Notice::Datagram { socket, .. } => self.datagram.values().any(|own| own == socket),
             Notice::Accepted { listener, .. } => self.listeners.contains_key(listener),
-            Notice::Connected { socket, .. }
-            | Notice::Data { socket, .. }
-            | Notice::Ended { socket, .. } => self.buffers.contains_key(socket),
+            Notice::Connected { socket, .. } => self.wishes.values().any(|own| own == socket),
+            Notice::Data { socket, .. } | Notice::Ended { socket, .. } => {
+                self.buffers.contains_key(socket)
+            }
         }
     }
 
@@ -153,7 +207,7 @@ impl Process for Serving {
                 self.deliver(socket, system);
             }
             Notice::Ended { socket, .. } => self.ended(socket, system),
-            Notice::Connected { .. } => {}
+            Notice::Connected { socket, result } => self.connected(socket, result, system.now),
         }
         self.depart(system);
     }
@@ -171,7 +225,8 @@ impl Process for Serving {
 
     fn close_all(&mut self, system: &mut System<'_>) {
         let listeners = self.listeners.keys();
-        for socket in self.datagram.values().chain(listeners).chain(self.streams.values()) {
+        let streams = self.streams.values().chain(self.wishes.values());
+        for socket in self.datagram.values().chain(listeners).chain(streams) {
             system.host.close(*socket, system.now);
         }
     }

@@ -151,6 +151,7 @@ impl Sockets {
                 self.close(socket);
                 self.answers.push_back((id, Answer::Closed));
             }
+            Command::Abort { id, socket } => self.abort(id, socket),
             Command::Resolve { id, host, port } => self.resolve(id, host, port),
             Command::ListInterfaces { id } => {
                 self.answers.push_back((id, Answer::Interfaces(interfaces::addresses())));
@@ -424,6 +425,31 @@ impl Sockets {
         }
     }
 
+    /// Closes a stream with an RST, and answers when nothing holds it any more.
+    fn abort(&mut self, command: CommandId, id: SocketId) {
+        let stream = match self.remove(id).map(|entry| entry.kind) {
+            Some(Kind::Stream(stream)) => stream.socket,
+            Some(Kind::Connecting(connect, stream)) => {
+                self.answers.push_back((connect, Answer::Connected(Err(IoFailure::Closed))));
+                stream
+            }
+            Some(Kind::Udp(_) | Kind::Listener(_)) | None => {
+                return self.answers.push_back((command, Answer::Closed));
+            }
+        };
+        if let Err(error) = socket::reset_on_close(stream.get_ref()) {
+            tracing::debug!(%error, "SO_LINGER");
+        }
+        self.pending.push(Box::pin(async move {
+            // The futures that waited on the socket have been called off and go at their next turn.
+            while Arc::strong_count(&stream) > 1 {
+                yield_now().await;
+            }
+            drop(stream);
+            Some(Happening::Answer(command, Answer::Closed))
+        }));
+    }
+
     fn insert(&mut self, id: SocketId, kind: Kind) {
         self.open.insert(id, Entry { kind, reading: None, writing: None });
     }
@@ -447,6 +473,19 @@ impl Sockets {
         self.pending.push(Box::pin(Abortable::new(future, registration).map(Result::ok)));
         handle
     }
+}
+
+/// Lets the other futures have their turn.
+async fn yield_now() {
+    let mut has_yielded = false;
+    futures::future::poll_fn(|context| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return std::task::Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
 }
 
 /// Waits for the end of a TCP handshake that has been started.
@@ -489,6 +528,31 @@ mod tests {
         let id = CommandId { owner: Owner(1), serial: 1 };
         sockets.carry_out(Command::SendTcp { id, socket: STREAM, payload: vec![7; 16 << 10] });
         sockets.next_answer().expect("answered at once").1
+    }
+
+    #[test]
+    fn an_aborted_stream_ends_with_an_rst_and_leaves_its_ends_free() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (local, remote) = ("127.0.0.1:0".parse().unwrap(), listener.local_addr().unwrap());
+        let ours = socket::connecting(local, remote, Hops::USUAL).unwrap();
+        let (mut theirs, _) = listener.accept().unwrap();
+        let local = ours.local_addr().unwrap();
+        let mut sockets = Sockets::default();
+        sockets.insert_stream(STREAM, Arc::new(Async::new(ours).unwrap()));
+        let id = CommandId { owner: Owner(1), serial: 1 };
+        sockets.carry_out(Command::Abort { id, socket: STREAM });
+        assert_eq!(sockets.next_answer(), None, "not before it is gone");
+        let mut pending: FuturesUnordered<_> = sockets.take_pending().into_iter().collect();
+        let mut answer = None;
+        while let Some(happening) = async_io::block_on(pending.next()) {
+            if let Some(Happening::Answer(command, it)) = happening {
+                answer = Some((command, it));
+            }
+        }
+        assert_eq!(answer, Some((id, Answer::Closed)));
+        let error = theirs.read(&mut [0]).expect_err("no end but an RST");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        socket::connecting(local, remote, Hops::USUAL).expect("the same ends once more");
     }
 
     #[test]

@@ -83,6 +83,11 @@ pub(crate) fn connecting(
     Ok(socket.into())
 }
 
+/// Has a stream end with an RST when it is closed, and leave its pair of ends free.
+pub(crate) fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
+    socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))
+}
+
 fn tcp_bound(local: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(local), Type::STREAM, Some(Protocol::TCP))?;
     if local.is_ipv6() {

@@ -113,8 +113,12 @@ fn tcp_report(survey: &TcpSurvey, seen: &[Observation]) -> TcpReport {
     TcpReport {
         reachable: !seen.is_empty(),
         public_address: most_seen(seen),
-        mapping: survey.verdict().map(Mapping::from),
+        mapping: survey.mapping(),
+        filtering: survey.filtering(),
         port_allocation: survey.pattern().map(PortPattern::allocation),
+        hairpin: survey.hairpin(),
+        unsolicited_syn: survey.unsolicited_syn(),
+        inbound_syn_after_syn: survey.inbound_syn_after_syn(),
         ..TcpReport::default()
     }
 }

@@ -57,6 +57,27 @@ impl Outbox {
         self.push(Command::SendTcp { id, socket, payload });
     }
 
+    pub(super) fn listen_tcp(&mut self, local: SocketAddr) -> (CommandId, SocketId) {
+        let (id, socket) = (self.names.command(), self.open_socket());
+        self.push(Command::ListenTcp { id, socket, local });
+        (id, socket)
+    }
+
+    /// A stream that a listener accepted is this discovery's to close.
+    pub(super) fn adopt(&mut self, socket: SocketId) {
+        if !self.open.contains(&socket) {
+            self.open.push(socket);
+        }
+    }
+
+    /// Ends a stream with an RST, so that its pair of ends is free when that is answered.
+    pub(super) fn abort(&mut self, socket: SocketId) -> CommandId {
+        let id = self.names.command();
+        self.forget(socket);
+        self.push(Command::Abort { id, socket });
+        id
+    }
+
     /// The socket is gone without a [`Command::Close`].
     pub(super) fn forget(&mut self, socket: SocketId) {
         self.open.retain(|it| *it != socket);

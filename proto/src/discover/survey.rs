@@ -120,6 +120,9 @@ impl Survey {
             (Input::TcpReceived { socket, payload }, _, Some(tcp)) => {
                 tcp.on_message(socket, payload, outbox, now);
             }
+            (Input::TcpAccepted { listener, socket, .. }, _, Some(tcp)) => {
+                tcp.on_accepted((listener, socket), outbox);
+            }
             (Input::TcpClosed { socket, reason }, _, Some(tcp)) => {
                 tcp.on_closed(socket, reason, outbox, now);
             }

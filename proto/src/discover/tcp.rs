@@ -16,9 +16,13 @@
 //! is a mapping that is not told yet. The survey as a whole waits for one such repetition where
 //! something would be missing otherwise, and never for a second one.
 //!
-//! Whether a second connection between the same ends would get another port is not told: that takes
-//! closing the first one without the trace that TCP leaves (RFC 9293 section 3.6.1, TIME-WAIT).
+//! Beside it run, each on ports of its own: whether a second connection between the same ends gets
+//! another port ([`again`]), whether this host reaches itself ([`hairpin`]), and what only a server
+//! that connects back can tell ([`probes`]), if one offers to.
 
+mod again;
+mod hairpin;
+mod probes;
 mod stream;
 
 use std::net::SocketAddr;
@@ -27,6 +31,7 @@ use std::time::{Duration, Instant};
 use ntcp_stun::attribute::ChangeRequest;
 use ntcp_stun::behavior::exchange::{parse, request};
 use ntcp_stun::behavior::{Alternate, Binding, Dependence, Mapping, Observation};
+use ntcp_stun::probe::Offer;
 
 pub(super) use stream::Contact;
 use stream::{Lead, Purpose, State, Stream};
@@ -38,6 +43,10 @@ use crate::address::{Family, canonical};
 use crate::command::{CommandId, Ends, IoFailure, SocketId};
 use crate::entropy::Entropy;
 use crate::machine::Deadline;
+use crate::nat;
+use again::Again;
+use hairpin::{Hairpin, Side};
+use probes::Probes;
 
 /// Fresh ports to sample: at least eight tell a sequence from chance.
 const PORT_SAMPLES: usize = 8;
@@ -77,6 +86,9 @@ pub(super) struct TcpSurvey {
     announced: Vec<Alternate>,
     /// The round-trip time over UDP.
     hint: Option<Duration>,
+    again: Again,
+    hairpin: Option<Hairpin>,
+    probes: Option<Probes>,
     is_over: bool,
 }
 
@@ -93,6 +105,9 @@ impl TcpSurvey {
             leads: Vec::new(),
             announced: Vec::new(),
             hint: None,
+            again: Again::default(),
+            hairpin: None,
+            probes: None,
             is_over: false,
         }
     }
@@ -133,7 +148,15 @@ impl TcpSurvey {
         outbox: &mut Outbox,
         now: Instant,
     ) {
-        let Some(stream) = self.streams.iter_mut().find(|it| it.connect == id) else { return };
+        let Some(stream) = self.streams.iter_mut().find(|it| it.connect == id) else {
+            if let Some(hairpin) = &mut self.hairpin {
+                hairpin.on_connected(id, &result);
+            }
+            if let Some(probes) = &mut self.probes {
+                probes.on_connected(id, &result, outbox);
+            }
+            return;
+        };
         if !matches!(stream.state, State::Connecting) {
             return;
         }
@@ -152,6 +175,36 @@ impl TcpSurvey {
         self.advance(outbox, now);
     }
 
+    pub(super) fn on_bound(
+        &mut self,
+        id: CommandId,
+        result: &Result<SocketAddr, IoFailure>,
+        outbox: &mut Outbox,
+    ) {
+        if let Some(hairpin) = &mut self.hairpin {
+            hairpin.on_bound(id, result, outbox);
+        }
+        if let Some(probes) = &mut self.probes {
+            probes.on_bound(id, result, outbox);
+        }
+    }
+
+    pub(super) fn on_accepted(&mut self, ends: (SocketId, SocketId), outbox: &mut Outbox) {
+        let (listener, socket) = ends;
+        outbox.adopt(socket);
+        if let Some(probes) = &mut self.probes {
+            probes.on_accepted(listener, socket);
+        }
+    }
+
+    /// A socket has been closed as asked for: its pair of ends is free.
+    pub(super) fn on_ended(&mut self, id: CommandId, outbox: &mut Outbox, now: Instant) {
+        let Some([local, remote]) = self.again.on_closed(id) else { return };
+        if !self.is_over {
+            self.connect(Purpose::Again, local, remote, outbox, now);
+        }
+    }
+
     /// A whole message arrived on a stream.
     pub(super) fn on_message(
         &mut self,
@@ -160,13 +213,21 @@ impl TcpSurvey {
         outbox: &mut Outbox,
         now: Instant,
     ) {
-        let Some(stream) = self.streams.iter_mut().find(|it| it.socket == socket) else { return };
+        let Some(stream) = self.streams.iter_mut().find(|it| it.socket == socket) else {
+            if let Some(probes) = &mut self.probes {
+                probes.on_message(socket, payload, outbox, now);
+            }
+            return;
+        };
         let State::Asked { local, id } = stream.state else { return };
-        let binding = parse(payload)
-            .filter(|message| message.transaction_id() == id)
-            .and_then(|message| Binding::read(&message, stream.remote));
+        let message = parse(payload).filter(|message| message.transaction_id() == id);
+        let binding = message.and_then(|message| Binding::read(&message, stream.remote));
         let Some(binding) = binding else { return };
+        stream.offer = message.and_then(|it| it.attribute::<Offer>().ok().flatten());
         stream.state = State::Answered { local, binding };
+        if stream.purpose == Purpose::Again {
+            self.again.on_answered(local.port(), binding.mapped);
+        }
         self.advance(outbox, now);
     }
 
@@ -178,8 +239,13 @@ impl TcpSurvey {
         outbox: &mut Outbox,
         now: Instant,
     ) {
-        let Some(stream) = self.streams.iter_mut().find(|it| it.socket == socket) else { return };
         outbox.forget(socket);
+        let Some(stream) = self.streams.iter_mut().find(|it| it.socket == socket) else {
+            if let Some(probes) = &mut self.probes {
+                probes.on_closed(socket);
+            }
+            return;
+        };
         if stream.is_pending() {
             stream.state = State::Failed(reason);
             self.advance(outbox, now);
@@ -187,7 +253,13 @@ impl TcpSurvey {
     }
 
     pub(super) fn handle_timeout(&mut self, outbox: &mut Outbox, now: Instant) {
-        let Some(deadline) = self.poll_timeout().filter(|it| it.at <= now) else { return };
+        if let Some(hairpin) = &mut self.hairpin {
+            hairpin.handle_timeout(now);
+        }
+        if let Some(probes) = &mut self.probes {
+            probes.handle_timeout(outbox, now);
+        }
+        let Some(deadline) = self.own_timeout().filter(|it| it.at <= now) else { return };
         if deadline.at >= self.end().at {
             self.is_over = true;
         } else if self.leads.is_empty() {
@@ -200,7 +272,13 @@ impl TcpSurvey {
 
     /// When something is to be done about what has not come.
     pub(super) fn poll_timeout(&self) -> Option<Deadline> {
-        if self.is_settled() { None } else { Deadline::earlier(self.retry(), Some(self.end())) }
+        let hairpin = self.hairpin.as_ref().and_then(Hairpin::poll_timeout);
+        let probes = self.probes.as_ref().and_then(Probes::poll_timeout);
+        Deadline::earlier(self.own_timeout(), Deadline::earlier(hairpin, probes))
+    }
+
+    fn own_timeout(&self) -> Option<Deadline> {
+        if self.has_ended() { None } else { Deadline::earlier(self.retry(), Some(self.end())) }
     }
 
     /// When something is tried once more: every server, or the mapping.
@@ -210,7 +288,7 @@ impl TcpSurvey {
                 let patience = self.hint.map_or(UNKNOWN_RTT, |rtt| rtt * 2) + RETRY_SLACK;
                 Some(Deadline::new(self.attempted + patience, "try the servers again"))
             }
-            Some(last) if !self.is_told() && self.fresh_lead(last.since).is_some() => {
+            Some(last) if !self.is_mapping_told() && self.fresh_lead(last.since).is_some() => {
                 let patience = last.rtt * 2 + RETRY_SLACK;
                 Some(Deadline::new(last.since + patience, "try the TCP mapping again"))
             }
@@ -253,14 +331,29 @@ impl TcpSurvey {
     fn fresh_lead(&self, now: Instant) -> Option<Lead> {
         let rtt = self.leads.first().filter(|_| self.leads.len() < TRIALS)?.rtt;
         let samples = self.streams.iter().filter(|it| it.purpose == Purpose::Sample);
-        let fresh = |local: &SocketAddr| self.leads.iter().all(|it| it.local != *local);
+        let fresh = |local: &SocketAddr| {
+            let is_lead = self.leads.iter().any(|it| it.local == *local);
+            !is_lead && !self.again.uses(local.port()) && !self.hairpins_on(local.port())
+        };
         let local = samples.filter_map(|it| Some(it.answered()?.0)).find(fresh)?;
         Some(Lead { local, rtt, since: now })
     }
 
+    fn hairpins_on(&self, port: u16) -> bool {
+        self.hairpin.as_ref().is_some_and(|it| it.uses(port))
+    }
+
     /// Whether nothing more is to come that would change the verdict.
     pub(super) fn is_settled(&self) -> bool {
-        self.is_over || !self.streams.iter().any(Stream::is_pending)
+        self.has_ended()
+            && self.hairpin.as_ref().is_none_or(Hairpin::is_settled)
+            && self.probes.as_ref().is_none_or(Probes::is_settled)
+    }
+
+    /// Whether all that these connections tell is told.
+    fn has_ended(&self) -> bool {
+        let is_pending = self.streams.iter().any(Stream::is_pending) || self.again.is_ending();
+        self.is_over || !is_pending
     }
 
     /// How each server took it, in the order of contact.
@@ -286,7 +379,8 @@ impl TcpSurvey {
     }
 
     fn seen_of(&self, lead: Lead) -> Vec<Observation> {
-        let streams = self.streams.iter().filter(|it| it.is_of(lead));
+        let is_of = |it: &&Stream| it.is_of(lead) && it.purpose != Purpose::Again;
+        let streams = self.streams.iter().filter(is_of);
         streams.filter_map(Stream::observation).collect()
     }
 
@@ -295,9 +389,41 @@ impl TcpSurvey {
         told.fold(Dependence::default(), Dependence::or)
     }
 
-    /// What the external port depends on. As long as an answer from another port of a server is
-    /// missing, the weaker kind of dependence would be a guess.
-    pub(super) fn verdict(&self) -> Option<Mapping> {
+    /// What the external port depends on.
+    pub(super) fn mapping(&self) -> Option<nat::Mapping> {
+        let verdict = self.verdict()?;
+        let is_another_each_time = self.again.differs() == Some(true);
+        match verdict {
+            Mapping::AddressAndPortDependent if is_another_each_time => {
+                Some(nat::Mapping::ConnectionDependent)
+            }
+            verdict => Some(verdict.into()),
+        }
+    }
+
+    /// Whose SYNs come in.
+    pub(super) fn filtering(&self) -> Option<nat::Filtering> {
+        self.probes.as_ref()?.filtering()
+    }
+
+    /// Whether this host reaches itself through its external address.
+    pub(super) fn hairpin(&self) -> Option<bool> {
+        self.hairpin.as_ref()?.finding()
+    }
+
+    /// What a SYN that nobody asked for meets with.
+    pub(super) fn unsolicited_syn(&self) -> Option<nat::UnsolicitedSyn> {
+        self.probes.as_ref()?.unsolicited_syn()
+    }
+
+    /// What becomes of a SYN that comes in after one went out.
+    pub(super) fn inbound_syn_after_syn(&self) -> Option<nat::InboundSynAfterSyn> {
+        self.probes.as_ref()?.inbound_syn_after_syn(self.mapping())
+    }
+
+    /// What the external port depends on, as far as different destinations tell. As long as an
+    /// answer from another port of a server is missing, the weaker kind would be a guess.
+    fn verdict(&self) -> Option<Mapping> {
         let dependence = self.dependence();
         let is_missing = |it: &Stream| it.purpose == Purpose::Mapping && it.is_pending();
         let is_guess = dependence.on_port.is_none() && self.streams.iter().any(is_missing);
@@ -307,8 +433,15 @@ impl TcpSurvey {
         }
     }
 
-    /// Whether the mapping is known as well as it will be.
+    /// Whether the mapping is known as well as it will be, also from one connection to the next.
     fn is_told(&self) -> bool {
+        let is_pending = |it: &Stream| it.purpose == Purpose::Again && it.is_pending();
+        let is_repeated = self.again.differs().is_some() || !self.streams.iter().any(is_pending);
+        self.is_mapping_told() && is_repeated
+    }
+
+    /// Whether it is known as well as different destinations tell.
+    fn is_mapping_told(&self) -> bool {
         let Dependence { on_address, on_port } = self.dependence();
         let is_pending = |it: &Stream| it.purpose == Purpose::Mapping && it.is_pending();
         let is_told = on_address == Some(false) || (on_address.is_some() && on_port.is_some());
@@ -341,6 +474,9 @@ impl TcpSurvey {
             self.leads.push(lead);
             self.open_samples(outbox, now);
         }
+        self.begin_probes(outbox, now);
+        self.begin_hairpin(outbox, now);
+        self.begin_again(outbox);
         for lead in self.leads.clone() {
             for destination in self.destinations() {
                 if !self.streams.iter().any(|it| it.remote == destination && it.is_of(lead)) {
@@ -349,6 +485,54 @@ impl TcpSurvey {
                 }
             }
         }
+    }
+
+    /// Asks the first server that offers it to connect back.
+    fn begin_probes(&mut self, outbox: &mut Outbox, now: Instant) {
+        let (None, Some(lead)) = (&self.probes, self.leads.first()) else { return };
+        let offers = self.streams.iter().filter(|it| it.purpose == Purpose::Contact);
+        let Some((server, offer)) = offers.filter_map(|it| Some((it.remote, it.offer?))).next()
+        else {
+            return;
+        };
+        let server = (server, offer, lead.rtt);
+        self.probes = Some(Probes::new(self.family, server, &mut self.entropy, outbox, now));
+    }
+
+    /// The samples whose ports serve nothing else.
+    fn idle_samples(&self) -> impl Iterator<Item = (&Stream, SocketAddr, SocketAddr)> {
+        let samples = self.streams.iter().filter(|it| it.purpose == Purpose::Sample);
+        let answered = samples.filter_map(|it| {
+            let (local, binding) = it.answered()?;
+            Some((it, SocketAddr::new(any(self.family).ip(), local.port()), binding.mapped))
+        });
+        answered.filter(|(_, local, _)| {
+            let port = local.port();
+            let leads = self.leads.iter().any(|it| it.local.port() == port);
+            !leads && !self.again.uses(port) && !self.hairpins_on(port)
+        })
+    }
+
+    fn begin_hairpin(&mut self, outbox: &mut Outbox, now: Instant) {
+        let (None, Some(lead)) = (&self.hairpin, self.leads.first()) else { return };
+        let mut idle = self.idle_samples().map(|(_, local, mapped)| Side { local, mapped });
+        let (Some(one), Some(other)) = (idle.next(), idle.next()) else { return };
+        let rtt = lead.rtt;
+        drop(idle);
+        self.hairpin = Some(Hairpin::new([one, other], rtt, outbox, now));
+    }
+
+    fn begin_again(&mut self, outbox: &mut Outbox) {
+        let is_due = self.verdict() == Some(Mapping::AddressAndPortDependent);
+        if !is_due || self.again.has_begun() {
+            return;
+        }
+        let idle = self.idle_samples().map(|(it, local, mapped)| {
+            let ends = [local, it.remote];
+            (it.socket, ends, mapped)
+        });
+        let idle: Vec<_> = idle.collect();
+        self.again.begin(idle.into_iter(), outbox);
     }
 
     fn find_lead(&self, now: Instant) -> Option<Lead> {
@@ -406,6 +590,7 @@ impl TcpSurvey {
             remote,
             started: now,
             rtt: None,
+            offer: None,
             state,
         });
     }

@@ -82,6 +82,7 @@ pub(crate) struct World {
     queued: u64,
     udp: BTreeMap<SocketId, SocketAddr>,
     streams: BTreeMap<SocketId, Stream>,
+    listeners: BTreeSet<SocketId>,
     given: BTreeSet<CommandId>,
     next_port: u16,
     pub(crate) datagrams: u32,
@@ -119,6 +120,7 @@ impl World {
             queued: 0,
             udp: BTreeMap::new(),
             streams: BTreeMap::new(),
+            listeners: BTreeSet::new(),
             given: BTreeSet::new(),
             next_port: 0,
             datagrams: 0,
@@ -177,10 +179,9 @@ impl World {
         assert_eq!(machine.poll_command(), None, "a finished machine has no commands");
         assert_eq!(machine.poll_event(), None, "a finished machine has no events");
         assert_eq!(machine.poll_timeout(), None, "a finished machine has no deadline");
-        assert!(
-            self.udp.is_empty() && self.streams.is_empty(),
-            "a finished machine has no sockets"
-        );
+        let are_closed =
+            self.udp.is_empty() && self.streams.is_empty() && self.listeners.is_empty();
+        assert!(are_closed, "a finished machine has no sockets");
         let findings = events.iter().find_map(|it| match it {
             Event::Finished(findings) => Some((**findings).clone()),
             _ => None,
@@ -232,9 +233,15 @@ impl World {
                 self.later(self.delay, Happening::StreamToServer { socket, payload });
                 Some(Answer::Sent(Ok(())))
             }
-            Command::Close { socket, .. } => {
+            Command::ListenTcp { socket, local, .. } => {
+                let local = self.bind(local);
+                self.listeners.insert(socket);
+                Some(Answer::Bound(Ok(local)))
+            }
+            Command::Close { socket, .. } | Command::Abort { socket, .. } => {
                 self.udp.remove(&socket);
                 self.streams.remove(&socket);
+                self.listeners.remove(&socket);
                 Some(Answer::Closed)
             }
             other => panic!("a discovery does not want {other:?}"),
@@ -314,6 +321,14 @@ impl World {
 
     fn connect(&mut self, id: CommandId, socket: SocketId, local: SocketAddr, remote: SocketAddr) {
         let local = self.bind(local);
+        if let Some(is_reached) = self.turns_back(remote) {
+            self.streams.insert(socket, Stream { external: local, remote });
+            if is_reached {
+                let result = Ok(Ends { local, remote });
+                self.later(Duration::ZERO, Happening::Connected { id, socket, result });
+            }
+            return;
+        }
         let mut external = local;
         for nat in &mut self.nats {
             external = nat.outward(Transport::Tcp, external, remote);
@@ -330,6 +345,16 @@ impl World {
             Some(Tcp::Silent) | None => return,
         };
         self.later(delay, Happening::Connected { id, socket, result });
+    }
+
+    /// Whether a connection to an address of this host or of its NATs gets there; `None` if it is
+    /// none of these.
+    fn turns_back(&self, remote: SocketAddr) -> Option<bool> {
+        if self.interfaces.contains(&remote.ip()) {
+            return Some(true);
+        }
+        let nat = self.nats.iter().find(|it| it.public_ip() == remote.ip())?;
+        Some(nat.hairpins())
     }
 
     fn happen(&mut self, happening: Happening, machine: &mut Discovery) {

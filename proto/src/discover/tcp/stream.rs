@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use ntcp_stun::TransactionId;
 use ntcp_stun::behavior::{Binding, Observation};
+use ntcp_stun::probe::Offer;
 
 use crate::command::{CommandId, IoFailure, SocketId};
 
@@ -17,6 +18,8 @@ pub(super) enum Purpose {
     Mapping,
     /// One more fresh port.
     Sample,
+    /// A second connection between the ends of a sample.
+    Again,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +49,8 @@ pub(super) struct Stream {
     pub(super) started: Instant,
     /// From SYN to SYN-ACK, as far as the system tells.
     pub(super) rtt: Option<Duration>,
+    /// What its server would try towards this host.
+    pub(super) offer: Option<Offer>,
     pub(super) state: State,
 }
 

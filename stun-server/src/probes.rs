@@ -1,0 +1,152 @@
+//! Tests towards clients, as [`ntcp_stun::server::Prober`] decides them.
+//!
+//! A [`Guest`] stands beside each stream. A test is a part of the stream's conversation: the next request is read when it
+//! has ended.
+
+use crate::connect_back;
+use ntcp_raw::hops::{self, Family};
+use ntcp_raw::saved_syn;
+use ntcp_stun::probe::Seen;
+use ntcp_stun::server::{Limits, Order, Prober, Quartet, RESERVATION, Request, Reservation, Step};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// No packet that has travelled has this TTL, so a listener that asks for it hears nothing and refuses nothing.
+const UNTRAVELLED: u8 = u8::MAX;
+
+/// What all streams share.
+#[derive(Debug)]
+pub(crate) struct Probes(Mutex<Prober>);
+
+impl Probes {
+    pub(crate) fn new(limits: Limits, quartets: &[Quartet]) -> Arc<Self> {
+        // The keys of the standard library's hashing are random.
+        let mut prober = Prober::new(limits, RandomState::new().hash_one(0));
+        for quartet in quartets {
+            prober.add_quartet(*quartet);
+        }
+        Arc::new(Self(Mutex::new(prober)))
+    }
+
+    /// Has a listener keep the SYNs of its streams, so that clients can be told how theirs arrived.
+    pub(crate) fn prepare(listener: &TcpListener) {
+        if let Err(error) = saved_syn::keep(listener) {
+            tracing::debug!(%error, "SYNs are not kept, so clients are not told how theirs arrived");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Prober> {
+        // It holds counters; a panic elsewhere cannot have left it half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place among the tests under way, free again when dropped.
+#[derive(Debug)]
+struct Place(Arc<Probes>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.lock().release();
+    }
+}
+
+/// A port that neither answers nor refuses.
+#[derive(Debug)]
+struct Reserved {
+    address: SocketAddr,
+    until: Instant,
+    _listener: Socket,
+    _place: Place,
+}
+
+/// The tests of one stream.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    probes: Option<Arc<Probes>>,
+    reserved: Option<Reserved>,
+    seen: Option<Seen>,
+}
+
+impl Guest {
+    /// `None` where no tests are served.
+    pub(crate) fn new(probes: Option<Arc<Probes>>) -> Self {
+        Self { probes, reserved: None, seen: None }
+    }
+
+    /// How long the next request is waited for, which is usually so long.
+    pub(crate) fn patience(&self, usual: Duration) -> Duration {
+        if self.reserved.is_some() { usual.min(RESERVATION) } else { usual }
+    }
+
+    /// The reply to a request that is one for a test, when it has ended.
+    pub(crate) async fn serve(
+        &mut self,
+        request: Request<'_>,
+        stream: &TcpStream,
+    ) -> Option<Vec<u8>> {
+        let probes = Arc::clone(self.probes.as_ref()?);
+        let now = Instant::now();
+        let reserved = self.reserved.take_if(|_| true).filter(|it| now < it.until);
+        let address = reserved.as_ref().map(|it| it.address);
+        let step = probes.lock().handle_request(request, address, now);
+        match step {
+            None => {
+                self.reserved = reserved;
+                None
+            }
+            Some(Step::Reply(reply)) => Some(reply),
+            Some(Step::Reserve(reservation)) => Some(self.reserve(reservation, Place(probes))),
+            Some(Step::Connect(order)) => {
+                let _place = Place(probes);
+                let reply = self.connect(&order, stream).await;
+                // Until now nobody else could have its port, and nothing on it was refused.
+                drop(reserved);
+                Some(reply)
+            }
+        }
+    }
+
+    fn reserve(&mut self, reservation: Reservation, place: Place) -> Vec<u8> {
+        let quiet = quiet_listener(reservation.ip);
+        if let Err(error) = &quiet {
+            tracing::debug!(%error, "no port can be reserved");
+        }
+        let address = quiet.as_ref().ok().map(|(_, address)| *address);
+        let until = Instant::now() + RESERVATION;
+        self.reserved = quiet.ok().map(|(listener, address)| Reserved {
+            address,
+            until,
+            _listener: listener,
+            _place: place,
+        });
+        reservation.reply(address)
+    }
+
+    async fn connect(&mut self, order: &Order, stream: &TcpStream) -> Vec<u8> {
+        if self.seen.is_none() {
+            let syn = saved_syn::take(stream).ok().flatten();
+            self.seen = syn.and_then(|headers| Seen::of_syn(&headers));
+        }
+        let (outcome, from) = connect_back::connect(order).await;
+        tracing::trace!(to = %order.to, ?outcome, "connected back");
+        order.reply(outcome, from, self.seen)
+    }
+}
+
+/// A listener that hears nothing, with the address it has.
+fn quiet_listener(ip: IpAddr) -> io::Result<(Socket, SocketAddr)> {
+    let address = SocketAddr::new(ip, 0);
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    connect_back::share_port(&socket)?;
+    socket.bind(&address.into())?;
+    let family = if ip.is_ipv4() { Family::V4 } else { Family::V6 };
+    hops::set_least_ttl(&socket, family, UNTRAVELLED)?;
+    socket.listen(1)?;
+    let bound = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+    Ok((socket, bound))
+}

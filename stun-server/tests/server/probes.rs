@@ -1,0 +1,185 @@
+//! Tests towards clients, on loopback addresses.
+
+use crate::support::{PATIENCE, Running, options, request};
+use ntcp_stun::framing::Deframer;
+use ntcp_stun::probe::{self, Interval, Met, Offer, Outcome, Reply, Seen, Test, Wish};
+use ntcp_stun::{Message, TransactionId};
+use ntcp_stun_server::{Limits, Options};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+const WAIT: Duration = Duration::from_millis(300);
+
+/// A stream whose port others may share.
+struct Client {
+    stream: TcpStream,
+    deframer: Deframer,
+    asked: u8,
+}
+
+/// A socket that shares its port.
+fn bound(local: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+    socket.set_reuse_address(true).expect("shared");
+    socket.set_reuse_port(true).expect("shared");
+    socket.bind(&local.into()).expect("bound");
+    socket
+}
+
+impl Client {
+    fn connect(server: SocketAddr) -> Self {
+        let socket = bound("127.0.0.1:0".parse().expect("an address"));
+        socket.connect(&server.into()).expect("connected");
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        Self { stream, deframer: Deframer::new(4096), asked: 0 }
+    }
+
+    fn local(&self) -> SocketAddr {
+        self.stream.local_addr().expect("bound")
+    }
+
+    /// Listens on the same port.
+    fn listen(&self) -> TcpListener {
+        let socket = bound(self.local());
+        socket.listen(8).expect("listening");
+        socket.into()
+    }
+
+    fn ask(&mut self, test: Test) -> TransactionId {
+        self.asked += 1;
+        let id = TransactionId::new([self.asked; 12]);
+        let wish = Wish { test, patience: Interval::of(WAIT) };
+        self.stream.write_all(&probe::order(id, wish)).expect("sent");
+        id
+    }
+
+    fn reply(&mut self) -> Reply {
+        let bytes = receive(&mut self.stream, &mut self.deframer).expect("a reply");
+        Reply::read(&Message::parse(&bytes).expect("well-formed")).expect("one for a test")
+    }
+
+    fn ended(&mut self) -> (Outcome, Option<SocketAddr>, Option<Seen>) {
+        match self.reply() {
+            Reply::Ended { outcome, from, seen } => (outcome, from, seen),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The next message, or `None` at the end of the stream.
+fn receive(stream: &mut TcpStream, deframer: &mut Deframer) -> Option<Vec<u8>> {
+    loop {
+        if let Some(message) = deframer.next_message().expect("framed") {
+            return Some(message.to_vec());
+        }
+        match stream.read(deframer.spare()) {
+            Ok(0) => return None,
+            Ok(length) => deframer.filled(length),
+            Err(error) => panic!("neither a message nor an end: {error}"),
+        }
+    }
+}
+
+/// The token on a connection of the server's, which then ends.
+fn token(mut stream: TcpStream) -> Option<TransactionId> {
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut deframer = Deframer::new(4096);
+    let bytes = receive(&mut stream, &mut deframer)?;
+    assert_eq!(receive(&mut stream, &mut deframer), None, "nothing but the token");
+    probe::read_token(&Message::parse(&bytes).expect("well-formed"))
+}
+
+#[test]
+fn a_listening_client_is_reached_from_another_port_and_from_another_address() {
+    let server = Running::quartet();
+    let [primary, .., alternate] = server.addresses[..] else { panic!("four addresses") };
+    for (test, ip) in [(Test::OtherPort, primary.ip()), (Test::OtherAddress, alternate.ip())] {
+        let mut client = Client::connect(primary);
+        let listener = client.listen();
+        let id = client.ask(test);
+        let (stream, source) = listener.accept().expect("the server connects");
+        assert_eq!(source.ip(), ip, "{test:?}");
+        assert!(server.addresses.iter().all(|it| it.port() != source.port()), "{source}");
+        assert_eq!(token(stream), Some(id));
+        let (outcome, from, seen) = client.ended();
+        assert_eq!(outcome.result, Met::Connected);
+        assert_eq!(from.map(|it| it.ip()), Some(ip));
+        let seen = seen.expect("the SYN was kept");
+        assert!(seen.ttl > 0 && seen.mss.is_some() && seen.window > 0, "{seen:?}");
+    }
+}
+
+#[test]
+fn a_client_that_does_not_listen_refuses() {
+    let server = Running::single();
+    let mut client = Client::connect(server.primary());
+    client.ask(Test::OtherPort);
+    let (outcome, ..) = client.ended();
+    assert_eq!(outcome.result, Met::Reset);
+    assert!(outcome.elapsed < WAIT, "{outcome:?}");
+    // Three draws: somebody may listen on one of them.
+    let unused = (0..3).any(|_| {
+        client.ask(Test::Unused);
+        client.ended().0.result == Met::Reset
+    });
+    assert!(unused, "loopback answers with an RST where nobody listens");
+}
+
+#[test]
+fn a_reserved_port_is_quiet_until_the_server_connects_from_it() {
+    let server = Running::single();
+    let mut client = Client::connect(server.primary());
+    client.ask(Test::Reserve);
+    let Reply::Reserved(quiet) = client.reply() else { panic!("no port was reserved") };
+    let error = TcpStream::connect_timeout(&quiet, WAIT).expect_err("it does not answer");
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "it does not refuse either: {error}");
+
+    let crossing = bound(client.local());
+    crossing.set_nonblocking(true).expect("set");
+    assert!(crossing.connect(&quiet.into()).is_err(), "not at once");
+    let id = client.ask(Test::Cross);
+    let (outcome, from, _) = client.ended();
+    assert_eq!((outcome.result, from), (Met::Connected, Some(quiet)));
+    crossing.set_nonblocking(false).expect("set");
+    assert_eq!(token(crossing.into()), Some(id), "both SYNs made one connection");
+
+    client.ask(Test::Cross);
+    assert_eq!(client.reply(), Reply::Refused(400), "a reserved port serves once");
+}
+
+#[test]
+fn one_source_may_ask_for_so_much_and_no_more() {
+    let limits = Limits { burst: 2, refill: Duration::from_secs(3600), ..Limits::default() };
+    let server =
+        Running::start(&Options { probe_limits: limits, ..options(&["127.0.0.1:0"], &[]) });
+    for expected in [false, false, true] {
+        let mut client = Client::connect(server.primary());
+        client.ask(Test::OtherPort);
+        assert_eq!(client.reply() == Reply::Refused(486), expected);
+    }
+}
+
+#[test]
+fn tests_are_offered_where_they_are_served_and_nowhere_else() {
+    let offer = |server: &Running| {
+        let mut client = Client::connect(server.primary());
+        client.stream.write_all(&request(1, None)).expect("sent");
+        let bytes = receive(&mut client.stream, &mut client.deframer).expect("a reply");
+        Message::parse(&bytes).expect("well-formed").attribute::<Offer>().expect("well-formed")
+    };
+    let includes = |offer: Option<Offer>| offer.map(|it| it.includes(Test::OtherAddress));
+    assert_eq!(includes(offer(&Running::quartet())), Some(true));
+    assert_eq!(includes(offer(&Running::single())), Some(false));
+
+    let off = Running::start(&Options { probes: false, ..options(&["127.0.0.1:0"], &[]) });
+    assert_eq!(offer(&off), None);
+    let mut client = Client::connect(off.primary());
+    client.ask(Test::OtherPort);
+    client.stream.write_all(&request(9, None)).expect("sent");
+    let bytes = receive(&mut client.stream, &mut client.deframer).expect("a reply");
+    let answered = Message::parse(&bytes).expect("well-formed").transaction_id();
+    assert_eq!(answered, TransactionId::new([9; 12]), "the test was not answered at all");
+}

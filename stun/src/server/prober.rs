@@ -1,0 +1,256 @@
+//! The server's half of the discovery of TCP ([`crate::probe`]).
+//!
+//! A [`Prober`] is told each PROBE request that came on a stream and says what to do about it: answer
+//! at once, reserve a port, or connect. It never names another destination than the address that the
+//! stream's handshake proved, and there only the stream's own port or one of its own drawing. It
+//! keeps the bounds: tests under way, tests of one source, tests in all, and how long silence is
+//! waited for.
+//!
+//! ```text
+//!  handle_request ──► Reply      bytes for the stream
+//!                 ├─► Reserve    the shell binds a quiet port ──► Reservation::reply
+//!                 └─► Connect    the shell connects ────────────► Order::reply, Prober::release
+//! ```
+
+mod rate;
+
+use super::{Quartet, Request, Transport};
+use crate::attribute::{ChangeRequest, UnknownAttributes};
+use crate::probe::{self, Offer, Outcome, PROBE, Reply, Seen, Test, Wish};
+use crate::{Check, Class, Message, TransactionId};
+use rate::Rates;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// Bounds of what a server does for its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Tests under way at once, each with one or two sockets; more are refused with 508.
+    pub concurrent: usize,
+    /// Tests of one source address (IPv6: of one /64) at once; [`Limits::refill`] gives one more. A
+    /// discovery asks for some dozen. More are refused with 486.
+    pub burst: u32,
+    /// After how long a source may ask for one test more.
+    pub refill: Duration,
+    /// Tests in each second, all sources together; more are refused with 508.
+    pub per_second: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { concurrent: 256, burst: 64, refill: Duration::from_millis(500), per_second: 500 }
+    }
+}
+
+/// Sockets that connect for one test at once: a SYN that is lost is only sent again after a second.
+const ATTEMPTS: usize = 2;
+/// How long a reserved port is kept for its client.
+pub const RESERVATION: Duration = Duration::from_secs(3);
+/// How long silence is waited for: less than a second, before the system sends a SYN again (RFC 6298
+/// section 2.1), so that what comes in answers the first one.
+const PATIENCE: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(50)..=Duration::from_millis(900);
+/// The least distance of a port that nobody uses from one in use, so that neither the next mapping
+/// nor one of the same host lies there.
+const DISTANCE: u16 = 1500;
+/// How far beyond that it may lie.
+const SPAN: u64 = 4000;
+/// Lowest port that is tried.
+const LOWEST: u16 = 1024;
+
+/// What is to be done about a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Send this.
+    Reply(Vec<u8>),
+    /// Reserve a port.
+    Reserve(Reservation),
+    /// Connect.
+    Connect(Order),
+}
+
+/// A port that is to be reserved: bound, and neither answering nor refusing. It is given up after
+/// [`RESERVATION`] unless a test takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    id: TransactionId,
+    /// On this address.
+    pub ip: IpAddr,
+}
+
+impl Reservation {
+    /// The reply: the address that was reserved, or `None` if that failed.
+    pub fn reply(self, reserved: Option<SocketAddr>) -> Vec<u8> {
+        reserved.map_or(Reply::Refused(INSUFFICIENT), Reply::Reserved).write(self.id)
+    }
+}
+
+/// A connect that is to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    id: TransactionId,
+    /// From here; port 0 is any free one. A port that is not 0 has been reserved.
+    pub from: SocketAddr,
+    /// To there.
+    pub to: SocketAddr,
+    /// How many sockets try at once; each needs a port of its own.
+    pub attempts: usize,
+    /// How long an answer is waited for.
+    pub patience: Duration,
+}
+
+impl Order {
+    /// What is sent on the connection if there is one, before it is closed.
+    pub fn token(&self) -> Vec<u8> {
+        probe::token(self.id)
+    }
+
+    /// The reply: what came of it, from which end, and how the client's own SYN had arrived.
+    pub fn reply(&self, outcome: Outcome, from: Option<SocketAddr>, seen: Option<Seen>) -> Vec<u8> {
+        Reply::Ended { outcome, from, seen }.write(self.id)
+    }
+}
+
+/// 400: malformed, or what cannot be done for this request.
+const BAD_REQUEST: u16 = 400;
+/// 486 (RFC 8656 section 18.1): this source asked for too much.
+const QUOTA: u16 = 486;
+/// 508 (RFC 8656 section 18.1): the server has its hands full.
+const INSUFFICIENT: u16 = 508;
+
+/// The server's half.
+#[derive(Clone, Debug)]
+pub struct Prober {
+    quartets: Vec<Quartet>,
+    limits: Limits,
+    running: usize,
+    rates: Rates,
+    draws: u64,
+}
+
+impl Prober {
+    /// A server with these bounds; `seed` decides which unused ports it tries and is not to be
+    /// guessed by clients.
+    pub fn new(limits: Limits, seed: u64) -> Self {
+        let rates = Rates::new(limits);
+        Self { quartets: Vec::new(), limits, running: 0, rates, draws: seed }
+    }
+
+    /// The tests that are served at an address, which may be one of a quartet.
+    pub fn offer(has_other_address: bool) -> Offer {
+        let served = |it: &Test| has_other_address || *it != Test::OtherAddress;
+        Offer::of(&Test::ALL.into_iter().filter(served).collect::<Vec<_>>())
+    }
+
+    /// Makes [`Test::OtherAddress`] work on these addresses.
+    pub fn add_quartet(&mut self, quartet: Quartet) {
+        self.quartets.push(quartet);
+    }
+
+    /// A PROBE request came on a stream whose reserved port is `reserved`. `None` for any other
+    /// message. After [`Step::Connect`] and [`Step::Reserve`], [`Prober::release`] is due once.
+    pub fn handle_request(
+        &mut self,
+        request: Request<'_>,
+        reserved: Option<SocketAddr>,
+        now: Instant,
+    ) -> Option<Step> {
+        let message = Message::parse(request.bytes).ok()?;
+        let is_ours = message.method() == probe::METHOD && message.class() == Class::Request;
+        if !is_ours || request.transport != Transport::Tcp {
+            return None;
+        }
+        let id = message.transaction_id();
+        let step = wish(&message).and_then(|wish| self.decide(id, wish, request, reserved));
+        let step = step.and_then(|step| self.admit(request.source.ip(), now).map(|()| step));
+        Some(step.unwrap_or_else(|code| Step::Reply(Reply::Refused(code).write(id))))
+    }
+
+    /// A test is over, or a reserved port given up.
+    pub fn release(&mut self) {
+        self.running = self.running.saturating_sub(1);
+    }
+
+    fn decide(
+        &mut self,
+        id: TransactionId,
+        wish: Wish,
+        request: Request<'_>,
+        reserved: Option<SocketAddr>,
+    ) -> Result<Step, u16> {
+        let (local, to) = (canonical(request.local), canonical(request.source));
+        if local.ip().is_unspecified() || to.port() == 0 {
+            return Err(BAD_REQUEST);
+        }
+        let patience = wish.patience.duration().clamp(*PATIENCE.start(), *PATIENCE.end());
+        let order = |from: SocketAddr, to: SocketAddr, attempts: usize| {
+            Ok(Step::Connect(Order { id, from, to, attempts, patience }))
+        };
+        let any = |ip: IpAddr| SocketAddr::new(ip, 0);
+        match wish.test {
+            Test::OtherPort => order(any(local.ip()), to, ATTEMPTS),
+            Test::OtherAddress => {
+                let other =
+                    self.quartets.iter().find_map(|it| it.changed(local, ChangeRequest::Ip));
+                order(any(other.ok_or(BAD_REQUEST)?.ip()), to, ATTEMPTS)
+            }
+            Test::Unused => {
+                let port = self.unused(to.port());
+                order(any(local.ip()), SocketAddr::new(to.ip(), port), ATTEMPTS)
+            }
+            Test::Reserve => Ok(Step::Reserve(Reservation { id, ip: local.ip() })),
+            Test::Cross => order(reserved.ok_or(BAD_REQUEST)?, to, 1),
+        }
+    }
+
+    fn admit(&mut self, source: IpAddr, now: Instant) -> Result<(), u16> {
+        if self.running >= self.limits.concurrent {
+            return Err(INSUFFICIENT);
+        }
+        self.rates.admit(source.to_canonical(), now)?;
+        self.running += 1;
+        Ok(())
+    }
+
+    /// A port far enough from one in use.
+    fn unused(&mut self, used: u16) -> u16 {
+        let draw = self.draw();
+        // Below 4000, which fits.
+        let distance = DISTANCE + (draw % SPAN) as u16;
+        let above = used.checked_add(distance);
+        let below = used.checked_sub(distance).filter(|port| *port >= LOWEST);
+        match draw >> 63 {
+            0 => above.or(below),
+            _ => below.or(above),
+        }
+        // One of both exists: the range is more than twice as wide as the longest distance.
+        .unwrap_or(LOWEST)
+    }
+
+    /// The next number of splitmix64 (Steele, Lea, Flood, 2014).
+    fn draw(&mut self) -> u64 {
+        self.draws = self.draws.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.draws;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// What a request asks for.
+fn wish(message: &Message<'_>) -> Result<Wish, u16> {
+    let damaged = message.fingerprint() == Check::Invalid;
+    let unknown: UnknownAttributes = message.unknown_required(&[PROBE]).collect();
+    if damaged || !unknown.is_empty() {
+        return Err(BAD_REQUEST);
+    }
+    message.attribute::<Wish>().ok().flatten().ok_or(BAD_REQUEST)
+}
+
+/// An IPv4 address in its own form, whatever the socket's.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 //!
 //! | module | what it is | privilege |
 //! |---|---|---|
+//! | [`batch`] | many datagrams a system call | none |
 //! | [`hops`] | how far packets travel, and which ones a socket hears | none |
 //! | [`saved_syn`] | the SYN of an accepted connection, as it arrived | none |
 //! | [`tcp_info`] | what the kernel knows of a connection | none |
@@ -13,6 +14,7 @@
 //! It decides nothing: which option is set when, and which packet is sent, is decided elsewhere.
 #![warn(unsafe_op_in_unsafe_fn)]
 
+pub mod batch;
 pub mod hops;
 mod option;
 pub mod saved_syn;

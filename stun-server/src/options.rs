@@ -19,8 +19,8 @@ pub struct Options {
     pub shards: usize,
     /// How many replies a source may have. `None` bounds nothing.
     pub budget: Option<BudgetLimits>,
-    /// Streams open at once on all listeners; a further one is closed as soon as it is accepted. Default 8192, at
-    /// 2 KiB each.
+    /// Streams open at once on all listeners; a further one is closed as soon as it is accepted. Default 16,384, at
+    /// about 1 KiB each while they are idle.
     pub max_streams: usize,
     /// How long a stream may stay without its first message. Default 30 s.
     pub first_message: Duration,
@@ -50,7 +50,7 @@ impl From<&Stun> for Options {
             alternate: stun.alternate.clone(),
             shards: cores(),
             budget: Some(BudgetLimits::default()),
-            max_streams: 8192,
+            max_streams: 16_384,
             first_message: Duration::from_secs(30),
             next_message: Duration::from_secs(180),
             unread_reply: Duration::from_secs(10),

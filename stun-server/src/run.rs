@@ -18,7 +18,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a reply may be longer than its request.
-const REPLY_EXCESS: usize = 128;
+const REPLY_EXCESS: usize = 512;
 
 /// A STUN server with its sockets open.
 #[derive(Debug)]
@@ -41,12 +41,13 @@ impl Core {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The reply to a request, in bytes of its own.
-    pub(crate) fn reply(&self, request: Request<'_>) -> Result<Vec<u8>, Silence> {
-        let mut buffer = vec![0; request.bytes.len() + REPLY_EXCESS];
-        let reply = self.lock().handle_request(request, &mut buffer)?;
-        buffer.truncate(reply.length);
-        Ok(buffer)
+    /// Adds the reply to a request to `replies`.
+    pub(crate) fn reply(&self, request: Request<'_>, replies: &mut Vec<u8>) -> Result<(), Silence> {
+        let start = replies.len();
+        replies.resize(start + request.bytes.len() + REPLY_EXCESS, 0);
+        let outcome = self.lock().handle_request(request, &mut replies[start..]);
+        replies.truncate(outcome.as_ref().map_or(start, |reply| start + reply.length));
+        outcome.map(drop)
     }
 }
 

@@ -153,7 +153,7 @@ mod tests {
         report.udp.hairpin = Some(false);
         let evidence = vec![Evidence::PayloadRewritten];
         let findings = Findings { report, evidence, ..Findings::default() };
-        Diagnosis { findings, privileges: Vec::new() }
+        Diagnosis { findings, privileges: ntcp::discover::Privileges::default() }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What must hold for any bytes, as functions: the fuzz targets call them, and so do the tests that replay the corpus.
 
 pub mod message;
+pub mod segment;
 pub mod server;
 pub mod signal;

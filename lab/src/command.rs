@@ -10,6 +10,7 @@ use ntcp_lab::kernel::{Access, Builder, Error, Form, Lab, Topology};
 
 mod classify;
 mod list;
+mod matrix;
 mod run;
 mod shell;
 mod simulate;
@@ -34,8 +35,9 @@ enum Command {
     Classify(classify::Classify),
     /// Let two nodes call each other in the simulated internet, and show every packet.
     Simulate(simulate::Simulate),
-    /// Let every NAT call every other in the simulated internet, and show how long each took.
-    Matrix(simulate::ShowMatrix),
+    /// Let every NAT try every other in the simulated internet, by each way through, and show how
+    /// long each took.
+    Matrix(matrix::ShowMatrix),
 }
 
 impl Arguments {
@@ -179,6 +181,7 @@ impl Site {
             loss: self.loss,
             reorder: self.reorder,
             duplicate: self.duplicate,
+            lag: Duration::ZERO,
         };
         let form = Form::from(self.nat);
         Lab::builder()

@@ -14,10 +14,13 @@ use std::time::{Duration, Instant};
 use ntcp_proto::IoFailure;
 use ntcp_proto::command::Ends;
 use ntcp_proto::entropy::{Entropy, Seed};
+use ntcp_proto::segment::Segment;
 
 use crate::packet::{self, IcmpError, Packet, Protocol};
 
+mod clock;
 mod connection;
+mod privileged;
 mod queues;
 mod system_calls;
 #[cfg(test)]
@@ -25,6 +28,7 @@ mod tests;
 
 pub use connection::SYN_SCHEDULE;
 use connection::{Connection, Happening, Origin};
+pub use privileged::Privileges;
 
 /// TTL of packets that ask for no other; Linux' default.
 pub const DEFAULT_TTL: u8 = 64;
@@ -76,6 +80,13 @@ pub enum Notice {
         /// The bytes.
         bytes: Vec<u8>,
     },
+    /// A capture saw the SYN it waited for.
+    Captured {
+        /// The capture.
+        socket: Socket,
+        /// The SYN as it leaves.
+        segment: Segment,
+    },
     /// A stream ended; the socket is gone.
     Ended {
         /// Which.
@@ -103,10 +114,14 @@ pub struct Host {
     addresses: Vec<IpAddr>,
     datagram_sockets: BTreeMap<Socket, SocketAddr>,
     listeners: BTreeMap<Socket, SocketAddr>,
+    /// The SYNs of accepted streams (`TCP_SAVE_SYN`).
+    saved: BTreeMap<Socket, Vec<u8>>,
     /// Listeners that hear nothing with a TTL below this (`IP_MINTTL`).
     shielded: BTreeMap<Socket, u8>,
     connections: BTreeMap<PairKey, (Connection, User)>,
     streams: BTreeMap<Socket, PairKey>,
+    captures: BTreeMap<Socket, privileged::Capture>,
+    privileges: Privileges,
     names: u64,
     entropy: Entropy,
     /// When the 64 ns clock of initial sequence numbers read 0.
@@ -133,9 +148,12 @@ impl Host {
             addresses,
             datagram_sockets: BTreeMap::new(),
             listeners: BTreeMap::new(),
+            saved: BTreeMap::new(),
             shielded: BTreeMap::new(),
             connections: BTreeMap::new(),
             streams: BTreeMap::new(),
+            captures: BTreeMap::new(),
+            privileges: Privileges::NONE,
             names: 0,
             entropy,
             epoch,
@@ -154,9 +172,9 @@ impl Host {
     pub fn next_packet(&mut self, now: Instant) -> Option<Vec<u8>> {
         loop {
             let bytes = self.outgoing.pop_front()?;
-            let own = Packet::parse(&bytes)
-                .is_ok_and(|packet| self.addresses.contains(&packet.destination_ip()));
-            if !own {
+            let Ok(packet) = Packet::parse(&bytes) else { continue };
+            self.show_to_captures(&packet);
+            if !self.addresses.contains(&packet.destination_ip()) {
                 return Some(bytes);
             }
             self.handle_packet(&bytes, now);
@@ -227,6 +245,7 @@ impl Host {
             }
             Some(listener) if syn && self.connections.len() < MAX_CONNECTIONS => {
                 let socket = self.name();
+                self.saved.insert(socket, packet.clone().seal());
                 let initial = self.initial_sequence(ends, now);
                 let mut connection = Connection::new(Origin::Accept, ends, initial, now);
                 connection.handle_segment(packet, now);
@@ -314,6 +333,7 @@ impl Host {
         }
         if let Some(socket) = gone {
             self.streams.remove(&socket);
+            self.saved.remove(&socket);
             *user = User::Nobody;
             self.outgoing.extend(connection.advance(now));
         }

@@ -9,6 +9,7 @@
 //! runs, byte for byte. Only [`kernel`] leaves virtual time.
 #![deny(unsafe_code)]
 
+pub mod chart;
 #[cfg(test)]
 mod findings;
 pub mod host;
@@ -20,10 +21,11 @@ pub mod nat;
 pub mod oracle;
 pub mod packet;
 pub mod presets;
-#[cfg(test)]
 mod probe;
 mod runner;
 pub mod server;
+pub mod technique;
+mod town;
 pub mod trace;
 pub mod trial;
 pub mod world;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ntcp_proto::candidate::Transport;
 use ntcp_proto::uri::TransportChoice;
 
+use crate::chart::Chart;
 use crate::meeting::{Meeting, Outcome, Setup};
 use crate::presets::Site;
 
@@ -68,7 +69,7 @@ impl Matrix {
 }
 
 /// `work` on every item, as many at a time as there are processors; each item is a world of its own.
-fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub(crate) fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let claim = || {
         let index = next.fetch_add(1, Ordering::Relaxed);
@@ -119,6 +120,21 @@ impl fmt::Display for Matrix {
 }
 
 impl Matrix {
+    /// The calls over one transport as a chart.
+    pub fn chart(&self, transport: Transport) -> Chart {
+        let (name, about) = match transport {
+            Transport::Udp => {
+                ("call-udp", "ntcp calls over UDP alone, from the call to a verified path")
+            }
+            Transport::Tcp => {
+                ("call-tcp", "ntcp calls over TCP alone, from the call to a verified path")
+            }
+        };
+        let times = |row: &Vec<Cell>| row.iter().map(|cell| cell.time(transport)).collect();
+        let rows = self.rows.iter().map(times).collect();
+        Chart::new([name, about, "nothing but a broker"], &self.sites, rows, self.one_way)
+    }
+
     fn in_delays(&self, time: Option<Duration>) -> String {
         let Some(time) = time else { return ".".into() };
         let delays = time.as_secs_f64() / self.one_way.as_secs_f64();

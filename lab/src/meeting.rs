@@ -18,8 +18,11 @@ use ntcp_proto::node::{Config, Connected, Event, Node};
 use ntcp_proto::puncher::Report;
 use ntcp_proto::rendezvous::{self, Broker};
 use ntcp_proto::signal::client;
+use ntcp_proto::tcp_traversal::budget::Limits;
+use ntcp_proto::tcp_traversal::plan::Privileges as TcpPrivileges;
 use ntcp_proto::uri::{HostPort, PeerName, TransportChoice};
 
+use crate::host::Privileges;
 use crate::link::Quality;
 use crate::presets::Site;
 use crate::server::broker::BrokerServer;
@@ -54,6 +57,11 @@ pub struct Setup {
     pub seed: u64,
     /// Keep a trace.
     pub record: bool,
+    /// How much later than from the caller what the servers say arrives at the callee, from the call
+    /// on.
+    pub skew: Duration,
+    /// What both nodes may do beyond what everybody may.
+    pub privileges: Privileges,
 }
 
 impl Setup {
@@ -67,6 +75,8 @@ impl Setup {
             patience: PATIENCE,
             seed: 1,
             record: false,
+            skew: Duration::ZERO,
+            privileges: Privileges::NONE,
         }
     }
 
@@ -115,9 +125,20 @@ impl Meeting {
         serve(&mut world, setup.access);
         let hosts = [("a", &setup.a), ("b", &setup.b)].map(|(name, site)| {
             let site = world.site(name, site, setup.access);
-            world.host(site, name)
+            (world.host(site, name), site)
         });
-        let meeting = Self::between(world, hosts);
+        let callee = hosts[1].1;
+        let hosts = hosts.map(|(host, _)| host);
+        hosts.iter().for_each(|host| world.grant(*host, setup.privileges));
+        let mut meeting = Self::between(world, hosts);
+        let held = setup.privileges;
+        let privileges = TcpPrivileges { assume: held.admin, capture: held.raw, inject: held.raw };
+        for node in [meeting.a, meeting.b] {
+            meeting.world.command(node, |node, _| node.set_privileges(privileges));
+        }
+        if !setup.skew.is_zero() {
+            meeting.world.set_lag(callee, setup.access, setup.skew);
+        }
         Self { transport: setup.transport, patience: setup.patience, ..meeting }
     }
 
@@ -197,7 +218,11 @@ pub fn start_node(world: &mut World, host: HostId, name: &str) -> ProcessId<Node
     signal.tcp_broker = Some(server("broker"));
     let stun = vec![server("stun1"), server("stun2")];
     let seed = world.draw_seed();
-    let node = Node::new(Config { signal, stun, udp_port: 0 }, seed, world.now());
+    let node = Node::new(
+        Config { signal, stun, udp_port: 0, budget: Limits::default() },
+        seed,
+        world.now(),
+    );
     world.run(host, node)
 }
 

@@ -11,7 +11,7 @@
 //! It is not a router: it forwards between two sides and knows no routes. It keeps no queue, and it
 //! drops fragments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -25,6 +25,7 @@ pub mod filtering;
 mod flows;
 mod icmp;
 mod inbound;
+mod late;
 mod mapping;
 mod outbound;
 mod reply;
@@ -136,6 +137,8 @@ pub struct Nat {
     allocator: Allocator,
     next_address: usize,
     paces: BTreeMap<IpAddr, Pace>,
+    /// In the order in which they are due.
+    waiting: VecDeque<late::Waiting>,
     swept: Option<Instant>,
 }
 
@@ -154,6 +157,7 @@ impl Nat {
             allocator: Allocator::default(),
             next_address: 0,
             paces: BTreeMap::new(),
+            waiting: VecDeque::new(),
             swept: None,
         }
     }

@@ -1,10 +1,10 @@
 //! Which pairs of sites can have a direct path, foretold from what their boxes do.
 //!
 //! Nothing is run and no result is remembered here: everything follows from a few facts about each
-//! site. It foretells what ntcp does today without prediction: over UDP, authenticated
+//! site. It foretells what ntcp does without privileges: over UDP, authenticated
 //! checks from both sides after an opener of low TTL, answering whatever source they arrive from;
-//! over TCP, connecting and listening on one port with an instant retry. When the matrix of real
-//! runs disagrees with this, one of the two has a bug.
+//! over TCP, connecting and listening on one port with an instant retry, port prediction and port
+//! coverage. When the matrix of real runs disagrees with this, one of the two has a bug.
 //!
 //! A site is *steady* if the outside sees one port of it whomever it talks to; its announced end is
 //! then also the one its packets come from. In what follows X is the sender, Y the receiver.
@@ -17,8 +17,15 @@
 //!   which X's boxes have just seen X write to.
 //! * Over TCP there is one way more: if both are steady the two SYNs are of one connection, and it is
 //!   enough that one side lets a SYN in that comes after its own.
+//! * And over TCP a side that is not steady can still be met: if its ports follow one another, by a
+//!   peer that is steady or counts as well; if they do not, by a steady peer that covers many of them.
+//!   A counter for each address is of no use to a peer that may begin one connection only.
 
 use ntcp_proto::candidate::Transport;
+
+mod techniques;
+
+pub use techniques::technique_works;
 
 use crate::nat::behaviour::{
     Allocation, Behaviour, Filtering, InboundSyn, Mapping, Passage, Pooling, RstEffect, Sharing,
@@ -42,6 +49,10 @@ pub enum Prospect {
 struct Facing {
     /// The outside always sees the same port of a socket.
     steady: bool,
+    /// Its ports, if they differ, are one another's successors.
+    counts: bool,
+    /// There is one port for each remote address, whatever the port there.
+    per_address: bool,
     /// The outside always sees the same address of the site.
     one_address: bool,
     /// The strictest filter on the way in.
@@ -66,6 +77,10 @@ impl Facing {
         let udp = transport == Transport::Udp;
         Self {
             steady: boxes().all(|behaviour| is_steady(&translation(behaviour))),
+            counts: boxes().map(translation).all(|it| is_steady(&it) || is_counter(&it)),
+            per_address: boxes()
+                .map(translation)
+                .any(|it| it.mapping == Mapping::AddressDependent && !is_steady(&it)),
             one_address: boxes().all(|behaviour| {
                 let moves = behaviour.pooling == Pooling::Arbitrary;
                 !moves || translation(behaviour).mapping == Mapping::EndpointIndependent
@@ -100,6 +115,11 @@ fn is_steady(translation: &Translation) -> bool {
     }
 }
 
+/// Each new port a constant step after the last.
+fn is_counter(translation: &Translation) -> bool {
+    matches!(translation.allocation, Allocation::Sequential { .. })
+}
+
 /// Whether `a` and `b` reach each other directly over `transport`.
 pub fn direct_path_possible(a: &Site, b: &Site, transport: Transport) -> Prospect {
     let (a, b) = (Facing::of(a, transport), Facing::of(b, transport));
@@ -110,7 +130,21 @@ pub fn direct_path_possible(a: &Site, b: &Site, transport: Transport) -> Prospec
     if one_connection && (a.admits_syn || b.admits_syn) {
         return Prospect::Certain;
     }
-    exchange(&a, &b).min(exchange(&b, &a))
+    let told = exchange(&a, &b).min(exchange(&b, &a));
+    let one_syn_passes = transport == Transport::Tcp && (a.admits_syn || b.admits_syn);
+    if one_syn_passes { told.min(guess(&a, &b)).min(guess(&b, &a)) } else { told }
+}
+
+/// X's ports are foretold or covered by Y.
+fn guess(x: &Facing, y: &Facing) -> Prospect {
+    match (x.counts, y.steady) {
+        (true, true) => Prospect::Certain,
+        (true, false) if y.counts && !x.per_address && !y.per_address => Prospect::Certain,
+        // What misses is gone at once if it is answered, and a pool has other addresses.
+        (false, true) if y.resets || !x.one_address => Prospect::Chance,
+        (false, true) => Prospect::Certain,
+        (_, false) => Prospect::Impossible,
+    }
 }
 
 /// X sends first and Y answers.
@@ -153,14 +187,18 @@ mod tests {
             ("public", "linux-random", [Certain, Certain]),
             ("masq", "port-restricted", [Certain, Certain]),
             ("full-cone", "linux-random", [Certain, Certain]),
-            ("port-restricted", "linux-random", [Impossible, Impossible]),
-            ("symmetric-seq", "symmetric-seq", [Impossible, Impossible]),
+            ("port-restricted", "linux-random", [Impossible, Certain]),
+            ("symmetric-seq", "symmetric-seq", [Impossible, Certain]),
+            ("symmetric-seq", "address-seq", [Impossible, Impossible]),
+            ("symmetric-seq", "linux-random", [Impossible, Impossible]),
+            ("symmetric-block", "masq", [Impossible, Certain]),
+            ("linux-random", "linux-random", [Impossible, Impossible]),
             ("masq,syn=strict", "masq,syn=strict", [Certain, Impossible]),
             ("masq,syn=strict", "masq", [Certain, Certain]),
             ("masq,udp=block", "masq", [Impossible, Certain]),
             ("pool-arbitrary", "restricted", [Chance, Chance]),
             ("symmetric-open", "linux-random", [Certain, Certain]),
-            ("symmetric-open", "masq", [Impossible, Impossible]),
+            ("symmetric-open", "masq", [Impossible, Certain]),
             ("symmetric-open", "masq,in=reset", [Impossible, Chance]),
         ] {
             assert_eq!(foretell(a, b), prospects, "{a} × {b}");

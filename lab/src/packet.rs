@@ -9,8 +9,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use ntcp_proto::segment::Timestamps;
+
 mod build;
 mod icmp;
+mod segment;
 #[cfg(test)]
 mod tests;
 
@@ -335,6 +338,38 @@ impl Packet {
                 shift(edge, offset);
             }
         }
+    }
+
+    /// Tells the window in units of `scale`; a SYN's is never scaled (RFC 7323 section 2.2).
+    pub(crate) fn scale_window(&mut self, scale: u8) {
+        let Some(fields) = self.tcp().filter(|fields| !fields.has(flag::SYN)) else { return };
+        self.body_mut()[14..16].copy_from_slice(&(fields.window >> scale).to_be_bytes());
+    }
+
+    /// Adds the timestamps option (RFC 7323 section 3) to the others, if there is room.
+    pub(crate) fn add_timestamps(&mut self, timestamps: Timestamps) {
+        const NO_OPERATION: u8 = 1;
+        const KIND: u8 = 8;
+        /// With two bytes that fill the words.
+        const LENGTH: u8 = 12;
+        /// What a header may be long (RFC 9293 section 3.1).
+        const LONGEST: usize = 60;
+        let header = self.tcp_header();
+        if self.protocol != Protocol::Tcp || header + usize::from(LENGTH) > LONGEST {
+            return;
+        }
+        // Before the others: what follows the end of the list is not read.
+        let at = self.header + 20;
+        let mut option = vec![NO_OPERATION, NO_OPERATION, KIND, LENGTH - 2];
+        option.extend(timestamps.value.to_be_bytes());
+        option.extend(timestamps.echo.to_be_bytes());
+        self.bytes.splice(at..at, option);
+        self.body_mut()[12] += (LENGTH / 4) << 4;
+        // Total length in IPv4, payload length in IPv6.
+        let field = if self.is_v4() { 2 } else { 4 };
+        let old = u16::from_be_bytes([self.bytes[field], self.bytes[field + 1]]);
+        let length = old.saturating_add(LENGTH.into());
+        self.bytes[field..field + 2].copy_from_slice(&length.to_be_bytes());
     }
 
     /// Turns a SYN-ACK into the ACK it contains: the SYN's number is spent, and the window is told

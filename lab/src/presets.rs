@@ -6,7 +6,7 @@
 //!
 //! | setting | values |
 //! |---|---|
-//! | `in` | `drop`, `reset`, `admin`, `port`, `open`: the answer to what nobody asked for |
+//! | `in` | `drop`, `reset`, `admin`, `port`, `open`, `late` (after 6 s): the answer to what nobody asked for |
 //! | `syn` | `accept`, `strict`, `reset`: an inbound SYN after an outbound one |
 //! | `udp` | `pass`, `block` |
 //! | `rst` | `ignore`, `shorten`, `delete`, `kill`: the effect of an inbound RST |
@@ -17,7 +17,10 @@
 //! | `invalid` | `drop`, `leak` |
 //! | `loose` | `yes`, `no`: whether flows are picked up in the middle |
 //! | `map`, `filter` | `ei`, `ad`, `apd`, and for `map` also `cd` |
-//! | `ports` | `preserved`, `offset`, `seq`, `block`, `random` |
+//! | `ports` | `preserved`, `offset`, `seq`, `block`, `band` (251 ports), `parity`, `random` |
+//! | `share` | `yes`, `no`: one outside port towards several destinations |
+//! | `hole`, `idle` | seconds: how long an unanswered and an idle open TCP flow live |
+//! | `limit`, `pace` | counts: mappings of one host, new flows of it in a second |
 //! | `ttl` | `decrement`, `keep`, `reset`; `report` and `silent` say whether its end is reported |
 
 use crate::nat::behaviour::{
@@ -196,12 +199,21 @@ fn exclusive(nat: Behaviour) -> Behaviour {
     nat.with_translation(|translation| translation.sharing = Sharing::Exclusive)
 }
 
+fn shared(nat: Behaviour) -> Behaviour {
+    nat.with_translation(|translation| translation.sharing = Sharing::PerDestination)
+}
+
 fn ports(nat: Behaviour, allocation: Allocation) -> Behaviour {
     nat.with_translation(|translation| translation.allocation = allocation)
 }
 
 fn random() -> Allocation {
     Allocation::Random { low: 1024, high: u16::MAX }
+}
+
+/// As wide as the band of a carrier's NAT was that was measured.
+fn band() -> Allocation {
+    Allocation::Random { low: 40_000, high: 40_250 }
 }
 
 fn sequential(step: u16) -> Allocation {
@@ -300,6 +312,15 @@ mod tests {
             "in=admin",
             "in=port",
             "in=open",
+            "in=late",
+            "ports=band",
+            "ports=parity",
+            "share=yes",
+            "share=no",
+            "hole=56",
+            "idle=240",
+            "limit=512",
+            "pace=20",
             "syn=accept",
             "syn=strict",
             "syn=reset",

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ntcp_proto::command::{Ends, Names};
+use ntcp_proto::command::{Agreed, Ends, Names};
 use ntcp_proto::segment::Segment;
 use ntcp_proto::{
     Answer, Command, CommandId, Deadline, Hops, Input, IoFailure, Machine, Owner, SocketId,
@@ -69,7 +69,10 @@ impl Probe {
 
     fn connected(&mut self, id: CommandId, result: Result<Ends, IoFailure>, now: Instant) {
         let Some(socket) = self.connects.remove(&id) else { return };
-        let (local, remote, left, first) = self.redials[&socket];
+        let Some((local, remote, left, first)) = self.redials.get(&socket).copied() else {
+            self.outcomes.insert(socket, (now, result));
+            return;
+        };
         let again = matches!(result, Err(IoFailure::Refused | IoFailure::HostUnreachable));
         if again && left > 0 {
             self.connect(local, remote, Hops::USUAL, left - 1, Some(first));
@@ -200,6 +203,80 @@ impl Handle {
             let left = probe.retries;
             probe.connect(local, to, hops, left, None)
         })
+    }
+
+    #[cfg(test)]
+    /// Connects with a chosen initial sequence number, once.
+    pub(crate) fn connect_numbered(
+        self,
+        world: &mut World,
+        local: &str,
+        to: SocketAddr,
+        hops: Hops,
+        sequence: u32,
+    ) -> SocketId {
+        let local = local.parse().unwrap();
+        self.open(world, |id, socket| Command::ConnectTcp {
+            id,
+            socket,
+            local,
+            remote: to,
+            hops,
+            sequence: Some(sequence),
+        })
+    }
+
+    /// Opens a connection without a handshake.
+    pub(crate) fn assume(
+        self,
+        world: &mut World,
+        ends: Ends,
+        agreed: Agreed,
+        hops: Hops,
+    ) -> SocketId {
+        self.open(world, |id, socket| Command::AssumeTcp { id, socket, ends, agreed, hops })
+    }
+
+    /// Gives a command that opens a connection, once.
+    fn open(
+        self,
+        world: &mut World,
+        build: impl FnOnce(CommandId, SocketId) -> Command,
+    ) -> SocketId {
+        world.command(self.0, |probe, _| {
+            let (id, socket) = (probe.names.command(), probe.names.socket());
+            probe.connects.insert(id, socket);
+            probe.commands.push_back(build(id, socket));
+            socket
+        })
+    }
+
+    /// Captures the SYN from `local` to `remote`.
+    pub(crate) fn capture(self, world: &mut World, local: &str, remote: SocketAddr) -> SocketId {
+        let ends = Ends { local: local.parse().unwrap(), remote };
+        world.command(self.0, |probe, _| {
+            let (id, socket) = (probe.names.command(), probe.names.socket());
+            probe.commands.push_back(Command::Capture { id, socket, ends });
+            socket
+        })
+    }
+
+    /// What a capture has seen.
+    pub(crate) fn captured(self, world: &mut World, capture: SocketId) -> Option<Segment> {
+        self.told(world).into_iter().find_map(|told| match told {
+            Told::Captured { socket, segment } if socket == capture => Some(segment),
+            _ => None,
+        })
+    }
+
+    /// Injects a segment.
+    pub(crate) fn inject(self, world: &mut World, segment: Segment, ttl: u8) -> Option<Answer> {
+        self.command(world, |id| Command::Inject { id, segment, ttl })
+    }
+
+    /// Changes how a stream's segments travel.
+    pub(crate) fn adjust(self, world: &mut World, socket: SocketId, hops: Hops) {
+        self.command(world, |id| Command::AdjustTcp { id, socket, hops });
     }
 
     pub(crate) fn message(self, world: &mut World, socket: SocketId, payload: Vec<u8>) {

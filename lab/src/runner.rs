@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use ntcp_proto::command::Ends;
 use ntcp_proto::{
     Answer, Command, CommandId, Deadline, Input, IoFailure, Machine, SocketId, address,
 };
@@ -178,14 +179,20 @@ where
                 });
                 self.answer(id, Answer::Sent(sent));
             }
-            Command::AssumeTcp { id, .. } => {
-                self.answer(id, Answer::Connected(Err(IoFailure::NotPermitted)));
+            Command::AssumeTcp { id, socket, ends, agreed, hops } => {
+                let remote = address::canonical(ends.remote);
+                let ends = Ends { remote, ..ends };
+                let opened = system.host.assume_tcp(ends, agreed, hops, system.now);
+                self.dialed(id, socket, opened);
             }
-            Command::Capture { id, .. } => {
-                self.answer(id, Answer::Done(Err(IoFailure::NotPermitted)));
+            Command::Capture { id, socket, ends } => {
+                let opened = system.host.capture(ends);
+                let done = opened.map(|opened| self.open(socket, opened));
+                self.answer(id, Answer::Done(done));
             }
-            Command::Inject { id, .. } => {
-                self.answer(id, Answer::Sent(Err(IoFailure::NotPermitted)));
+            Command::Inject { id, segment, ttl } => {
+                let sent = system.host.inject(&segment, ttl);
+                self.answer(id, Answer::Sent(sent));
             }
             Command::AdjustTcp { id, socket, hops } => {
                 let known = self.socket(socket);
@@ -194,15 +201,8 @@ where
             }
             Command::ConnectTcp { id, socket, local, remote, hops, sequence } => {
                 let remote = address::canonical(remote);
-                let system_call =
-                    system.host.connect_tcp(local, remote, hops, sequence, system.now);
-                match system_call {
-                    Ok(opened) => {
-                        self.open(socket, opened);
-                        self.connecting.insert(socket, id);
-                    }
-                    Err(failure) => self.answer(id, Answer::Connected(Err(failure))),
-                }
+                let opened = system.host.connect_tcp(local, remote, hops, sequence, system.now);
+                self.dialed(id, socket, opened);
             }
             Command::SendTcp { id, socket, payload } => {
                 let sent = self
@@ -225,6 +225,16 @@ where
                 let addresses = system.host.addresses().to_vec();
                 self.answer(id, Answer::Interfaces(addresses));
             }
+        }
+    }
+
+    fn dialed(&mut self, id: CommandId, socket: SocketId, opened: Result<Socket, IoFailure>) {
+        match opened {
+            Ok(opened) => {
+                self.open(socket, opened);
+                self.connecting.insert(socket, id);
+            }
+            Err(failure) => self.answer(id, Answer::Connected(Err(failure))),
         }
     }
 
@@ -276,6 +286,7 @@ where
             Notice::Datagram { socket, .. }
             | Notice::Connected { socket, .. }
             | Notice::Data { socket, .. }
+            | Notice::Captured { socket, .. }
             | Notice::Ended { socket, .. } => socket,
             Notice::Accepted { listener, .. } => listener,
         };
@@ -312,6 +323,10 @@ where
                 let Some(id) = self.ids.get(&socket).copied() else { return };
                 self.streams.entry(id).or_default().extend(bytes);
                 self.deliver_messages(id, system);
+            }
+            Notice::Captured { socket, segment } => {
+                let Some(id) = self.ids.get(&socket).copied() else { return };
+                self.hand(Input::Captured { socket: id, segment }, system.now);
             }
             Notice::Ended { socket, reason } => {
                 let Some(id) = self.ids.get(&socket).copied() else { return };

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use ntcp_proto::{Deadline, IoFailure};
+use ntcp_stun::server::Conduct;
 
 pub mod broker;
 pub mod stun;
@@ -35,6 +36,8 @@ pub enum Arrival<'a> {
         local: SocketAddr,
         /// The client's end.
         source: SocketAddr,
+        /// The SYN that opened it, from the IP header on.
+        syn: &'a [u8],
     },
     /// One whole message on a stream.
     Message {
@@ -52,7 +55,7 @@ pub enum Arrival<'a> {
     Reserved {
         /// Which wish.
         wish: WishId,
-        /// The address; it hears nothing that has travelled.
+        /// The address.
         local: SocketAddr,
     },
     /// A connect ended, as asked for by [`Departure::Connect`].
@@ -92,12 +95,14 @@ pub enum Departure {
         /// Which.
         stream: StreamId,
     },
-    /// A port that neither answers nor refuses; answered by [`Arrival::Reserved`].
+    /// A port that nobody else gets; answered by [`Arrival::Reserved`].
     Reserve {
         /// The wish.
         wish: WishId,
         /// On this address.
         ip: IpAddr,
+        /// What it does about SYNs.
+        conduct: Conduct,
     },
     /// A connection; answered by [`Arrival::Connected`] unless it is given up before.
     Connect {

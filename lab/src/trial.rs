@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::kernel::{Child, Command, Lab, SERVER_ADDRESSES, Stream, User};
+use crate::kernel::{Access, Child, Command, Lab, SERVER_ADDRESSES, Stream, User};
 
 /// How long a program may take to say that it is ready.
 const READY: Duration = Duration::from_secs(20);
@@ -265,6 +265,20 @@ impl<'lab> Stage<'lab> {
     pub fn connect(&self, home: &str, transport: &str) -> Result<Value> {
         let call = Call { user: self.user, ..Call::bob(home, transport) };
         Ok(call.run(self.lab)?.report)
+    }
+
+    /// From now on what the servers say arrives at `home` so much later, so that the peer there
+    /// starts later than the one that calls. `access` is the line of that home as it was built; a line
+    /// that was built plain cannot be changed.
+    ///
+    /// # Errors
+    ///
+    /// If the home has no line of its own, or a plain one.
+    pub fn skew(&self, home: &str, access: Access, skew: Duration) -> Result<()> {
+        if skew == access.lag {
+            return Ok(());
+        }
+        Ok(self.lab.set_access(home, Access { lag: skew, ..access })?)
     }
 
     /// The servers, to be stopped and started.

@@ -42,6 +42,13 @@ struct Wire {
     ends: [(usize, usize); 2],
     /// From end 0 to end 1, and back.
     links: [Link; 2],
+    lag: Option<Lag>,
+}
+
+/// What the servers send from one end of a wire has a slower link to itself.
+struct Lag {
+    end: usize,
+    link: Link,
 }
 
 enum Node {
@@ -54,7 +61,7 @@ struct Slot {
     node: Node,
     ports: Vec<Port>,
     place: Place,
-    /// When a host's timer was last set to ring.
+    /// When a host's or a NAT's timer was last set to ring.
     alarm: Option<Instant>,
 }
 
@@ -65,6 +72,7 @@ const OUTER: usize = 1;
 enum Event {
     Arrival { node: usize, port: usize, journey: JourneyId, packet: Vec<u8> },
     HostTimer { node: usize },
+    NatTimer { node: usize },
     ProcessTimer { process: usize },
 }
 
@@ -202,6 +210,12 @@ impl World {
                 }
                 self.settle(node);
             }
+            Event::NatTimer { node } => {
+                if self.slots[node].alarm == Some(at) {
+                    self.slots[node].alarm = None;
+                    self.answer_late(node);
+                }
+            }
             Event::ProcessTimer { process } => {
                 let slot = &mut self.processes[process];
                 if slot.alarm != Some(at) {
@@ -237,6 +251,7 @@ impl World {
                     nat.process_inbound(packet, now)
                 };
                 self.follow(node, port, journey, packet, verdict);
+                self.answer_late(node);
             }
             Node::Forwarder(forwarder) => match forwarder.forward(packet, port) {
                 Forwarding::To(to, packet) => {
@@ -278,6 +293,24 @@ impl World {
         }
     }
 
+    /// Sends what a NAT has held back, and sets its timer.
+    fn answer_late(&mut self, node: usize) {
+        let now = self.now;
+        while let Node::Nat(nat) = &mut self.slots[node].node {
+            let Some(answer) = nat.next_answer(now) else { break };
+            self.originate(node, OUTER, &answer);
+        }
+        let Slot { node: Node::Nat(nat), alarm, .. } = &mut self.slots[node] else { return };
+        let deadline = nat.deadline();
+        if deadline == *alarm {
+            return;
+        }
+        *alarm = deadline;
+        if let Some(at) = deadline {
+            self.schedule(at, Event::NatTimer { node });
+        }
+    }
+
     fn lose(&mut self, journey: JourneyId, node: usize, packet: &[u8], why: String) {
         let (clock, place) = (self.clock(), self.slots[node].place);
         self.trace.pass(journey, clock, place, packet);
@@ -296,7 +329,12 @@ impl World {
         };
         let wire = &mut self.wires[port.wire];
         let (node, entry) = wire.ends[1 - port.end];
-        let arrivals = wire.links[port.end].transmit(self.now);
+        let lag = wire.lag.as_mut().filter(|lag| lag.end == port.end);
+        let link = match lag.filter(|_| topology::is_from_servers(packet)) {
+            Some(lag) => &mut lag.link,
+            None => &mut wire.links[port.end],
+        };
+        let arrivals = link.transmit(self.now);
         if arrivals.is_empty() {
             self.trace.end(journey, Fate::Lost);
         }

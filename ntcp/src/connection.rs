@@ -1,5 +1,10 @@
 //! A direct path to a peer, as a byte stream.
 
+#[cfg(feature = "async-std")]
+mod async_std;
+#[cfg(feature = "tokio")]
+mod tokio;
+
 use std::fmt;
 use std::future::Future;
 use std::io;

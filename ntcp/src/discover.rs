@@ -16,7 +16,7 @@ use ntcp_settings::Config;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 pub use ntcp_proto::discover::{Advice, Evidence, Findings, PortPattern, Reach};
-pub use privilege::Privilege;
+pub use privilege::{Privilege, Privileges};
 
 use crate::driver::Driver;
 use crate::error::{Error, ErrorKind};
@@ -73,7 +73,8 @@ pub async fn diagnose(config: &Config) -> Result<Diagnosis, Error> {
         })
         .await;
     let findings = findings.ok_or(ErrorKind::Stopped)?;
-    Ok(Diagnosis { findings, privileges: Privilege::held() })
+    let privileges = blocking::unblock(Privileges::current).await;
+    Ok(Diagnosis { findings, privileges })
 }
 
 /// What [`diagnose`] found out: for people by [`Display`](fmt::Display), for programs by
@@ -82,8 +83,8 @@ pub async fn diagnose(config: &Config) -> Result<Diagnosis, Error> {
 pub struct Diagnosis {
     /// The verdict, what was seen, and what it means.
     pub findings: Findings,
-    /// What this process may do beyond an ordinary one.
-    pub privileges: Vec<Privilege>,
+    /// What this program may do beyond an ordinary one.
+    pub privileges: Privileges,
 }
 
 impl Serialize for Diagnosis {
@@ -103,14 +104,8 @@ impl Serialize for Diagnosis {
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.findings.fmt(f)?;
-        writeln!(f, "\nWhat this process may do")?;
-        if self.privileges.is_empty() {
-            return writeln!(f, "  what any process may: sockets, nothing captured or forged");
-        }
-        for privilege in &self.privileges {
-            writeln!(f, "  {privilege}")?;
-        }
-        Ok(())
+        writeln!(f, "\nWhat this program may do")?;
+        self.privileges.fmt(f)
     }
 }
 
@@ -121,7 +116,9 @@ mod tests {
     #[test]
     fn the_json_has_the_keys_of_the_contract_and_null_for_what_is_unknown() {
         let findings = Findings { advice: vec![Advice::Offline], ..Findings::default() };
-        let diagnosis = Diagnosis { findings, privileges: vec![Privilege::NetRaw] };
+        let held = vec![(Privilege::NetRaw, "itself".into())];
+        let privileges = Privileges { held, missing: Vec::new() };
+        let diagnosis = Diagnosis { findings, privileges };
         let json = serde_json::to_value(&diagnosis).unwrap();
         let keys: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(keys, ["advice", "nat", "privileges", "tcp", "udp"]);

@@ -2,4 +2,5 @@
 
 pub(crate) mod failure;
 pub(crate) mod interfaces;
+pub(crate) mod privileged;
 pub(crate) mod socket;

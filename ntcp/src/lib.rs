@@ -20,7 +20,8 @@
 //!
 //! Every future here runs under async-std, smol, tokio or a bare `block_on`: sockets and timers
 //! come from `async-io`, which belongs to no executor. The library's own work runs on one thread of
-//! its own.
+//! its own. With the feature `tokio` a [`Connection`] has tokio's own traits besides, and gives up its
+//! socket as tokio's; with `async-std`, as async-std's (whose traits are those of `futures`).
 //!
 //! # Map
 //!

@@ -45,6 +45,14 @@ pub fn is_usable(address: SocketAddr) -> bool {
         && family_ok
 }
 
+/// Whether this address means something else in every network: RFC 1918, RFC 6598 and RFC 4193.
+pub fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_private() || (ip.octets()[0] == 100 && ip.octets()[1] >> 6 == 1),
+        IpAddr::V6(ip) => ip.is_unique_local(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +65,17 @@ mod tests {
     fn private_shared_and_documentation_addresses_are_usable() {
         for text in ["192.168.1.2:1", "100.64.0.1:1", "203.0.113.9:1", "[2001:db8::1]:1"] {
             assert!(usable(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn ranges_that_everybody_has_are_private() {
+        let private = |text: &str| is_private(text.parse().unwrap());
+        for text in ["10.1.2.3", "172.16.0.1", "192.168.0.1", "100.64.0.1", "fd00::1"] {
+            assert!(private(text), "{text}");
+        }
+        for text in ["203.0.113.1", "100.128.0.1", "172.32.0.1", "2001:db8::1"] {
+            assert!(!private(text), "{text}");
         }
     }
 

@@ -146,7 +146,8 @@ pub enum Command {
         hops: Hops,
     },
     /// Open a connection without a handshake: the socket stands as if one had taken place
-    /// (`TCP_REPAIR`). Answered by [`Answer::Connected`], or [`IoFailure::NotPermitted`] without
+    /// (`TCP_REPAIR`). One empty ACK leaves at once, as far as `hops` carries it: it opens the own
+    /// NAT. Without timestamps. Answered by [`Answer::Connected`], or [`IoFailure::NotPermitted`] without
     /// the privilege.
     AssumeTcp {
         /// The name of this command.
@@ -395,6 +396,9 @@ pub enum IoFailure {
     /// `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`: this process or host ran out of something.
     #[error("out of system resources")]
     OutOfResources,
+    /// The node has begun as many connections as its budget allows; nothing was sent.
+    #[error("over the budget of new connections")]
+    OverBudget,
     /// The other side ended the stream, or [`Command::Close`] did.
     #[error("closed")]
     Closed,

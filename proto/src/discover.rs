@@ -17,9 +17,9 @@
 //!
 //! # What it is not
 //!
-//! It does not measure how long a mapping lives, which takes minutes, or whether sequence numbers are
-//! rewritten, which takes a look at one's own SYNs. Whose SYNs come in, it asks servers of this
-//! project only (`ntcp_stun::probe`). It never says anything about the ports a later attempt will
+//! It does not measure how long a mapping lives, which takes minutes, and tells whether sequence
+//! numbers are rewritten only where it may look at its own SYNs. Whose SYNs come in, it asks servers
+//! of this project only (`ntcp_stun::probe`). It never says anything about the ports a later attempt will
 //! use, but the pattern of their numbers.
 
 mod advice;
@@ -204,7 +204,14 @@ impl Discovery {
                     udp.on_send_failure(failure);
                 }
             }
-            Answer::Interfaces(_) | Answer::Sent(Ok(())) | Answer::Done(_) => {}
+            Answer::Done(result) => {
+                if let Some((survey, outbox)) = self.surveying()
+                    && let Some(tcp) = &mut survey.tcp
+                {
+                    tcp.on_done(id, result, outbox);
+                }
+            }
+            Answer::Interfaces(_) | Answer::Sent(Ok(())) => {}
         }
     }
 

@@ -23,6 +23,7 @@
 pub mod address;
 pub mod candidate;
 pub mod command;
+pub mod datagram;
 pub mod discover;
 pub mod entropy;
 pub mod machine;

@@ -34,6 +34,8 @@ use crate::puncher::session::{self, Path, Session};
 use crate::signal::client::{self, Availability, Client, Link, LossReason, RegistrationError};
 use crate::signal::message::Note;
 use crate::signal::{Fingerprint, NatSummary, Role, SessionId};
+use crate::tcp_traversal::budget::{Budget, Limits};
+use crate::tcp_traversal::plan::Privileges;
 use crate::uri::{HostPort, PeerName};
 use crate::{Command, Input, IoFailure, SocketId};
 
@@ -63,6 +65,8 @@ pub struct Config {
     pub stun: Vec<HostPort>,
     /// UDP port to listen on; 0 takes any free one.
     pub udp_port: u16,
+    /// How many TCP connections may be begun.
+    pub budget: Limits,
 }
 
 /// What a node tells.
@@ -154,6 +158,8 @@ struct Running {
     called: Instant,
     /// What the peer was told of our addresses.
     told: Vec<Candidate>,
+    /// What the session told the peer besides.
+    note: Note,
     /// Datagrams of the next layer that have not been told yet.
     early: VecDeque<Vec<u8>>,
 }
@@ -178,6 +184,8 @@ pub struct Node {
     made_calls: u64,
     sessions: BTreeMap<SessionId, Running>,
     made_sessions: u32,
+    budget: Budget,
+    privileges: Option<Privileges>,
     /// Accepted streams and the sessions that have them.
     adopted: BTreeMap<SocketId, SessionId>,
     /// Accepted streams of which nobody knows yet whose they are.
@@ -190,6 +198,7 @@ impl Node {
     /// A node that starts at once.
     pub fn new(config: Config, seed: Seed, now: Instant) -> Self {
         let mut entropy = Entropy::new(seed);
+        let config_budget = config.budget;
         let client::Config { udp_broker, tcp_broker, .. } = &config.signal;
         let (udp, tcp) = (udp_broker.as_ref(), tcp_broker.as_ref());
         let mut gatherer =
@@ -215,6 +224,8 @@ impl Node {
             made_calls: 0,
             sessions: BTreeMap::new(),
             made_sessions: 0,
+            budget: Budget::new(config_budget),
+            privileges: None,
             adopted: BTreeMap::new(),
             unclaimed: BTreeMap::new(),
             commands: VecDeque::new(),
@@ -231,6 +242,11 @@ impl Node {
     pub fn set_nat(&mut self, nat: NatReport, now: Instant) {
         self.nat = Some(nat);
         self.announce(now);
+    }
+
+    /// What this host may do with TCP; sessions that begin from now on use it.
+    pub fn set_privileges(&mut self, privileges: Privileges) {
+        self.privileges = Some(privileges);
     }
 
     /// Ends the registration and every attempt; [`Event::Stopped`] follows.
@@ -292,7 +308,7 @@ impl Node {
             let is_new = |it: &Candidate| !running.told.contains(it);
             if running.port == port && candidates.iter().any(is_new) {
                 running.told.clone_from(&candidates);
-                self.client.publish(*session, candidates.clone(), Note::default(), now);
+                self.client.publish(*session, candidates.clone(), running.note.clone(), now);
             }
         }
     }
@@ -324,9 +340,10 @@ impl Node {
                     running.session.add_candidates(&candidates, now);
                 }
             }
-            client::Event::PeerNews { session, candidates, .. } => {
+            client::Event::PeerNews { session, candidates, note } => {
                 if let Some(running) = self.sessions.get_mut(&session) {
                     running.session.add_candidates(&candidates, now);
+                    running.session.on_note(note.as_bytes(), now);
                 }
             }
             client::Event::PeerRefused { session, .. } => {
@@ -380,6 +397,29 @@ impl Node {
         self.client.set_availability(availability);
         self.place_calls(now);
         self.check_ready();
+        self.pass_notes(now);
+        self.pass_commands(now);
+    }
+
+    /// What servers and sessions tell, on its way to sessions and peers.
+    fn pass_notes(&mut self, now: Instant) {
+        for (session, running) in &mut self.sessions {
+            running.session.set_told(self.gatherer.tcp_told(running.port), now);
+            let note = running.session.poll_note();
+            if let Some(note) = note.and_then(|note| Note::new(&note)) {
+                running.note = note.clone();
+                self.client.publish(*session, running.told.clone(), note, now);
+            }
+        }
+    }
+
+    /// Takes what the sessions want done, as far as the budget allows.
+    fn pass_commands(&mut self, now: Instant) {
+        for running in self.sessions.values_mut() {
+            while let Some(command) = running.session.poll_admitted(&mut self.budget, now) {
+                self.commands.push_back(command);
+            }
+        }
     }
 
     /// Handles one event of a session, or drops one finished session. Whether there was any.
@@ -407,6 +447,7 @@ impl Node {
         }
         self.adopted.retain(|_, session| *session != id);
         self.client.unfollow(id);
+        self.budget.forget(id);
         if running.port != self.listening {
             self.gatherer.close_port(running.port);
         }
@@ -475,8 +516,7 @@ impl Machine for Node {
     fn poll_command(&mut self) -> Option<Command> {
         let own = self.commands.pop_front();
         let own = own.or_else(|| self.gatherer.poll_command());
-        let own = own.or_else(|| self.client.poll_command());
-        own.or_else(|| self.sessions.values_mut().find_map(|it| it.session.poll_command()))
+        own.or_else(|| self.client.poll_command())
     }
 
     fn poll_event(&mut self) -> Option<Event> {

@@ -2,6 +2,17 @@
 //!
 //! A [`Segment`] is one TCP segment without data, with the addresses it travels between. Only the
 //! options that a handshake negotiates are kept (RFC 9293 section 3.2, RFC 7323, RFC 2018).
+//!
+//! [`Segment::emit`] makes a whole IP packet of it, ready for a raw socket; [`Segment::parse`] reads
+//! one. A packet may come from anywhere, so parsing never panics; it verifies no checksum, since a
+//! capture on the sending host sees the packet before the network card has filled it in.
+
+mod emit;
+pub(crate) mod ip;
+mod options;
+mod parse;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 

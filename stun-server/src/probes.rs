@@ -7,11 +7,13 @@ use crate::connect_back;
 use ntcp_raw::hops::{self, Family};
 use ntcp_raw::saved_syn;
 use ntcp_stun::probe::Seen;
-use ntcp_stun::server::{Limits, Order, Prober, Quartet, RESERVATION, Request, Reservation, Step};
+use ntcp_stun::server::{
+    Conduct, Limits, Look, Prober, Quartet, RESERVATION, Request, Reservation, Step,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -55,12 +57,12 @@ impl Drop for Place {
     }
 }
 
-/// A port that neither answers nor refuses.
+/// A port that a client asked for.
 #[derive(Debug)]
 struct Reserved {
     address: SocketAddr,
     until: Instant,
-    _listener: Socket,
+    _socket: Socket,
     _place: Place,
 }
 
@@ -106,9 +108,16 @@ impl Guest {
             }
             Some(Step::Reply(reply)) => Some(reply),
             Some(Step::Reserve(reservation)) => Some(self.reserve(reservation, Place(probes))),
+            Some(Step::Look(look)) => {
+                self.reserved = reserved;
+                let _place = Place(probes);
+                Some(self.look(look, stream))
+            }
             Some(Step::Connect(order)) => {
                 let _place = Place(probes);
-                let reply = self.connect(&order, stream).await;
+                let (outcome, from) = connect_back::connect(&order).await;
+                tracing::trace!(to = %order.to, ?outcome, "connected back");
+                let reply = order.reply(outcome, from);
                 // Until now nobody else could have its port, and nothing on it was refused.
                 drop(reserved);
                 Some(reply)
@@ -117,41 +126,46 @@ impl Guest {
     }
 
     fn reserve(&mut self, reservation: Reservation, place: Place) -> Vec<u8> {
-        let quiet = quiet_listener(reservation.ip);
-        if let Err(error) = &quiet {
+        let bound = reserved_port(reservation);
+        if let Err(error) = &bound {
             tracing::debug!(%error, "no port can be reserved");
         }
-        let address = quiet.as_ref().ok().map(|(_, address)| *address);
+        let address = bound.as_ref().ok().map(|(_, address)| *address);
         let until = Instant::now() + RESERVATION;
-        self.reserved = quiet.ok().map(|(listener, address)| Reserved {
+        self.reserved = bound.ok().map(|(socket, address)| Reserved {
             address,
             until,
-            _listener: listener,
+            _socket: socket,
             _place: place,
         });
         reservation.reply(address)
     }
 
-    async fn connect(&mut self, order: &Order, stream: &TcpStream) -> Vec<u8> {
+    fn look(&mut self, look: Look, stream: &TcpStream) -> Vec<u8> {
         if self.seen.is_none() {
+            // The system gives it once.
             let syn = saved_syn::take(stream).ok().flatten();
             self.seen = syn.and_then(|headers| Seen::of_syn(&headers));
         }
-        let (outcome, from) = connect_back::connect(order).await;
-        tracing::trace!(to = %order.to, ?outcome, "connected back");
-        order.reply(outcome, from, self.seen)
+        look.reply(self.seen)
     }
 }
 
-/// A listener that hears nothing, with the address it has.
-fn quiet_listener(ip: IpAddr) -> io::Result<(Socket, SocketAddr)> {
-    let address = SocketAddr::new(ip, 0);
+/// A socket on a free port that does as asked about SYNs, with its address.
+fn reserved_port(reservation: Reservation) -> io::Result<(Socket, SocketAddr)> {
+    let address = SocketAddr::new(reservation.ip, 0);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     connect_back::share_port(&socket)?;
     socket.bind(&address.into())?;
-    let family = if ip.is_ipv4() { Family::V4 } else { Family::V6 };
-    hops::set_least_ttl(&socket, family, UNTRAVELLED)?;
-    socket.listen(1)?;
+    match reservation.conduct {
+        // The system refuses what comes to a port where nobody listens.
+        Conduct::Refusing => {}
+        Conduct::Quiet => {
+            let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+            hops::set_least_ttl(&socket, family, UNTRAVELLED)?;
+            socket.listen(1)?;
+        }
+    }
     let bound = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
     Ok((socket, bound))
 }

@@ -29,6 +29,10 @@
 //!    │ ◀─ PROBE success: outcome ─────────────────────────────── │
 //! ```
 //!
+//! What an RST does to the NAT's memory of a SYN is the same test with a port that refuses
+//! ([`Test::Refuse`]), towards a client that listens. What the NAT makes of a SYN's header shows
+//! [`Test::Look`], which needs no packet at all.
+//!
 //! A server that serves this says so in each answer to a Binding request over TCP ([`Offer`], an
 //! attribute that others ignore), so that nobody else's server is ever asked.
 //!
@@ -67,12 +71,23 @@ pub enum Test {
     Reserve,
     /// 5: connect to the client's end from the reserved port.
     Cross,
+    /// 6: tell how the SYN of this connection arrived.
+    Look,
+    /// 7: reserve a port that refuses with an RST, for [`Test::Cross`] likewise.
+    Refuse,
 }
 
 impl Test {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 5] =
-        [Self::OtherPort, Self::OtherAddress, Self::Unused, Self::Reserve, Self::Cross];
+    pub const ALL: [Self; 7] = [
+        Self::OtherPort,
+        Self::OtherAddress,
+        Self::Unused,
+        Self::Reserve,
+        Self::Cross,
+        Self::Look,
+        Self::Refuse,
+    ];
 
     /// The number in a request.
     pub const fn number(self) -> u8 {
@@ -82,6 +97,8 @@ impl Test {
             Self::Unused => 3,
             Self::Reserve => 4,
             Self::Cross => 5,
+            Self::Look => 6,
+            Self::Refuse => 7,
         }
     }
 

@@ -30,7 +30,7 @@ mod quartet;
 
 pub use budget::{Allowance, Budget, BudgetLimits, is_long};
 pub use counters::Counters;
-pub use prober::{Limits, Order, Prober, RESERVATION, Reservation, Step};
+pub use prober::{Conduct, Limits, Look, Order, Prober, RESERVATION, Reservation, Step};
 pub use quartet::{Quartet, QuartetError};
 
 use crate::attribute::{

@@ -11,7 +11,7 @@ use super::Failure;
 
 /// Settings and their values, as they are written after a preset.
 const SETTINGS: &[(&str, &str, &str)] = &[
-    ("in", "drop reset admin port open", "the answer to what nobody asked for"),
+    ("in", "drop reset admin port open late", "the answer to what nobody asked for; late is 6 s"),
     ("syn", "accept strict reset", "an inbound SYN after an outbound one"),
     ("udp", "pass block", "whether UDP passes"),
     ("rst", "ignore shorten delete kill", "the effect of an inbound RST"),
@@ -24,7 +24,12 @@ const SETTINGS: &[(&str, &str, &str)] = &[
     ("loose", "yes no", "whether TCP is picked up in the middle"),
     ("map", "ei ad apd cd", "what the outside port depends on"),
     ("filter", "ei ad apd", "whose packets come in"),
-    ("ports", "preserved offset seq block random", "how outside ports are chosen"),
+    ("ports", "preserved offset seq block band parity random", "how outside ports are chosen"),
+    ("share", "yes no", "one outside port towards several destinations"),
+    ("hole", "56 120", "seconds an unanswered TCP flow lives; any number"),
+    ("idle", "240 7440", "seconds an idle open TCP flow lives; any number"),
+    ("limit", "64 512", "mappings of one host; any number"),
+    ("pace", "20 200", "new flows of one host in a second; any number"),
     ("ttl", "decrement keep reset report silent", "the TTL, and whether its end is told"),
 ];
 
@@ -80,7 +85,7 @@ impl List {
         writeln!(out, "\nSettings follow a preset after commas, a carrier's box after @:")?;
         writeln!(out, "  masq,in=reset,syn=strict@linux-random\n")?;
         for (name, values, about) in SETTINGS {
-            writeln!(out, "  {name:<8} {values:<36} {about}")?;
+            writeln!(out, "  {name:<8} {values:<46} {about}")?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -1,20 +1,19 @@
-//! `ntcp-lab simulate` and `ntcp-lab matrix`: calls in the simulated internet, in virtual time.
+//! `ntcp-lab simulate`: a call in the simulated internet, in virtual time.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use ntcp_lab::link::Quality;
-use ntcp_lab::matrix::Matrix;
 use ntcp_lab::meeting::{Meeting, Outcome, Setup};
-use ntcp_lab::presets::{SITES, Site};
+use ntcp_lab::presets::Site;
 use ntcp_proto::uri::TransportChoice;
 
 use super::{Failure, share};
 
 /// What lies between two hosts.
-#[derive(Debug, clap::Args)]
-struct Lines {
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(super) struct Lines {
     /// One-way delay of each access line (a packet from a to b takes twice this)
     #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = humantime::parse_duration)]
     delay: Duration,
@@ -26,11 +25,11 @@ struct Lines {
     loss: f64,
     /// Seed of everything random
     #[arg(long, default_value_t = 1)]
-    seed: u64,
+    pub(super) seed: u64,
 }
 
 impl Lines {
-    fn quality(&self) -> Quality {
+    pub(super) fn quality(&self) -> Quality {
         Quality { jitter: self.jitter, ..Quality::delay(self.delay).with_loss(self.loss) }
     }
 }
@@ -103,33 +102,5 @@ impl Simulate {
             }
         }
         Ok(())
-    }
-}
-
-/// Let every NAT call every other over UDP and over TCP, and show how long each took.
-#[derive(Debug, clap::Args)]
-pub(super) struct ShowMatrix {
-    /// The NATs; all of the lab's if none is named
-    #[arg(value_name = "PRESET")]
-    sites: Vec<Site>,
-    #[command(flatten)]
-    lines: Lines,
-}
-
-impl ShowMatrix {
-    pub(super) fn run(&self) -> Result<ExitCode, Failure> {
-        let all = || SITES.iter().filter_map(|text| text.parse().ok()).collect();
-        let sites: Vec<Site> = if self.sites.is_empty() { all() } else { self.sites.clone() };
-        let matrix = Matrix::run(&sites, |setup| {
-            setup.access = self.lines.quality();
-            setup.seed = self.lines.seed;
-        });
-        let mut out = std::io::stdout().lock();
-        write!(out, "{matrix}")?;
-        writeln!(
-            out,
-            "\nUDP/TCP, in one-way delays from the call to a verified path; 4 is the limit"
-        )?;
-        Ok(ExitCode::SUCCESS)
     }
 }

@@ -12,12 +12,16 @@
 //! * **Simultaneous open.** smoltcp answers a SYN-ACK in SYN-RECEIVED with a challenge ACK and waits
 //!   for an ACK, which takes another round trip; Linux (since July 2024) takes it for the ACK that it
 //!   contains. Such a SYN-ACK is turned into that ACK, and answered with one.
+//! * **Timestamps** are added on the way out and judged on the way in, see [`super::clock`].
+//! * **No handshake.** smoltcp knows no `TCP_REPAIR`. [`Connection::assume`] lets it shake hands with
+//!   a SYN-ACK made up from what both ends agreed on, and nothing of that leaves the host.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use ntcp_proto::command::Ends;
+use ntcp_proto::command::{Agreed, Ends};
+use ntcp_proto::segment::{self, Options};
 use ntcp_proto::{Hops, IoFailure};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
@@ -25,8 +29,11 @@ use smoltcp::time::Instant as SmolInstant;
 use smoltcp::wire::{HardwareAddress, IpCidr, IpEndpoint};
 
 use super::DEFAULT_TTL;
+use super::clock::Clock;
 use super::queues::Queues;
-use crate::packet::{self, IcmpError, Packet, Segment, flag};
+use crate::packet::{Packet, flag};
+
+mod segments;
 
 /// When the SYN is sent again, after it was first sent: measured on Linux 6.18 with
 /// `tcp_syn_linear_timeouts` = 4 and `tcp_syn_retries` = 6.
@@ -109,11 +116,15 @@ pub(super) struct Connection {
     unsent: VecDeque<u8>,
     /// The last segment told the peer's window scale, or the SYN before it did.
     peer_scale: u8,
+    /// How far windows are shifted on their way out: smoltcp itself never does.
+    own_scale: u8,
     /// Close once everything was handed to the system.
     closing: bool,
     /// When an accepted handshake is given up.
     accept_by: Option<Instant>,
     epoch: Instant,
+    /// None in a connection that was assumed: nobody knows the peer's clock.
+    clock: Option<Clock>,
     happenings: VecDeque<Happening>,
 }
 
@@ -156,11 +167,42 @@ impl Connection {
             phase: Phase::Opening,
             unsent: VecDeque::new(),
             peer_scale: 0,
+            own_scale: 0,
             closing: false,
             accept_by: (origin == Origin::Accept).then_some(now + ACCEPT_TIMEOUT),
             epoch: now,
+            clock: Some(Clock::new(initial.rotate_left(7), now)),
             happenings: VecDeque::new(),
         }
+    }
+
+    /// An established connection without a handshake; `None` if its ends make none. It sends one ACK
+    /// whose sequence number lies before everything, as the window probe does with which Linux leaves
+    /// repair mode.
+    pub(super) fn assume(ends: Ends, agreed: Agreed, hops: Hops, now: Instant) -> Option<Self> {
+        let mut connection = Self::new(Origin::Connect, ends, agreed.sequence, now);
+        connection.set_hops(hops);
+        connection.clock = None;
+        connection.poll(now);
+        let syn = connection.queues.outgoing.pop()?;
+        let number = Packet::parse(&syn).ok()?.tcp()?.sequence;
+        connection.offset = Some(agreed.sequence.wrapping_sub(number));
+        let answer = segment::Segment {
+            source: ends.remote,
+            destination: ends.local,
+            flags: flag::SYN | flag::ACK,
+            sequence: agreed.peer_sequence,
+            acknowledgment: number.wrapping_add(1),
+            window: u16::MAX,
+            options: Options { timestamps: None, ..agreed.peer_options },
+        };
+        connection.queues.incoming.push_back(answer.emit(DEFAULT_TTL)?);
+        connection.poll(now);
+        let scales = agreed.options.window_scale.zip(agreed.peer_options.window_scale);
+        connection.own_scale = scales.map_or(0, |(own, _)| own.min(14));
+        let probe = connection.ack(agreed.sequence, agreed.peer_sequence.wrapping_add(1));
+        connection.queues.outgoing = probe.into_iter().collect();
+        (connection.state() == tcp::State::Established).then_some(connection)
     }
 
     pub(super) fn ends(&self) -> Ends {
@@ -232,67 +274,6 @@ impl Connection {
         }
     }
 
-    /// A segment for this connection arrived.
-    pub(super) fn handle_segment(&mut self, mut packet: Packet, now: Instant) {
-        let Some(fields) = packet.tcp() else { return };
-        if packet.ttl() < self.least_ttl {
-            return;
-        }
-        if fields.has(flag::SYN) {
-            self.peer_scale = packet.window_scale().unwrap_or_default();
-        }
-        if let Some(offset) = self.offset {
-            packet.shift_acknowledgment(offset.wrapping_neg());
-        }
-        let simultaneous = self.state() == tcp::State::SynReceived
-            && fields.has(flag::SYN | flag::ACK)
-            && fields.acknowledgment == self.initial.wrapping_add(1);
-        if simultaneous {
-            let answer = self.plain_ack(fields.sequence.wrapping_add(1));
-            packet.make_plain_ack(self.peer_scale);
-            self.queues.outgoing.extend(answer);
-        }
-        let was = self.state();
-        self.queues.incoming.push_back(packet.seal());
-        self.poll(now);
-        if fields.has(flag::RST) && self.state() == tcp::State::Closed {
-            let refused = was == tcp::State::SynSent;
-            self.end(if refused { IoFailure::Refused } else { IoFailure::Reset });
-        }
-    }
-
-    /// The ACK with which Linux answers a SYN-ACK in SYN-RECEIVED, in smoltcp's numbers.
-    fn plain_ack(&self, acknowledgment: u32) -> Option<Vec<u8>> {
-        let offset = self.offset?;
-        Some(packet::tcp(&Segment {
-            source: self.ends.local,
-            destination: self.ends.remote,
-            ttl: self.sockets.get::<tcp::Socket<'_>>(self.handle).hop_limit().unwrap_or(64),
-            flags: flag::ACK,
-            sequence: self.initial.wrapping_add(1).wrapping_sub(offset),
-            acknowledgment,
-            payload: Vec::new(),
-        }))
-    }
-
-    /// An ICMP error about one of this connection's segments: it ends the handshake if it quotes
-    /// the SYN (`tcp_v4_err` in Linux), and means nothing later. `ttl` is what Linux compares with
-    /// `IP_MINTTL`: of the quoted packet in IPv4, of the error itself in IPv6.
-    pub(super) fn handle_icmp(&mut self, error: IcmpError, quoted_sequence: u32, ttl: u8) {
-        let about_the_syn = self.phase == Phase::Opening && quoted_sequence == self.initial;
-        if !about_the_syn || ttl < self.least_ttl {
-            return;
-        }
-        let failure = match error {
-            IcmpError::PortUnreachable => IoFailure::Refused,
-            IcmpError::TimeExceeded | IcmpError::HostUnreachable | IcmpError::AdminProhibited => {
-                IoFailure::HostUnreachable
-            }
-            IcmpError::Other { .. } => return,
-        };
-        self.give_up(failure);
-    }
-
     /// Ends the handshake from this side.
     fn give_up(&mut self, failure: IoFailure) {
         self.close();
@@ -320,7 +301,7 @@ impl Connection {
     /// When [`Connection::advance`] is to be called again.
     pub(super) fn deadline(&mut self, now: Instant) -> Option<Instant> {
         let repetition = self.repetition.as_ref().map(Repetition::due);
-        let clock = self.clock(now);
+        let clock = self.moment(now);
         let at = self.interface.poll_at(clock, &self.sockets);
         let own = at.map(|at| {
             let micros = u64::try_from(at.total_micros()).unwrap_or_default();
@@ -332,13 +313,13 @@ impl Connection {
         own.into_iter().chain(accept).min()
     }
 
-    fn clock(&self, now: Instant) -> SmolInstant {
+    fn moment(&self, now: Instant) -> SmolInstant {
         let micros = now.saturating_duration_since(self.epoch).as_micros();
         SmolInstant::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
     }
 
     fn poll(&mut self, now: Instant) {
-        let clock = self.clock(now);
+        let clock = self.moment(now);
         self.interface.poll(clock, &mut self.queues, &mut self.sockets);
     }
 
@@ -394,51 +375,6 @@ impl Connection {
         self.repetition = None;
         self.closing = true;
         self.happenings.push_back(happening);
-    }
-
-    /// A segment of smoltcp as it leaves the host.
-    fn on_the_wire(&mut self, bytes: &[u8], now: Instant) -> Option<Vec<u8>> {
-        let mut packet = Packet::parse(bytes).ok()?;
-        let fields = packet.tcp()?;
-        let initial = self.initial;
-        if fields.has(flag::SYN) && self.offset.is_none() {
-            self.offset = Some(initial.wrapping_sub(fields.sequence));
-        }
-        packet.shift_sequence(self.offset.unwrap_or_default());
-        if fields.is_syn() {
-            if self.repetition.is_some() {
-                return None;
-            }
-            let syn = packet.clone().seal();
-            self.repetition = Some(Repetition { syn, first: now, sent: 0 });
-        }
-        Some(packet.seal())
-    }
-
-    fn repeat_syn(&mut self, now: Instant) -> Option<Vec<u8>> {
-        if self.state() != tcp::State::SynSent {
-            self.repetition = None;
-        }
-        let due = self.repetition.as_ref()?.due();
-        if now < due {
-            return None;
-        }
-        let ttl = self.socket().hop_limit();
-        let repetition = self.repetition.as_mut()?;
-        if repetition.sent == SYN_SCHEDULE.len() {
-            self.give_up(IoFailure::TimedOut);
-            return None;
-        }
-        repetition.sent += 1;
-        let mut packet = Packet::parse(&repetition.syn).ok()?;
-        packet.set_ttl(ttl.unwrap_or(64));
-        Some(packet.seal())
-    }
-}
-
-impl Repetition {
-    fn due(&self) -> Instant {
-        self.first + SYN_SCHEDULE.get(self.sent).copied().unwrap_or(SYN_TIMEOUT)
     }
 }
 

@@ -47,10 +47,11 @@ impl phy::Device for Queues {
         Some(Outgoing(&mut self.outgoing))
     }
 
+    /// What smoltcp may send leaves room for the timestamps that are added to it.
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = MTU;
+        capabilities.max_transmission_unit = MTU - 12;
         capabilities
     }
 }

@@ -64,11 +64,11 @@ impl Host {
     }
 
     /// Connects over TCP from `local`, sharing its port. The initial sequence number is the
-    /// system's choice, or `sequence`.
+    /// system's choice, or `sequence`, which needs [`Privileges::admin`].
     ///
     /// # Errors
     ///
-    /// An address that is not the host's, no address of that family, or a pair of ends in use.
+    /// No privilege, an address that is not the host's, no address of that family, or a pair of ends in use.
     pub fn connect_tcp(
         &mut self,
         local: SocketAddr,
@@ -77,6 +77,25 @@ impl Host {
         sequence: Option<u32>,
         now: Instant,
     ) -> Result<Socket, IoFailure> {
+        if sequence.is_some() && !self.privileges.admin {
+            return Err(IoFailure::NotPermitted);
+        }
+        let ends = self.free_ends(local, remote)?;
+        let initial = sequence.unwrap_or_else(|| self.initial_sequence(ends, now));
+        let mut connection = Connection::new(Origin::Connect, ends, initial, now);
+        connection.set_hops(hops);
+        if connection.is_dead() {
+            return Err(IoFailure::AddressNotAvailable);
+        }
+        Ok(self.dial(connection, now))
+    }
+
+    /// The ends of a new connection from `local` to `remote`, which no other may have.
+    pub(super) fn free_ends(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Result<Ends, IoFailure> {
         self.check_local(local.ip())?;
         if remote.ip().is_unspecified() || remote.port() == 0 {
             return Err(IoFailure::AddressNotAvailable);
@@ -89,17 +108,16 @@ impl Host {
         if self.connections.contains_key(&pair(ends)) {
             return Err(IoFailure::AddressNotAvailable);
         }
-        let initial = sequence.unwrap_or_else(|| self.initial_sequence(ends, now));
-        let mut connection = Connection::new(Origin::Connect, ends, initial, now);
-        connection.set_hops(hops);
-        if connection.is_dead() {
-            return Err(IoFailure::AddressNotAvailable);
-        }
-        let socket = self.name();
-        self.connections.insert(pair(ends), (connection, User::Dialer(socket)));
-        self.streams.insert(socket, pair(ends));
-        self.advance_connection(pair(ends), now);
-        Ok(socket)
+        Ok(ends)
+    }
+
+    /// Lets a connection go its way, for a new socket.
+    pub(super) fn dial(&mut self, connection: Connection, now: Instant) -> Socket {
+        let (socket, key) = (self.name(), pair(connection.ends()));
+        self.connections.insert(key, (connection, User::Dialer(socket)));
+        self.streams.insert(socket, key);
+        self.advance_connection(key, now);
+        socket
     }
 
     /// Sends bytes on a stream.
@@ -141,7 +159,9 @@ impl Host {
     pub fn close(&mut self, socket: Socket, now: Instant) {
         self.datagram_sockets.remove(&socket);
         self.listeners.remove(&socket);
+        self.captures.remove(&socket);
         self.shielded.remove(&socket);
+        self.saved.remove(&socket);
         if let Some(key) = self.streams.remove(&socket) {
             if let Some((connection, user)) = self.connections.get_mut(&key) {
                 connection.close();
@@ -151,9 +171,15 @@ impl Host {
         }
     }
 
+    /// The SYN that opened an accepted stream, as it arrived.
+    pub fn saved_syn(&self, socket: Socket) -> Option<&[u8]> {
+        self.saved.get(&socket).map(Vec::as_slice)
+    }
+
     /// Closes a stream with a RST: its pair of ends is free at once.
     pub fn abort(&mut self, socket: Socket, now: Instant) {
         let Some(key) = self.streams.remove(&socket) else { return };
+        self.saved.remove(&socket);
         if let Some((connection, user)) = self.connections.get_mut(&key) {
             connection.abort();
             *user = User::Nobody;

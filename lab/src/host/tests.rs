@@ -11,6 +11,8 @@ use crate::probe::{Handle, Told};
 use crate::trace::Fate;
 use crate::world::{HostId, World};
 
+mod privileged;
+
 const A: &str = "203.0.113.1";
 const B: &str = "203.0.113.2";
 

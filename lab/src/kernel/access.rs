@@ -25,6 +25,10 @@ pub struct Access {
     pub reorder: f64,
     /// Probability of a packet arriving twice, 0 to 1.
     pub duplicate: f64,
+    /// How much longer what the servers send takes on its way in, and nothing else: the peer at the
+    /// far end of this line starts by so much later than the one that calls.
+    #[serde(with = "span")]
+    pub lag: Duration,
 }
 
 impl Access {
@@ -39,6 +43,11 @@ impl Access {
     /// Each packet has a fate of its own, so that large segments must be cut before.
     pub(super) fn draws_per_packet(&self) -> bool {
         self.loss > 0.0 || self.reorder > 0.0 || self.duplicate > 0.0
+    }
+
+    /// What the servers' packets suffer on their way in.
+    pub(super) fn lagging(self) -> Quality {
+        Quality::from(Self { delay: self.delay + self.lag, ..self })
     }
 
     /// What is out of range, if anything is.
@@ -85,8 +94,7 @@ mod tests {
 
     #[test]
     fn an_access_line_is_written_as_people_write_it() {
-        let text =
-            r#"{"delay":"10ms 500us","jitter":"0s","loss":0.05,"reorder":0.0,"duplicate":0.0}"#;
+        let text = r#"{"delay":"10ms 500us","jitter":"0s","loss":0.05,"reorder":0.0,"duplicate":0.0,"lag":"0s"}"#;
         let access: Access = serde_json::from_str(text).unwrap();
         assert_eq!(access.delay, Duration::from_micros(10_500));
         assert_eq!(serde_json::to_string(&access).unwrap(), text);

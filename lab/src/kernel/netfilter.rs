@@ -17,7 +17,7 @@ use std::fmt::Write as _;
 
 use crate::nat::behaviour::{
     Allocation, Behaviour, Filtering, Hairpin, IcmpEffect, InboundSyn, Invalid, Mapping, MidStream,
-    Passage, Pooling, RstEffect, SequenceNumbers, TcpTimers, TimeExceeded, Tracking, Ttl,
+    Passage, Pooling, RstEffect, SequenceNumbers, Sharing, TcpTimers, TimeExceeded, Tracking, Ttl,
     Unsolicited,
 };
 use crate::packet::IcmpError;
@@ -91,6 +91,12 @@ pub(super) fn out_of_reach(nat: &Behaviour) -> Option<String> {
         match (translation.mapping, translation.allocation) {
             (Mapping::ConnectionDependent, _) => Some("a mapping per connection".to_owned()),
             (_, Allocation::Offset(offset)) => Some(format!("ports moved by {offset}")),
+            (Mapping::AddressAndPortDependent, Allocation::Preserved)
+                if translation.sharing == Sharing::Exclusive =>
+            {
+                Some("a kept port for one destination alone".to_owned())
+            }
+            (_, Allocation::Parity) => Some("ports of the same parity".to_owned()),
             (_, Allocation::Sequential { step, .. }) if step > 32 => Some(format!("step {step}")),
             _ => None,
         }
@@ -107,6 +113,7 @@ pub(super) fn out_of_reach(nat: &Behaviour) -> Option<String> {
         (tcp.tracking == Tracking::None, "TCP without tracking of states"),
         (tcp.sequence_numbers == SequenceNumbers::Rewritten, "rewriting of sequence numbers"),
         (nat.ttl != Ttl::Decrement, "another TTL than one less"),
+        (tcp.unsolicited == Unsolicited::Late, "answers that come late"),
         (nat.limits != Default::default(), "limits per host"),
     ];
     let other = others.into_iter().find(|(it, _)| *it).map(|(_, axis)| axis.to_owned());
@@ -292,7 +299,8 @@ fn refuse(nat: &Behaviour) -> String {
     let mut text = String::from("  chain refuse {\n");
     for (t, answer) in [("udp", nat.udp.unsolicited), ("tcp", nat.tcp.unsolicited)] {
         let statement = match (answer, t) {
-            (Unsolicited::Silent, _) => "drop",
+            // Answers that come late are out of reach.
+            (Unsolicited::Silent | Unsolicited::Late, _) => "drop",
             (Unsolicited::Reset | Unsolicited::OwnStack, "tcp") => "reject with tcp reset",
             (Unsolicited::Reset | Unsolicited::OwnStack, _) => {
                 "reject with icmp type port-unreachable"

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Instant;
 
 use ntcp_proto::entropy::Seed;
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::nat::behaviour::Addresses;
@@ -92,9 +92,16 @@ impl Router {
         loop {
             let mut polled = [&self.inside, &self.outside]
                 .map(|port| PollFd::from_borrowed_fd(port.arriving.as_fd(), PollFlags::IN));
-            match rustix::event::poll(&mut polled, None) {
+            let timeout = self.nat.deadline().map(|due| {
+                let left = due.saturating_duration_since(Instant::now());
+                Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() }
+            });
+            match rustix::event::poll(&mut polled, timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(_) => return,
+            }
+            while let Some(answer) = self.nat.next_answer(Instant::now()) {
+                self.outside.send(&answer);
             }
             while let Ok(received) = self.inside.arriving.receive(&mut buffer) {
                 if let Some(packet) = packet_of(&buffer[..received.length]) {

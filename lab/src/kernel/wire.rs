@@ -23,6 +23,7 @@ use crate::link::{Link, Quality};
 
 use super::access::Access;
 use super::error::{Error, Result};
+use super::layout::{SERVER_ADDRESSES, SERVER_ADDRESSES_V6};
 use super::plan::WirePlan;
 use super::space::Space;
 use super::sys::{self, Frames, OFFLOAD_HEADER, PacketSocket};
@@ -45,8 +46,8 @@ struct Shared {
     names: Vec<String>,
     /// Two ends for each line: towards the site, towards the core.
     sockets: Vec<PacketSocket>,
-    /// Likewise: what happens to frames that come in there.
-    links: Mutex<Vec<Link>>,
+    /// For each line what happens to frames out of the site, into it, and into it from the servers.
+    links: Mutex<Vec<[Link; 3]>>,
     overruns: AtomicU64,
 }
 
@@ -63,8 +64,8 @@ impl Wires {
             ends.iter().map(open).collect::<Result<Vec<_>>>()
         })?;
         let mut entropy = Entropy::new(Seed::from_number(seed));
-        let both = |it: &WirePlan| [Quality::from(it.access); 2];
-        let links = plans.iter().flat_map(both).map(|it| Link::new(it, entropy.seed())).collect();
+        let mut link = |quality| Link::new(quality, entropy.seed());
+        let links = plans.iter().map(|it| qualities(it.access).map(&mut link)).collect();
         let shared = Arc::new(Shared {
             names: plans.iter().map(|it| it.name.clone()).collect(),
             sockets,
@@ -90,8 +91,8 @@ impl Wires {
             return false;
         };
         let mut links = self.shared.links.lock().unwrap_or_else(PoisonError::into_inner);
-        for link in links.iter_mut().skip(at * 2).take(2) {
-            link.set_quality(access.into());
+        for (link, quality) in links[at].iter_mut().zip(qualities(access)) {
+            link.set_quality(quality);
         }
         true
     }
@@ -102,6 +103,11 @@ impl Wires {
             self.shared.sockets.iter().map(|it| u64::from(it.dropped().unwrap_or(0))).sum();
         self.shared.overruns.fetch_add(fresh, Ordering::Relaxed) + fresh
     }
+}
+
+/// What a line does to frames: out, in, and in from the servers.
+fn qualities(access: Access) -> [Quality; 3] {
+    [access.into(), access.into(), access.lagging()]
 }
 
 /// A frame on its way; ordered by when it is due, then by when it came.
@@ -182,7 +188,9 @@ impl Carrier {
             let now = Instant::now();
             let arrived = now.checked_sub(received.age).unwrap_or(now);
             let mut links = shared.links.lock().unwrap_or_else(PoisonError::into_inner);
-            for due in links[end].transmit(arrived) {
+            let inwards = end % 2 == 1;
+            let lane = usize::from(inwards) + usize::from(inwards && is_from_servers(frame));
+            for due in links[end / 2][lane].transmit(arrived) {
                 self.schedule(end, frame, due);
             }
         }
@@ -196,6 +204,17 @@ impl Carrier {
         self.bytes[from] += frame.len();
         let frame = frame.to_vec();
         self.under_way.push(Reverse(UnderWay { due, count: self.count, from, frame }));
+    }
+}
+
+/// Sent by one of the lab's servers.
+fn is_from_servers(frame: &[u8]) -> bool {
+    const IP: usize = OFFLOAD_HEADER + 14;
+    let source = |at: usize, length: usize| frame.get(IP + at..IP + at + length);
+    match frame.get(IP).map(|first| first >> 4) {
+        Some(4) => SERVER_ADDRESSES.iter().any(|ip| source(12, 4) == Some(&ip.octets())),
+        Some(6) => SERVER_ADDRESSES_V6.iter().any(|ip| source(8, 16) == Some(&ip.octets())),
+        _ => false,
     }
 }
 
@@ -237,6 +256,20 @@ mod tests {
         assert!(belongs_to_cable(&frame([0x86, 0xdd], &neighbour)));
         assert!(!belongs_to_cable(&frame([0x86, 0xdd], &echo)));
         assert!(!belongs_to_cable(&frame([0x08, 0x00], &[0x45])));
+    }
+
+    #[test]
+    fn the_servers_are_known_by_their_source_addresses() {
+        let mut packet = [0; 40];
+        packet[0] = 0x45;
+        packet[12..16].copy_from_slice(&SERVER_ADDRESSES[1].octets());
+        assert!(is_from_servers(&frame([8, 0], &packet)));
+        assert!(!is_from_servers(&frame([8, 0], &packet[..14])));
+        packet[12] ^= 1;
+        assert!(!is_from_servers(&frame([8, 0], &packet)));
+        packet[0] = 0x60;
+        packet[8..24].copy_from_slice(&SERVER_ADDRESSES_V6[0].octets());
+        assert!(is_from_servers(&frame([0x86, 0xdd], &packet)));
     }
 
     #[test]

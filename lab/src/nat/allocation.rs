@@ -46,6 +46,9 @@ impl Allocator {
                 let low = self.block(host, first, size.max(1));
                 draw(low, low.saturating_add(size.max(1) - 1), entropy, taken)
             }
+            Allocation::Parity => {
+                draw(LOWEST, u16::MAX, entropy, |port| port % 2 != inside_port % 2 || taken(port))
+            }
             Allocation::Random { low, high } => draw(low.max(1), high, entropy, taken),
         }
     }

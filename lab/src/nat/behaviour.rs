@@ -52,6 +52,8 @@ pub enum Allocation {
         /// Ports per block.
         size: u16,
     },
+    /// Any free port that is even or odd as the internal one is (RFC 4787 section 4.2.2).
+    Parity,
     /// Any free port of `low..=high`.
     Random {
         /// Lowest port given.
@@ -92,6 +94,9 @@ pub enum Unsolicited {
     Reset,
     /// This ICMP error.
     Icmp(IcmpError),
+    /// Nothing to UDP. A SYN waits for six seconds and is answered with ICMP port unreachable then,
+    /// unless the inside has opened that connection in the meantime (RFC 5382 REQ-4).
+    Late,
     /// No firewall stands before the box's own stack: it answers RST to TCP and ICMP port
     /// unreachable to UDP. Netfilter then remembers the UDP flow as one of the box itself, and
     /// that ghost takes the port away from a mapping which would need the same one.

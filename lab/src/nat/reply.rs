@@ -32,6 +32,13 @@ impl Nat {
             (Unsolicited::Reset, Transport::Udp) => {
                 self.complain(packet, IcmpError::PortUnreachable)
             }
+            (Unsolicited::Late, Transport::Udp) => None,
+            (Unsolicited::Late, Transport::Tcp) => {
+                if packet.tcp().is_some_and(|fields| fields.is_syn()) {
+                    self.hold_back(packet, now);
+                }
+                None
+            }
             (Unsolicited::Icmp(error), _) => self.complain(packet, error),
             (Unsolicited::OwnStack, _) if !self.is_outer_address(packet.destination_ip()) => None,
             (Unsolicited::OwnStack, Transport::Tcp) => packet::refuse(packet),
@@ -43,7 +50,7 @@ impl Nat {
     }
 
     /// A SYN never gets two kinds of answer, a RST none at all.
-    fn complain(&self, packet: &Packet, error: IcmpError) -> Option<Vec<u8>> {
+    pub(super) fn complain(&self, packet: &Packet, error: IcmpError) -> Option<Vec<u8>> {
         if packet.tcp().is_some_and(|fields| fields.has(flag::RST)) {
             return None;
         }

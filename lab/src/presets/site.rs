@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
-use super::{PRESETS, Preset, block, ports, random, sequential};
+use super::{PRESETS, Preset, band, block, exclusive, ports, random, sequential, shared};
 use crate::nat::behaviour::{
     Allocation, Behaviour, Filtering, Hairpin, IcmpEffect, InboundSyn, Invalid, Mapping, MidStream,
     Passage, RstEffect, SequenceNumbers, TimeExceeded, Tracking, Ttl, Unsolicited,
@@ -120,6 +121,12 @@ fn apply(nat: &mut Behaviour, setting: &str) -> Option<()> {
             let filtering = filtering(value)?;
             *nat = nat.with_translation(|translation| translation.filtering = filtering);
         }
+        ("share", "no") => *nat = exclusive(*nat),
+        ("share", "yes") => *nat = shared(*nat),
+        ("hole", value) => nat.tcp.timers.syn_sent = seconds(value)?,
+        ("idle", value) => nat.tcp.timers.established = seconds(value)?,
+        ("limit", value) => nat.limits.mappings_per_host = value.parse().ok()?,
+        ("pace", value) => nat.limits.new_flows_per_second = value.parse().ok()?,
         ("ports", value) => *nat = ports(*nat, allocation(value)?),
         ("ttl", "decrement") => nat.ttl = Ttl::Decrement,
         ("ttl", "keep") => nat.ttl = Ttl::Keep,
@@ -131,6 +138,10 @@ fn apply(nat: &mut Behaviour, setting: &str) -> Option<()> {
     Some(())
 }
 
+fn seconds(value: &str) -> Option<Duration> {
+    value.parse().ok().filter(|count| *count > 0).map(Duration::from_secs)
+}
+
 fn unsolicited(value: &str) -> Option<Unsolicited> {
     Some(match value {
         "drop" => Unsolicited::Silent,
@@ -138,6 +149,7 @@ fn unsolicited(value: &str) -> Option<Unsolicited> {
         "admin" => Unsolicited::Icmp(IcmpError::AdminProhibited),
         "port" => Unsolicited::Icmp(IcmpError::PortUnreachable),
         "open" => Unsolicited::OwnStack,
+        "late" => Unsolicited::Late,
         _ => return None,
     })
 }
@@ -206,6 +218,8 @@ fn allocation(value: &str) -> Option<Allocation> {
         "seq" => sequential(1),
         "block" => block(),
         "random" => random(),
+        "band" => band(),
+        "parity" => Allocation::Parity,
         _ => return None,
     })
 }

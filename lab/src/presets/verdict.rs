@@ -58,7 +58,7 @@ impl Site {
             hairpin: Some(self.hairpins()),
             // Where nothing is in the way, it is the host itself that refuses.
             unsolicited_syn: Some(match guard.map(|tcp| tcp.unsolicited) {
-                Some(Unsolicited::Silent) => report::UnsolicitedSyn::Silent,
+                Some(Unsolicited::Silent | Unsolicited::Late) => report::UnsolicitedSyn::Silent,
                 Some(Unsolicited::Icmp(_)) => report::UnsolicitedSyn::Icmp,
                 Some(Unsolicited::Reset | Unsolicited::OwnStack) | None => {
                     report::UnsolicitedSyn::Rst
@@ -121,16 +121,17 @@ fn seen(translation: &Translation) -> Sight {
         (_, Allocation::Offset(_)) => PortAllocation::Offset,
         (_, Allocation::Sequential { .. }) => PortAllocation::Sequential,
         (_, Allocation::Block { .. }) => PortAllocation::Block,
-        (_, Allocation::Random { .. }) => PortAllocation::Random,
+        (_, Allocation::Random { .. } | Allocation::Parity) => PortAllocation::Random,
     };
     // A port that is kept, or moved by a constant, towards every destination looks like one mapping,
     // whatever the box's tables say.
     let constant = match translation.allocation {
         Allocation::Preserved => true,
         Allocation::Offset(_) => translation.sharing == Sharing::PerDestination,
-        Allocation::Sequential { .. } | Allocation::Block { .. } | Allocation::Random { .. } => {
-            false
-        }
+        Allocation::Sequential { .. }
+        | Allocation::Block { .. }
+        | Allocation::Parity
+        | Allocation::Random { .. } => false,
     };
     let mapping = match translation.mapping {
         Mapping::Identity | Mapping::EndpointIndependent => report::Mapping::EndpointIndependent,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use ntcp_proto::{Deadline, IoFailure};
-use ntcp_stun::probe::{Met, Outcome};
+use ntcp_stun::probe::{Met, Outcome, Seen};
 use ntcp_stun::server::{
     Limits, Order, Prober, Quartet, QuartetError, RESERVATION, Request, Reservation,
     Server as StunLogic, Step, Transport,
@@ -23,6 +23,8 @@ pub struct StunServer {
     prober: Prober,
     /// Both ends of each stream.
     streams: BTreeMap<StreamId, (SocketAddr, SocketAddr)>,
+    /// How the SYN of each stream arrived.
+    seen: BTreeMap<StreamId, Seen>,
     /// What is under way for the streams.
     tests: BTreeMap<StreamId, Test>,
     wishes: u64,
@@ -65,6 +67,7 @@ impl StunServer {
             logic,
             prober,
             streams: BTreeMap::new(),
+            seen: BTreeMap::new(),
             tests: BTreeMap::new(),
             wishes: 0,
             departures: VecDeque::new(),
@@ -98,10 +101,16 @@ impl StunServer {
             }
             Some(Step::Reserve(reservation)) => {
                 let wish = self.wish();
-                self.departures.push_back(Departure::Reserve { wish, ip: reservation.ip });
+                let (ip, conduct) = (reservation.ip, reservation.conduct);
+                self.departures.push_back(Departure::Reserve { wish, ip, conduct });
                 self.tests.insert(stream, Test::Reserving(wish, reservation));
             }
             Some(Step::Connect(order)) => self.connect(stream, order, now),
+            Some(Step::Look(look)) => {
+                self.prober.release();
+                let payload = look.reply(self.seen.get(&stream).copied());
+                self.departures.push_back(Departure::Message { stream, payload });
+            }
         }
     }
 
@@ -162,7 +171,7 @@ impl StunServer {
         let given_up = wishes.into_iter().chain(reserved);
         self.departures.extend(given_up.map(|wish| Departure::GiveUp { wish }));
         let elapsed = now.saturating_duration_since(began);
-        let payload = order.reply(Outcome { result: met, ttl: None, elapsed }, None, None);
+        let payload = order.reply(Outcome { result: met, ttl: None, elapsed }, None);
         self.departures.push_back(Departure::Message { stream, payload });
         self.prober.release();
     }
@@ -198,12 +207,14 @@ impl Server for StunServer {
                     payload,
                 }));
             }
-            Arrival::Opened { stream, local, source } => {
+            Arrival::Opened { stream, local, source, syn } => {
+                self.seen.extend(Seen::of_syn(syn).map(|seen| (stream, seen)));
                 self.streams.insert(stream, (local, source));
             }
             Arrival::Message { stream, payload } => self.on_message(stream, payload, now),
             Arrival::Closed { stream } => {
                 self.streams.remove(&stream);
+                self.seen.remove(&stream);
                 self.forget(stream);
             }
             Arrival::Reserved { wish, local } => {

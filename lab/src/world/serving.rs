@@ -8,6 +8,7 @@ use std::time::Instant;
 use ntcp_proto::command::Ends;
 use ntcp_proto::{Deadline, Hops, IoFailure};
 use ntcp_stun::framing::{Frame, frame};
+use ntcp_stun::server::Conduct;
 
 use super::{HostId, Node, World};
 use crate::host::{Notice, Socket};
@@ -98,7 +99,9 @@ impl Serving {
                         system.host.close(socket, system.now);
                     }
                 }
-                Departure::Reserve { wish, ip } => self.reserve(wish, ip, system),
+                Departure::Reserve { wish, ip, conduct } => {
+                    self.reserve(wish, (ip, conduct), system);
+                }
                 Departure::Connect { wish, local, remote } => {
                     self.connect(wish, (local, remote), system);
                 }
@@ -111,10 +114,16 @@ impl Serving {
         }
     }
 
-    fn reserve(&mut self, wish: WishId, ip: IpAddr, system: &mut System<'_>) {
+    fn reserve(&mut self, wish: WishId, (ip, conduct): (IpAddr, Conduct), system: &mut System<'_>) {
         let Ok((socket, local)) = system.host.listen_tcp(SocketAddr::new(ip, 0)) else { return };
-        system.host.set_hops(socket, UNTRAVELLED);
-        self.wishes.insert(wish, socket);
+        match conduct {
+            Conduct::Quiet => {
+                system.host.set_hops(socket, UNTRAVELLED);
+                self.wishes.insert(wish, socket);
+            }
+            // Where nobody listens the host refuses; its free ports are many.
+            Conduct::Refusing => system.host.close(socket, system.now),
+        }
         self.server.handle_arrival(Arrival::Reserved { wish, local }, system.now);
     }
 
@@ -180,9 +189,9 @@ impl Process for Serving {
             Notice::Datagram { socket, .. } => self.datagram.values().any(|own| own == socket),
             Notice::Accepted { listener, .. } => self.listeners.contains_key(listener),
             Notice::Connected { socket, .. } => self.wishes.values().any(|own| own == socket),
-            Notice::Data { socket, .. } | Notice::Ended { socket, .. } => {
-                self.buffers.contains_key(socket)
-            }
+            Notice::Data { socket, .. }
+            | Notice::Captured { socket, .. }
+            | Notice::Ended { socket, .. } => self.buffers.contains_key(socket),
         }
     }
 
@@ -197,7 +206,9 @@ impl Process for Serving {
                 let stream = StreamId(self.opened);
                 self.streams.insert(stream, socket);
                 self.buffers.insert(socket, (stream, Vec::new()));
-                let arrival = Arrival::Opened { stream, local: ends.local, source: ends.remote };
+                let (local, source) = (ends.local, ends.remote);
+                let syn = system.host.saved_syn(socket).unwrap_or_default();
+                let arrival = Arrival::Opened { stream, local, source, syn };
                 self.server.handle_arrival(arrival, system.now);
             }
             Notice::Data { socket, bytes } => {
@@ -208,6 +219,7 @@ impl Process for Serving {
             }
             Notice::Ended { socket, .. } => self.ended(socket, system),
             Notice::Connected { socket, result } => self.connected(socket, result, system.now),
+            Notice::Captured { .. } => {}
         }
         self.depart(system);
     }

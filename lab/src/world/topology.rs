@@ -19,16 +19,18 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ntcp_proto::entropy::{Entropy, Seed};
+use ntcp_proto::segment::Segment;
 
 use super::router::{Forwarder, Kind, Prefix};
-use super::{INNER, Node, OUTER, Port, Slot, Wire, World};
-use crate::host::Host;
+use super::{INNER, Lag, Node, OUTER, Port, Slot, Wire, World};
+use crate::host::{Host, Privileges};
 use crate::link::{Link, Quality};
 use crate::nat::Nat;
 use crate::nat::behaviour::{Addresses, Mapping};
+use crate::packet::Packet;
 use crate::presets::{NatBox, Site};
 use crate::trace::{Place, Trace};
 
@@ -184,6 +186,17 @@ impl World {
         }
     }
 
+    /// From now on what the public servers send takes so much longer on its way into a site, and
+    /// nothing else does: who lives there learns of a call that much later. `access` is the quality
+    /// of the rest of that line.
+    pub fn set_lag(&mut self, site: SiteId, access: Quality, lag: Duration) {
+        let Some((isp, port)) = self.sites[site.0].isp else { return };
+        let Port { wire, end } = self.slots[isp].ports[port];
+        let quality = Quality { delay: access.delay + lag, ..access };
+        let link = Link::new(quality, self.draw_seed());
+        self.wires[wire].lag = Some(Lag { end, link });
+    }
+
     /// Changes the quality of the wire a host hangs on, both ways, from now on: the access line of a
     /// public host, the cable of one at home.
     pub fn set_cable(&mut self, host: HostId, quality: Quality) {
@@ -259,6 +272,21 @@ impl World {
         }
         let columns: Vec<Place> = nodes.iter().map(|node| self.slots[*node].place).collect();
         self.trace.ladder_of(&columns)
+    }
+
+    /// Gives the programs of a host these privileges; without this they have none.
+    pub fn grant(&mut self, host: HostId, privileges: Privileges) {
+        if let Node::Host(host) = &mut self.slots[host.0].node {
+            host.set_privileges(privileges);
+        }
+    }
+
+    /// Lets a host send a segment whatever its source, past its own kernel. Providers look at the
+    /// sources of [sites](World::site), not at those of [public hosts](World::public_host).
+    pub fn forge(&mut self, host: HostId, segment: &Segment, ttl: u8) {
+        if let Some(packet) = segment.emit(ttl) {
+            self.originate(host.0, 0, &packet);
+        }
     }
 
     /// A host's addresses.
@@ -422,10 +450,16 @@ impl World {
     fn connect_ports(&mut self, one: (usize, usize), other: (usize, usize), quality: Quality) {
         let wire = self.wires.len();
         let links = [self.draw_seed(), self.draw_seed()].map(|seed| Link::new(quality, seed));
-        self.wires.push(Wire { ends: [one, other], links });
+        self.wires.push(Wire { ends: [one, other], links, lag: None });
         self.slots[one.0].ports[one.1] = Port { wire, end: 0 };
         self.slots[other.0].ports[other.1] = Port { wire, end: 1 };
     }
+}
+
+/// Sent by one of the public servers: by a host of 203.0.113.0/24.
+pub(super) fn is_from_servers(packet: &[u8]) -> bool {
+    let servers = Prefix::new(Ipv4Addr::new(203, 0, 113, 0).into(), 24);
+    Packet::parse(packet).is_ok_and(|packet| servers.contains(packet.source_ip()))
 }
 
 fn is_transparent(nat: &NatBox) -> bool {

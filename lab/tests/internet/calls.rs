@@ -49,6 +49,20 @@ fn a_path_stands_exactly_at_the_limit_whatever_the_delay() {
 }
 
 #[test]
+fn a_callee_that_hears_of_the_call_late_costs_no_more_than_its_lateness() {
+    for transport in [TransportChoice::Udp, TransportChoice::Tcp] {
+        for skew in [30, 100, 300].map(ms) {
+            let setup = Setup { skew, transport, ..Setup::new(&site("masq"), &site("masq")) };
+            let took = reported(&Meeting::new(&setup).call());
+            // The callee opens its NAT 2 d and the skew after the call, and may answer at once.
+            assert!(took >= ms(60) + skew, "{transport} at {skew:?}: {took:?}");
+            // TCP: the caller's SYN is gone by then, and the callee's is answered.
+            assert!(took <= setup.limit() + skew + ms(40), "{transport} at {skew:?}: {took:?}");
+        }
+    }
+}
+
+#[test]
 fn both_sides_hold_the_path_one_round_trip_after_the_limit() {
     let setup = Setup::new(&site("masq"), &site("masq"));
     for transport in [TransportChoice::Udp, TransportChoice::Tcp] {

@@ -11,8 +11,15 @@ use ntcp_proto::discover::{self, Config, Discovery, Event, Findings};
 use ntcp_proto::nat::{Mapping, NatReport};
 use ntcp_proto::uri::{HostPort, TransportChoice};
 
-fn diagnose(site: &Site, seed: u64) -> (Findings, Duration) {
-    let access = Quality::delay(Duration::from_millis(10));
+fn clean() -> Quality {
+    Quality::delay(Duration::from_millis(10))
+}
+
+fn lossy() -> Quality {
+    clean().with_loss(0.03)
+}
+
+fn diagnose(site: &Site, seed: u64, access: Quality) -> (Findings, Duration) {
     let mut world = World::new(seed);
     meeting::serve(&mut world, access);
     let site = world.site("a", site, access);
@@ -67,6 +74,7 @@ fn contradictions(declared: &NatReport, found: &NatReport) -> Vec<String> {
     axis!(tcp.hairpin);
     axis!(tcp.unsolicited_syn);
     axis!(tcp.inbound_syn_after_syn);
+    axis!(tcp.isn);
     check(
         "udp.reachable",
         format!("{}", declared.udp.reachable),
@@ -97,9 +105,11 @@ fn the_doctor_agrees_with_every_site() {
     let mut wrong = Vec::new();
     for text in SITES {
         let site: Site = text.parse().unwrap();
-        let (found, at) = diagnose(&site, 3);
+        let (found, at) = diagnose(&site, 3, clean());
         assert!(at <= Duration::from_millis(1200), "{text}: it took {at:?}");
         let declared = site.declared();
+        let seen = found.syn.expect("the server keeps SYNs");
+        assert!(seen.ttl < 64 && seen.mss.is_some(), "{text}: {seen:?}");
         for axis in unmeasured(&found.report) {
             wrong.push(format!("{text}: tcp.{axis} is not told"));
         }
@@ -108,4 +118,43 @@ fn the_doctor_agrees_with_every_site() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn whether_a_listener_is_reached_after_an_rst_is_told() {
+    let cases = [
+        ("public", Some(true)),
+        ("masq", Some(false)),
+        // The listener's answer has another sequence number than the SYN that the box remembers.
+        ("masq,rst=ignore", Some(false)),
+        ("masq,rst=ignore,window=liberal", Some(true)),
+        ("masq,window=liberal", Some(false)),
+        ("full-cone", Some(true)),
+        ("port-restricted", Some(false)),
+        ("masq,syn=strict", None),
+        ("symmetric-seq", None),
+    ];
+    for (text, expected) in cases {
+        let (found, _) = diagnose(&text.parse().unwrap(), 3, clean());
+        assert_eq!(found.reached_after_rst, expected, "{text}");
+    }
+}
+
+#[test]
+fn a_lossy_line_hides_a_little_and_never_turns_a_verdict_round() {
+    const SEEDS: u64 = 40;
+    let (mut wrong, mut missing) = (Vec::new(), 0);
+    let sites = ["full-cone", "restricted", "masq,in=reset", "masq,syn=strict"];
+    for text in sites {
+        let site: Site = text.parse().unwrap();
+        for seed in 0..SEEDS {
+            let (found, _) = diagnose(&site, seed, lossy());
+            let contradictions = contradictions(&site.declared(), &found.report);
+            wrong.extend(contradictions.into_iter().map(|it| format!("{text}, {seed}: {it}")));
+            missing += unmeasured(&found.report).count();
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let asked = 6 * sites.len() * usize::try_from(SEEDS).unwrap();
+    assert!(10 * missing <= asked, "{missing} of {asked} not told");
 }

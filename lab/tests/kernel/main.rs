@@ -8,6 +8,7 @@ mod lines;
 mod paths;
 mod presets;
 mod punching;
+mod rows;
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;

@@ -17,21 +17,21 @@ fn target() -> SocketAddr {
     (SERVER_ADDRESSES[0], 9000).into()
 }
 
-fn homes(a: &str, b: &str, form: Form) -> Lab {
+pub(super) fn homes(a: &str, b: &str, form: Form) -> Lab {
     Lab::builder().delay(LINE).home("a", a).form(form).home("b", b).form(form).start().unwrap()
 }
 
 /// A home's end of a TCP punch: a local port, and the address others see it with.
-struct End {
-    host: &'static str,
-    own: SocketAddr,
-    public: SocketAddr,
+pub(super) struct End {
+    pub(super) host: &'static str,
+    pub(super) own: SocketAddr,
+    pub(super) public: SocketAddr,
     /// Keeps the mapping.
     _rendezvous: [std::net::TcpStream; 2],
 }
 
 impl End {
-    fn new(lab: &Lab, host: &'static str) -> Self {
+    pub(super) fn new(lab: &Lab, host: &'static str) -> Self {
         let listener = lab.tcp_listener("server", target()).unwrap();
         let socket = lab.tcp_socket(host, (address(lab, host), 0)).unwrap();
         socket.connect(&target().into()).unwrap();
@@ -40,8 +40,19 @@ impl End {
         Self { host, own, public, _rendezvous: [socket.into(), outside] }
     }
 
-    fn connect(&self, lab: &Lab, to: SocketAddr) -> Socket {
+    pub(super) fn connect(&self, lab: &Lab, to: SocketAddr) -> Socket {
+        self.connect_with(lab, to, |_| {})
+    }
+
+    /// Connects from a socket that was prepared so.
+    pub(super) fn connect_with(
+        &self,
+        lab: &Lab,
+        to: SocketAddr,
+        prepare: impl FnOnce(&Socket),
+    ) -> Socket {
         let socket = lab.tcp_socket(self.host, self.own).unwrap();
+        prepare(&socket);
         socket.set_nonblocking(true).unwrap();
         let outcome = socket.connect(&to.into()).unwrap_err();
         assert_eq!(outcome.raw_os_error(), Some(libc::EINPROGRESS));
@@ -50,7 +61,7 @@ impl End {
 }
 
 /// Whether the attempt succeeds; `None` if it hangs for so long.
-fn connected(socket: &Socket, limit: Duration) -> Option<bool> {
+pub(super) fn connected(socket: &Socket, limit: Duration) -> Option<bool> {
     let timeout = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
     let ready = poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&timeout)).unwrap();
     (ready > 0).then(|| socket.take_error().unwrap().is_none())
@@ -137,7 +148,7 @@ fn late_punch(lab: &Lab, opener_ttl: Option<u32>) -> bool {
 
 /// Whatever was sent before has arrived or never will: lines keep their order, and what is sent here
 /// travels behind it on each of them.
-fn fence(lab: &Lab) {
+pub(super) fn fence(lab: &Lab) {
     let outside = server(lab, 9000);
     for host in ["a", "b", "a", "b"] {
         let inside = udp(lab, host, address(lab, host), 0);

@@ -1,6 +1,7 @@
 //! Pairs of NATs that must connect, each over the transports that can.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use ntcp_lab::kernel::{Access, Form, Lab};
 use serde_json::Value;
@@ -106,6 +107,21 @@ fn loss_on_every_line_delays_but_does_not_prevent() {
     on_stage(homes("linux-masq", "port-restricted").loss(0.05).seed(5), |_, stage| {
         for transport in ["tcp", "udp", "any"] {
             connected(stage, transport, "5 % loss");
+        }
+    });
+}
+
+#[test]
+fn a_callee_that_hears_of_the_call_late_is_met_all_the_same() {
+    let access = Access { delay: LINE, ..Access::default() };
+    on_stage(homes("linux-masq", "port-restricted"), |_, stage| {
+        for skew in [100, 300] {
+            stage.skew("b", access, Duration::from_millis(skew)).unwrap();
+            for transport in ["tcp", "udp"] {
+                let report = connected(stage, transport, "a late callee");
+                let elapsed = report["elapsed_ms"].as_f64().unwrap();
+                assert!(elapsed >= skew as f64, "{skew} ms late: {report:#}");
+            }
         }
     });
 }

@@ -1,8 +1,11 @@
 //! The sockets of one machine, and what may happen to each.
 
+mod privileged;
+
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +14,14 @@ use async_io::{Async, Timer};
 use futures::future::{AbortHandle, Abortable};
 use futures::{Future, FutureExt};
 use ntcp_proto::command::Ends;
+use ntcp_proto::segment::Segment;
 use ntcp_proto::{Answer, Command, CommandId, Hops, Input, IoFailure, SocketId, address};
 use ntcp_raw::hops::{self, Family};
 
+use self::privileged::Holder;
 use super::stream::read_message;
 use crate::io::failure::classify;
+use crate::io::privileged::Powers;
 use crate::io::{interfaces, socket};
 
 /// Longest datagram read; none of ours comes near.
@@ -39,6 +45,8 @@ pub(super) enum Happening {
     Connected(SocketId, CommandId, Arc<Async<TcpStream>>, io::Result<Ends>),
     /// A message arrived on a stream, or the stream ended.
     Message(SocketId, io::Result<Vec<u8>>),
+    /// A capture saw its SYN, or failed.
+    Captured(SocketId, io::Result<Segment>),
     /// Room to write on a stream.
     Writable(SocketId, io::Result<()>),
     /// A command ended that belongs to no socket.
@@ -48,8 +56,9 @@ pub(super) enum Happening {
 enum Kind {
     Udp(Arc<Async<UdpSocket>>),
     Listener(Arc<Async<TcpListener>>),
-    Connecting(CommandId, Arc<Async<TcpStream>>),
+    Connecting(CommandId, Ends, Arc<Async<TcpStream>>),
     Stream(Stream),
+    Capture(Holder),
 }
 
 struct Stream {
@@ -70,6 +79,7 @@ struct Entry {
 pub(crate) struct Sockets {
     open: HashMap<SocketId, Entry>,
     accepted: u64,
+    powers: Powers,
     answers: VecDeque<(CommandId, Answer)>,
     pending: Vec<Pending>,
 }
@@ -125,23 +135,27 @@ impl Sockets {
                 let bound = self.listen(socket, local);
                 self.answers.push_back((id, Answer::Bound(bound.map_err(|it| classify(&it)))));
             }
-            // A sequence number of one's own choice is a privilege that this process has not.
-            Command::ConnectTcp { id, sequence: Some(_), .. } | Command::AssumeTcp { id, .. } => {
-                self.answers.push_back((id, Answer::Connected(Err(IoFailure::NotPermitted))));
-            }
-            Command::ConnectTcp { id, socket, local, remote, hops, sequence: None } => {
-                if let Err(error) = self.connect(id, socket, local, remote, hops) {
+            Command::ConnectTcp { id, socket, local, remote, hops, sequence } => {
+                let ends = Ends { local, remote };
+                if let Err(error) = self.connect(id, socket, ends, hops, sequence) {
                     self.answers.push_back((id, Answer::Connected(Err(classify(&error)))));
                 }
+            }
+            Command::AssumeTcp { id, socket, ends, agreed, hops } => {
+                let assumed = self.assume(socket, ends, &agreed, hops);
+                self.answers
+                    .push_back((id, Answer::Connected(assumed.map_err(|it| classify(&it)))));
             }
             Command::AdjustTcp { id, socket, hops } => {
                 self.answers.push_back((id, Answer::Done(self.adjust(socket, hops))));
             }
-            Command::Capture { id, .. } => {
-                self.answers.push_back((id, Answer::Done(Err(IoFailure::NotPermitted))));
+            Command::Capture { id, socket, ends } => {
+                let open = self.capture(socket, ends).map_err(|it| classify(&it));
+                self.answers.push_back((id, Answer::Done(open)));
             }
-            Command::Inject { id, .. } => {
-                self.answers.push_back((id, Answer::Sent(Err(IoFailure::NotPermitted))));
+            Command::Inject { id, segment, ttl } => {
+                let sent = self.inject(&segment, ttl);
+                self.answers.push_back((id, Answer::Sent(sent)));
             }
             Command::SendTcp { id, socket, payload } => {
                 let sent = self.send_tcp(socket, &payload);
@@ -168,6 +182,7 @@ impl Sockets {
                 self.connected(id, command, stream, ends);
             }
             Happening::Message(id, message) => self.message(id, message, tell),
+            Happening::Captured(id, segment) => self.captured(id, segment, tell),
             Happening::Writable(id, writable) => {
                 let flushed = writable.map_err(|it| classify(&it)).and_then(|()| self.flush(id));
                 if let Err(reason) = flushed
@@ -287,12 +302,18 @@ impl Sockets {
         &mut self,
         command: CommandId,
         id: SocketId,
-        local: SocketAddr,
-        remote: SocketAddr,
+        ends: Ends,
         hops: Hops,
+        sequence: Option<u32>,
     ) -> io::Result<()> {
-        let stream = Arc::new(Async::new_nonblocking(socket::connecting(local, remote, hops)?)?);
-        self.insert(id, Kind::Connecting(command, stream.clone()));
+        let socket = socket::unconnected(ends.local, hops)?;
+        if let Some(sequence) = sequence {
+            self.powers.pin_sequence(socket.as_fd(), sequence)?;
+        }
+        let stream = Arc::new(Async::new_nonblocking(socket::connect(socket, ends.remote)?)?);
+        let local = stream.get_ref().local_addr()?;
+        let ends = Ends { local: address::canonical(local), ..ends };
+        self.insert(id, Kind::Connecting(command, ends, stream.clone()));
         self.read(id, async move {
             let ends = handshake(&stream).await;
             Happening::Connected(id, command, stream, ends)
@@ -303,9 +324,11 @@ impl Sockets {
     /// Changes how the packets of a stream travel, also while it is still connecting.
     fn adjust(&self, id: SocketId, hops: Hops) -> Result<(), IoFailure> {
         let stream = match self.open.get(&id).map(|entry| &entry.kind) {
-            Some(Kind::Connecting(_, stream)) => stream,
+            Some(Kind::Connecting(_, _, stream)) => stream,
             Some(Kind::Stream(stream)) => &stream.socket,
-            Some(Kind::Udp(_) | Kind::Listener(_)) | None => return Err(IoFailure::Closed),
+            Some(Kind::Udp(_) | Kind::Listener(_) | Kind::Capture(_)) | None => {
+                return Err(IoFailure::Closed);
+            }
         };
         let stream = stream.get_ref();
         let local = stream.local_addr().map_err(|it| classify(&it))?;
@@ -420,7 +443,7 @@ impl Sockets {
     }
 
     fn close(&mut self, id: SocketId) {
-        if let Some(Entry { kind: Kind::Connecting(command, _), .. }) = self.remove(id) {
+        if let Some(Entry { kind: Kind::Connecting(command, ..), .. }) = self.remove(id) {
             self.answers.push_back((command, Answer::Connected(Err(IoFailure::Closed))));
         }
     }
@@ -429,11 +452,11 @@ impl Sockets {
     fn abort(&mut self, command: CommandId, id: SocketId) {
         let stream = match self.remove(id).map(|entry| entry.kind) {
             Some(Kind::Stream(stream)) => stream.socket,
-            Some(Kind::Connecting(connect, stream)) => {
+            Some(Kind::Connecting(connect, _, stream)) => {
                 self.answers.push_back((connect, Answer::Connected(Err(IoFailure::Closed))));
                 stream
             }
-            Some(Kind::Udp(_) | Kind::Listener(_)) | None => {
+            Some(Kind::Udp(_) | Kind::Listener(_) | Kind::Capture(_)) | None => {
                 return self.answers.push_back((command, Answer::Closed));
             }
         };
@@ -534,7 +557,9 @@ mod tests {
     fn an_aborted_stream_ends_with_an_rst_and_leaves_its_ends_free() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (local, remote) = ("127.0.0.1:0".parse().unwrap(), listener.local_addr().unwrap());
-        let ours = socket::connecting(local, remote, Hops::USUAL).unwrap();
+        let connect =
+            |local| socket::connect(socket::unconnected(local, Hops::USUAL).unwrap(), remote);
+        let ours = connect(local).unwrap();
         let (mut theirs, _) = listener.accept().unwrap();
         let local = ours.local_addr().unwrap();
         let mut sockets = Sockets::default();
@@ -552,7 +577,7 @@ mod tests {
         assert_eq!(answer, Some((id, Answer::Closed)));
         let error = theirs.read(&mut [0]).expect_err("no end but an RST");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-        socket::connecting(local, remote, Hops::USUAL).expect("the same ends once more");
+        connect(local).expect("the same ends once more");
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub(crate) fn classify(error: &io::Error) -> IoFailure {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::WriteZero => IoFailure::Closed,
             io::ErrorKind::InvalidData => IoFailure::Garbled,
             io::ErrorKind::TimedOut => IoFailure::TimedOut,
+            io::ErrorKind::PermissionDenied => IoFailure::NotPermitted,
             _ => IoFailure::Other(0),
         };
     };

@@ -64,17 +64,17 @@ pub(crate) fn listener(local: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// A TCP socket whose connection from `local` to `remote` has been started; it becomes writable
-/// when the handshake has ended.
-pub(crate) fn connecting(
-    local: SocketAddr,
-    remote: SocketAddr,
-    hops: Hops,
-) -> io::Result<TcpStream> {
+/// A TCP socket that is about to become a connection from `local` to an address of this family.
+pub(crate) fn unconnected(local: SocketAddr, hops: Hops) -> io::Result<Socket> {
     let socket = tcp_bound(local)?;
     if hops != Hops::USUAL {
-        set_hops(&socket, remote, hops)?;
+        set_hops(&socket, local, hops)?;
     }
+    Ok(socket)
+}
+
+/// Starts the handshake; the stream becomes writable when it has ended.
+pub(crate) fn connect(socket: Socket, remote: SocketAddr) -> io::Result<TcpStream> {
     match socket.connect(&SockAddr::from(remote)) {
         Ok(()) => {}
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
@@ -88,7 +88,8 @@ pub(crate) fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
     socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))
 }
 
-fn tcp_bound(local: SocketAddr) -> io::Result<Socket> {
+/// A TCP socket on `local`, sharing its port with any number of others.
+pub(crate) fn tcp_bound(local: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(local), Type::STREAM, Some(Protocol::TCP))?;
     if local.is_ipv6() {
         socket.set_only_v6(true)?;

@@ -13,7 +13,7 @@ use ntcp_settings::{Config, Endpoint, Host};
 
 use super::events::Events;
 use super::{Arrivals, Inner, MAX_WAITING, Node, Shared, Stopped, lock};
-use crate::discover::discover;
+use crate::discover::{Privileges, discover};
 use crate::driver::Driver;
 use crate::error::{Error, ErrorKind};
 use crate::identity::Identity;
@@ -81,7 +81,8 @@ impl Builder {
             stopped: Mutex::new(Stopped::NotYet(Vec::new())),
             incoming: Mutex::new(Arrivals { sender, receiver: Some(receiver) }),
         });
-        let machine = proto::Node::new(machine_config, seed()?, Instant::now());
+        let mut machine = proto::Node::new(machine_config, seed()?, Instant::now());
+        machine.set_privileges(blocking::unblock(Privileges::current).await.of_tcp());
         let (driver, handle) = Driver::new(machine);
         let mut events = Events::new(shared.clone());
         let run = driver.run(move |event, machine, sockets, now| {
@@ -135,6 +136,7 @@ fn machine_config(config: &Config, identity: &Identity) -> Result<proto::Config,
         signal,
         stun: config.stun_servers().iter().map(host_port).collect(),
         udp_port: config.hole_punch.port,
+        budget: ntcp_proto::tcp_traversal::budget::Limits::default(),
     })
 }
 

@@ -64,3 +64,61 @@ fn it_runs_under_tokio() {
 fn it_runs_without_any_runtime() {
     async_io::block_on(two_nodes_meet());
 }
+
+/// A connection that is answered by an echo, over each transport in turn.
+async fn echoed(transport: &str) -> (Running, Connection) {
+    let broker = Running::start();
+    let bob = Node::builder().config(broker.config()).name("bob").start().await.unwrap();
+    let alice = Node::builder().config(broker.config()).start().await.unwrap();
+    let mut incoming = bob.incoming();
+    let uri = format!("ntcp://bob?transport={transport}");
+    let (called, caller) =
+        futures::join!(incoming.next().map(Option::unwrap), alice.connect_by_uri(&uri));
+    std::thread::spawn(move || {
+        let (mut reader, mut writer) = futures::AsyncReadExt::split(called);
+        async_io::block_on(async move {
+            futures::io::copy(&mut reader, &mut writer).await.unwrap();
+            futures::AsyncWriteExt::close(&mut writer).await.unwrap();
+        });
+    });
+    (broker, caller.unwrap())
+}
+
+#[test]
+fn tokio_reads_and_writes_with_its_own_traits_and_takes_the_socket() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for transport in ["tcp", "udp"] {
+            let (_broker, mut connection) = echoed(transport).await;
+            connection.write_all(b"over tokio").await.unwrap();
+            connection.shutdown().await.unwrap();
+            let mut back = Vec::new();
+            connection.read_to_end(&mut back).await.unwrap();
+            assert_eq!(back, b"over tokio", "{transport}");
+            let taken = connection.into_tokio_tcp_stream();
+            assert_eq!(taken.is_ok(), transport == "tcp", "{taken:?}");
+        }
+        let (_broker, connection) = echoed("tcp").await;
+        let mut stream = connection.into_tokio_tcp_stream().unwrap();
+        stream.write_all(b"bare").await.unwrap();
+        let mut back = [0; 4];
+        stream.read_exact(&mut back).await.unwrap();
+        assert_eq!(&back, b"bare");
+    });
+}
+
+#[test]
+fn async_std_takes_the_socket() {
+    use async_std::io::prelude::{ReadExt, WriteExt};
+
+    async_std::task::block_on(async {
+        let (_broker, connection) = echoed("tcp").await;
+        let mut stream = connection.into_async_std_tcp_stream().unwrap();
+        stream.write_all(b"bare").await.unwrap();
+        let mut back = [0; 4];
+        stream.read_exact(&mut back).await.unwrap();
+        assert_eq!(&back, b"bare");
+    });
+}

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use ntcp_stun::behavior::{
     self, ClassicType, MappingTest, Observation, Passage, ServerState, mapping,
 };
+use ntcp_stun::probe::Seen;
 
 use super::advice::Advice;
 use super::evidence::Evidence;
@@ -24,6 +25,12 @@ pub struct Findings {
     pub udp_ports: Option<PortPattern>,
     /// How the NAT chooses TCP ports, with what a prediction needs.
     pub tcp_ports: Option<PortPattern>,
+    /// Whether a listening port is reached over TCP from an end that has just refused a connection of
+    /// it with an RST, as connect, close and listen needs; `None` if no server could tell. An RST may
+    /// shut the NAT, and a NAT that watches sequence numbers drops the listener's answer.
+    pub reached_after_rst: Option<bool>,
+    /// How a SYN of this host arrived at a server, if one told.
+    pub syn: Option<Seen>,
     /// The UDP verdict in the words of RFC 3489.
     pub classic: Option<ClassicType>,
     /// What was seen.
@@ -68,6 +75,8 @@ impl Findings {
             report,
             udp_ports,
             tcp_ports: tcp.and_then(TcpSurvey::pattern),
+            syn: tcp.and_then(TcpSurvey::seen),
+            reached_after_rst: tcp.and_then(TcpSurvey::reached_after_rst),
             evidence,
             advice,
         }
@@ -119,7 +128,8 @@ fn tcp_report(survey: &TcpSurvey, seen: &[Observation]) -> TcpReport {
         hairpin: survey.hairpin(),
         unsolicited_syn: survey.unsolicited_syn(),
         inbound_syn_after_syn: survey.inbound_syn_after_syn(),
-        ..TcpReport::default()
+        isn: survey.initial_sequence(),
+        lifetime_s: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use crate::command::{Command, CommandId, Names, Owner, SocketId};
+use crate::command::{Command, CommandId, Ends, Names, Owner, SocketId};
 
 /// Collects the commands of all parts of one discovery and remembers which sockets are open.
 #[derive(Debug)]
@@ -60,6 +60,12 @@ impl Outbox {
     pub(super) fn listen_tcp(&mut self, local: SocketAddr) -> (CommandId, SocketId) {
         let (id, socket) = (self.names.command(), self.open_socket());
         self.push(Command::ListenTcp { id, socket, local });
+        (id, socket)
+    }
+
+    pub(super) fn capture(&mut self, ends: Ends) -> (CommandId, SocketId) {
+        let (id, socket) = (self.names.command(), self.open_socket());
+        self.push(Command::Capture { id, socket, ends });
         (id, socket)
     }
 

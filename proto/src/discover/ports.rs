@@ -120,7 +120,8 @@ fn distance(one: u16, other: u16) -> i32 {
     i32::from(other.wrapping_sub(one).cast_signed())
 }
 
-/// Steps that are short and mostly of one sign make a sequence; its step is the commonest gap
+/// Steps that are short and mostly of one sign make a sequence if the ports lie on a line: within a
+/// narrow block, chance alone makes most steps rise once in a while. Its step is the commonest gap
 /// between neighbours in the order of their numbers, where a swap of two does not show.
 fn sequence(samples: &[PortSample]) -> Option<PortPattern> {
     let external = || samples.iter().map(|it| it.external);
@@ -134,6 +135,9 @@ fn sequence(samples: &[PortSample]) -> Option<PortPattern> {
         (false, true) => -1,
         (false, false) => return None,
     };
+    if !is_line(&steps) {
+        return None;
+    }
     let mut sorted: Vec<u16> = external().collect();
     sorted.sort_unstable();
     sorted.dedup();
@@ -142,6 +146,25 @@ fn sequence(samples: &[PortSample]) -> Option<PortPattern> {
     let step = gaps.iter().copied().max_by_key(|gap| (count(*gap), -gap))?;
     let last = samples.last()?.external;
     Some(PortPattern::Sequential { step: sign * step, last })
+}
+
+/// Whether the order of the ports explains at least half of how they vary (R² of the line through
+/// them); `steps` lead from each to the next.
+fn is_line(steps: &[i32]) -> bool {
+    let mut port = 0;
+    let ports = std::iter::once(0).chain(steps.iter().map(|step| {
+        port += i128::from(*step);
+        port
+    }));
+    let points: Vec<(i128, i128)> = (0..).zip(ports).collect();
+    // The sums of a regression, times the number of points: whole numbers throughout.
+    let count = i128::try_from(points.len()).unwrap_or_default();
+    let sum = |of: fn(&(i128, i128)) -> i128| points.iter().map(of).sum::<i128>();
+    let (x, y) = (sum(|it| it.0), sum(|it| it.1));
+    let together = count * sum(|it| it.0 * it.1) - x * y;
+    let along = count * sum(|it| it.0 * it.0) - x * x;
+    let across = count * sum(|it| it.1 * it.1) - y * y;
+    2 * together * together >= along * across
 }
 
 fn block(samples: &[PortSample]) -> Option<PortPattern> {
@@ -208,6 +231,23 @@ mod tests {
         assert_eq!(pattern(shared), Some(PortPattern::Sequential { step: 1, last: 4016 }));
         let wrapped = [65_532, 65_533, 65_534, 65_535, 1024, 1025, 1026, 1027];
         assert_eq!(pattern(wrapped), Some(PortPattern::Sequential { step: 1, last: 1027 }));
+    }
+
+    #[test]
+    fn chance_within_the_narrowest_block_is_seldom_taken_for_a_sequence() {
+        // A linear congruential generator (Numerical Recipes) for the high bits.
+        let mut state = 1_u32;
+        let mut draw = |size: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            30_000 + ((u64::from(state) * u64::from(size)) >> 32) as u16
+        };
+        for size in [64, 251, 512] {
+            let is_sequence =
+                |it: &Option<PortPattern>| matches!(it, Some(PortPattern::Sequential { .. }));
+            let patterns = (0..2000).map(|_| pattern([0; 8].map(|_| draw(size))));
+            let mistaken = patterns.filter(is_sequence).count();
+            assert!(mistaken <= 2000 / 50, "{mistaken} of 2000 within {size}");
+        }
     }
 
     #[test]

@@ -123,6 +123,9 @@ impl Survey {
             (Input::TcpAccepted { listener, socket, .. }, _, Some(tcp)) => {
                 tcp.on_accepted((listener, socket), outbox);
             }
+            (Input::Captured { socket, segment }, _, Some(tcp)) => {
+                tcp.on_captured(socket, segment.sequence);
+            }
             (Input::TcpClosed { socket, reason }, _, Some(tcp)) => {
                 tcp.on_closed(socket, reason, outbox, now);
             }

@@ -3,7 +3,7 @@
 //! ```text
 //!  0 RTT   contact    one connection to every server, each from a fresh port
 //!  1 RTT              connected: the request goes out
-//!  2 RTT   samples    eight fresh ports to the first server that answered
+//!  2 RTT   samples    eight fresh ports to the first server that answered, to its ports by turns
 //!          mapping    the port of that first connection to the other addresses of the servers
 //!                     and to the other servers
 //!  4 RTT              all answered; or else
@@ -17,12 +17,13 @@
 //! something would be missing otherwise, and never for a second one.
 //!
 //! Beside it run, each on ports of its own: whether a second connection between the same ends gets
-//! another port ([`again`]), whether this host reaches itself ([`hairpin`]), and what only a server
-//! that connects back can tell ([`probes`]), if one offers to.
+//! another port ([`again`]), whether this host reaches itself ([`hairpin`]), how its SYNs arrive
+//! ([`sequence`]), and what only a server that connects back can tell ([`probes`]), if one offers to.
 
 mod again;
 mod hairpin;
 mod probes;
+mod sequence;
 mod stream;
 
 use std::net::SocketAddr;
@@ -31,7 +32,7 @@ use std::time::{Duration, Instant};
 use ntcp_stun::attribute::ChangeRequest;
 use ntcp_stun::behavior::exchange::{parse, request};
 use ntcp_stun::behavior::{Alternate, Binding, Dependence, Mapping, Observation};
-use ntcp_stun::probe::Offer;
+use ntcp_stun::probe::{Offer, Seen, Test};
 
 pub(super) use stream::Contact;
 use stream::{Lead, Purpose, State, Stream};
@@ -47,6 +48,7 @@ use crate::nat;
 use again::Again;
 use hairpin::{Hairpin, Side};
 use probes::Probes;
+use sequence::Sequence;
 
 /// Fresh ports to sample: at least eight tell a sequence from chance.
 const PORT_SAMPLES: usize = 8;
@@ -89,6 +91,7 @@ pub(super) struct TcpSurvey {
     again: Again,
     hairpin: Option<Hairpin>,
     probes: Option<Probes>,
+    sequence: Option<Sequence>,
     is_over: bool,
 }
 
@@ -108,6 +111,7 @@ impl TcpSurvey {
             again: Again::default(),
             hairpin: None,
             probes: None,
+            sequence: None,
             is_over: false,
         }
     }
@@ -155,6 +159,9 @@ impl TcpSurvey {
             if let Some(probes) = &mut self.probes {
                 probes.on_connected(id, &result, outbox);
             }
+            if let Some(sequence) = &mut self.sequence {
+                sequence.on_connected(id, &result, outbox);
+            }
             return;
         };
         if !matches!(stream.state, State::Connecting) {
@@ -189,6 +196,24 @@ impl TcpSurvey {
         }
     }
 
+    pub(super) fn on_done(
+        &mut self,
+        id: CommandId,
+        result: Result<(), IoFailure>,
+        outbox: &mut Outbox,
+    ) {
+        if let Some(sequence) = &mut self.sequence {
+            sequence.on_done(id, result, outbox);
+        }
+    }
+
+    /// A capture saw a SYN with this number leave.
+    pub(super) fn on_captured(&mut self, socket: SocketId, number: u32) {
+        if let Some(sequence) = &mut self.sequence {
+            sequence.on_captured(socket, number);
+        }
+    }
+
     pub(super) fn on_accepted(&mut self, ends: (SocketId, SocketId), outbox: &mut Outbox) {
         let (listener, socket) = ends;
         outbox.adopt(socket);
@@ -217,6 +242,9 @@ impl TcpSurvey {
             if let Some(probes) = &mut self.probes {
                 probes.on_message(socket, payload, outbox, now);
             }
+            if let Some(sequence) = &mut self.sequence {
+                sequence.on_message(socket, payload);
+            }
             return;
         };
         let State::Asked { local, id } = stream.state else { return };
@@ -244,6 +272,9 @@ impl TcpSurvey {
             if let Some(probes) = &mut self.probes {
                 probes.on_closed(socket);
             }
+            if let Some(sequence) = &mut self.sequence {
+                sequence.on_closed(socket);
+            }
             return;
         };
         if stream.is_pending() {
@@ -258,6 +289,9 @@ impl TcpSurvey {
         }
         if let Some(probes) = &mut self.probes {
             probes.handle_timeout(outbox, now);
+        }
+        if let Some(sequence) = &mut self.sequence {
+            sequence.handle_timeout(now);
         }
         let Some(deadline) = self.own_timeout().filter(|it| it.at <= now) else { return };
         if deadline.at >= self.end().at {
@@ -274,7 +308,9 @@ impl TcpSurvey {
     pub(super) fn poll_timeout(&self) -> Option<Deadline> {
         let hairpin = self.hairpin.as_ref().and_then(Hairpin::poll_timeout);
         let probes = self.probes.as_ref().and_then(Probes::poll_timeout);
-        Deadline::earlier(self.own_timeout(), Deadline::earlier(hairpin, probes))
+        let sequence = self.sequence.as_ref().and_then(Sequence::poll_timeout);
+        let beside = Deadline::earlier(hairpin, Deadline::earlier(probes, sequence));
+        Deadline::earlier(self.own_timeout(), beside)
     }
 
     fn own_timeout(&self) -> Option<Deadline> {
@@ -333,14 +369,17 @@ impl TcpSurvey {
         let samples = self.streams.iter().filter(|it| it.purpose == Purpose::Sample);
         let fresh = |local: &SocketAddr| {
             let is_lead = self.leads.iter().any(|it| it.local == *local);
-            !is_lead && !self.again.uses(local.port()) && !self.hairpins_on(local.port())
+            !is_lead && !self.is_busy(local.port())
         };
         let local = samples.filter_map(|it| Some(it.answered()?.0)).find(fresh)?;
         Some(Lead { local, rtt, since: now })
     }
 
-    fn hairpins_on(&self, port: u16) -> bool {
-        self.hairpin.as_ref().is_some_and(|it| it.uses(port))
+    /// Whether a test beside uses this port.
+    fn is_busy(&self, port: u16) -> bool {
+        self.again.uses(port)
+            || self.hairpin.as_ref().is_some_and(|it| it.uses(port))
+            || self.sequence.as_ref().is_some_and(|it| it.uses(port))
     }
 
     /// Whether nothing more is to come that would change the verdict.
@@ -348,6 +387,7 @@ impl TcpSurvey {
         self.has_ended()
             && self.hairpin.as_ref().is_none_or(Hairpin::is_settled)
             && self.probes.as_ref().is_none_or(Probes::is_settled)
+            && self.sequence.as_ref().is_none_or(Sequence::is_settled)
     }
 
     /// Whether all that these connections tell is told.
@@ -416,6 +456,21 @@ impl TcpSurvey {
         self.probes.as_ref()?.unsolicited_syn()
     }
 
+    /// How a SYN of this host arrived.
+    pub(super) fn seen(&self) -> Option<Seen> {
+        self.sequence.as_ref()?.seen()
+    }
+
+    /// Whether sequence numbers pass unchanged.
+    pub(super) fn initial_sequence(&self) -> Option<nat::InitialSequence> {
+        self.sequence.as_ref()?.finding()
+    }
+
+    /// Whether a listening port is reached from an end that has just refused it.
+    pub(super) fn reached_after_rst(&self) -> Option<bool> {
+        self.probes.as_ref()?.reached_after_rst(self.mapping())
+    }
+
     /// What becomes of a SYN that comes in after one went out.
     pub(super) fn inbound_syn_after_syn(&self) -> Option<nat::InboundSynAfterSyn> {
         self.probes.as_ref()?.inbound_syn_after_syn(self.mapping())
@@ -476,6 +531,7 @@ impl TcpSurvey {
         }
         self.begin_probes(outbox, now);
         self.begin_hairpin(outbox, now);
+        self.begin_sequence(outbox, now);
         self.begin_again(outbox);
         for lead in self.leads.clone() {
             for destination in self.destinations() {
@@ -509,7 +565,7 @@ impl TcpSurvey {
         answered.filter(|(_, local, _)| {
             let port = local.port();
             let leads = self.leads.iter().any(|it| it.local.port() == port);
-            !leads && !self.again.uses(port) && !self.hairpins_on(port)
+            !leads && !self.is_busy(port)
         })
     }
 
@@ -520,6 +576,22 @@ impl TcpSurvey {
         let rtt = lead.rtt;
         drop(idle);
         self.hairpin = Some(Hairpin::new([one, other], rtt, outbox, now));
+    }
+
+    /// Looks at a SYN from a port that is known already to an address that is new to it.
+    fn begin_sequence(&mut self, outbox: &mut Outbox, now: Instant) {
+        let (None, Some(lead)) = (&self.sequence, self.leads.first()) else { return };
+        let looks = |it: &&Stream| it.offer.is_some_and(|it| it.includes(Test::Look));
+        let Some(server) = self.streams.iter().find(looks) else { return };
+        let Some((_, binding)) = server.answered() else { return };
+        let Some(alternate) = self.alternate(server.remote, &binding) else { return };
+        let Some((idle, ..)) = self.idle_samples().next() else { return };
+        let Some((local, _)) = idle.answered() else { return };
+        let addresses = [server.remote, alternate.other_port()];
+        let Some(remote) = addresses.into_iter().find(|it| *it != idle.remote) else { return };
+        let (ends, rtt) = (Ends { local, remote }, lead.rtt);
+        let request = self.entropy.transaction_id();
+        self.sequence = Some(Sequence::new(ends, (rtt, request), outbox, now));
     }
 
     fn begin_again(&mut self, outbox: &mut Outbox) {
@@ -544,11 +616,18 @@ impl TcpSurvey {
         })
     }
 
-    /// Eight fresh ports to the server of the lead, which is the only one that has answered.
+    /// Fresh ports to the server of the lead, which is the only one that has answered: by turns to two
+    /// of its ports if it surely has two, as peers have different ports.
     fn open_samples(&mut self, outbox: &mut Outbox, now: Instant) {
         let answered = self.streams.iter().find(|it| it.answered().is_some());
-        let Some(server) = answered.map(|it| it.remote) else { return };
-        for _ in 0..PORT_SAMPLES {
+        let Some((stream, (_, binding))) = answered.and_then(|it| Some((it, it.answered()?)))
+        else {
+            return;
+        };
+        let server = stream.remote;
+        let other = self.alternate(server, &binding).filter(|_| stream.offer.is_some());
+        let servers = [server, other.map_or(server, |it| it.other_port())];
+        for server in servers.into_iter().cycle().take(PORT_SAMPLES) {
             self.connect(Purpose::Sample, any(self.family), server, outbox, now);
         }
     }
@@ -559,14 +638,19 @@ impl TcpSurvey {
         for stream in self.streams.iter().filter(|it| it.purpose == Purpose::Contact) {
             let Some((_, binding)) = stream.answered() else { continue };
             destinations.push(stream.remote);
-            let own = binding.other.and_then(|it| Alternate::accept(stream.remote, it).ok());
-            let known = self.announced.iter().find(|it| it.primary() == stream.remote).copied();
-            if let Some(alternate) = known.or(own) {
+            if let Some(alternate) = self.alternate(stream.remote, &binding) {
                 let others = [alternate.other_ip(), alternate.other_port(), alternate.other_both()];
                 destinations.extend(others);
             }
         }
         destinations
+    }
+
+    /// The other address of a server, by its answers.
+    fn alternate(&self, server: SocketAddr, binding: &Binding) -> Option<Alternate> {
+        let own = binding.other.and_then(|it| Alternate::accept(server, it).ok());
+        let known = self.announced.iter().find(|it| it.primary() == server).copied();
+        known.or(own)
     }
 
     fn connect(

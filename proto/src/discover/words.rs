@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::findings::Findings;
 use super::ports::PortPattern;
-use crate::nat::{Filtering, Mapping};
+use crate::nat::{Filtering, InboundSynAfterSyn, Mapping, TcpReport, UnsolicitedSyn};
 
 impl fmt::Display for Mapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,6 +26,27 @@ impl fmt::Display for Filtering {
             Self::AddressDependent => "packets of addresses sent to come in",
             Self::AddressAndPortDependent => "packets of addresses and ports sent to come in",
             Self::Unknown => "no server could tell whose packets come in",
+        })
+    }
+}
+
+impl fmt::Display for UnsolicitedSyn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Silent => "a connection nobody asked for is met with silence",
+            Self::Rst => "a connection nobody asked for is refused with an RST",
+            Self::Icmp => "a connection nobody asked for is refused with an ICMP error",
+        })
+    }
+}
+
+impl fmt::Display for InboundSynAfterSyn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Accepted => "two connections that cross become one (simultaneous open)",
+            Self::Dropped => "the second of two connections that cross is dropped",
+            Self::Rst => "the second of two connections that cross is refused with an RST",
+            Self::Unknown => "what becomes of connections that cross could not be told",
         })
     }
 }
@@ -105,10 +126,33 @@ impl Findings {
             Some(mapping) => line(f, "", mapping)?,
             None => line(f, "", "no server could tell what the external port depends on")?,
         }
-        match self.tcp_ports {
-            Some(ports) => line(f, "", ports),
-            None => Ok(()),
+        if let Some(ports) = self.tcp_ports {
+            line(f, "", ports)?;
         }
+        match self.reached_after_rst {
+            Some(true) => line(f, "", "who refused a connection can still connect back")?,
+            Some(false) => line(f, "", "who refused a connection cannot connect back")?,
+            None => {}
+        }
+        write_inbound(f, report)
+    }
+}
+
+/// What becomes of TCP connections that come in.
+fn write_inbound(f: &mut fmt::Formatter<'_>, report: &TcpReport) -> fmt::Result {
+    if let Some(filtering) = report.filtering {
+        line(f, "", filtering)?;
+    }
+    if let Some(unsolicited) = report.unsolicited_syn {
+        line(f, "", unsolicited)?;
+    }
+    if let Some(crossing) = report.inbound_syn_after_syn {
+        line(f, "", crossing)?;
+    }
+    match report.hairpin {
+        Some(true) => line(f, "", "this host reaches itself through its external address"),
+        Some(false) => line(f, "", "this host does not reach itself through its external address"),
+        None => Ok(()),
     }
 }
 

@@ -160,6 +160,7 @@ impl Node {
             fingerprint: punch.fingerprint,
             called,
             told,
+            note: Note::default(),
             early: VecDeque::new(),
         };
         let running = self.sessions.entry(punch.session).or_insert(running);
@@ -184,6 +185,10 @@ impl Node {
             tcp: self.gatherer.tcp_locals(port),
             own: self.gatherer.candidates(port),
             nat: self.nat.clone(),
+            told: self.gatherer.tcp_told(port),
+            stun: self.gatherer.tcp_servers(port),
+            privileges: self.privileges,
+            per_attempt: self.budget.limits().per_attempt,
         }
     }
 

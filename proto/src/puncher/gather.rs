@@ -16,7 +16,7 @@
 //! ```
 
 mod port;
-mod probe;
+pub(in crate::puncher) mod probe;
 mod tcp;
 mod udp;
 
@@ -163,6 +163,21 @@ impl Gatherer {
     pub fn tcp_locals(&self, id: PortId) -> Vec<SocketAddr> {
         let ends = self.ports.get(&id).into_iter().flat_map(|port| &port.tcp);
         ends.filter_map(|end| end.local?.ok()).collect()
+    }
+
+    /// What the servers call a port's TCP half, an answer each, in IPv4 or else in IPv6.
+    pub fn tcp_told(&self, id: PortId) -> Vec<SocketAddr> {
+        let ends = self.ports.get(&id).into_iter().flat_map(|port| &port.tcp);
+        ends.min_by_key(|end| end.family).map(tcp::TcpEnd::answers).unwrap_or_default()
+    }
+
+    /// The servers to ask over TCP, those first that have answered from this port.
+    pub fn tcp_servers(&self, id: PortId) -> Vec<SocketAddr> {
+        let ends = self.ports.get(&id).into_iter().flat_map(|port| &port.tcp);
+        let mut servers: Vec<_> = ends.flat_map(tcp::TcpEnd::answered).collect();
+        let others = self.servers.tcp.iter().filter(|it| !servers.contains(it)).copied();
+        servers.extend(others.collect::<Vec<_>>());
+        servers
     }
 
     /// Every address at which a port may be reached, the host's own first.

@@ -26,6 +26,7 @@ use crate::command::{Ends, Names, Owner};
 use crate::entropy::{Entropy, Seed};
 use crate::machine::{Deadline, Machine};
 use crate::signal::{Role, SessionId, SessionSecret};
+use crate::tcp_traversal::budget::Budget;
 use crate::uri::{HostPort, TransportChoice};
 use crate::{Command, Input, IoFailure, SocketId};
 
@@ -120,6 +121,7 @@ pub struct Puncher {
     adopted: Vec<SocketId>,
     /// Accepted before there was a session: the peer was earlier.
     unclaimed: Vec<Unclaimed>,
+    budget: Budget,
     early: VecDeque<Vec<u8>>,
     commands: VecDeque<Command>,
     events: VecDeque<Event>,
@@ -141,6 +143,7 @@ impl Puncher {
             session: None,
             adopted: Vec::new(),
             unclaimed: Vec::new(),
+            budget: Budget::default(),
             early: VecDeque::new(),
             commands: VecDeque::new(),
             events: VecDeque::new(),
@@ -173,6 +176,10 @@ impl Puncher {
             tcp: self.gatherer.tcp_locals(self.port),
             own: self.gatherer.candidates(self.port),
             nat: None,
+            told: self.gatherer.tcp_told(self.port),
+            stun: self.gatherer.tcp_servers(self.port),
+            privileges: None,
+            per_attempt: self.budget.limits().per_attempt,
         };
         let (names, seed) = (Names::new(SESSION), self.entropy.seed());
         let deadline = agreement.deadline;
@@ -186,18 +193,28 @@ impl Puncher {
         }
         self.session = Some(session);
         self.work();
+        self.pass_commands(now);
     }
 
     /// Closes everything that was not handed out.
     pub fn stop(&mut self) {
         if let Some(session) = &mut self.session {
             session.cancel();
+            self.commands.extend(std::iter::from_fn(|| session.poll_command()));
         }
         self.gatherer.close_port(self.port);
         for Unclaimed { socket, .. } in std::mem::take(&mut self.unclaimed) {
             self.close(socket);
         }
         self.work();
+    }
+
+    /// Takes what the session wants done, as far as the budget allows.
+    fn pass_commands(&mut self, now: Instant) {
+        let Some(session) = &mut self.session else { return };
+        while let Some(command) = session.poll_admitted(&mut self.budget, now) {
+            self.commands.push_back(command);
+        }
     }
 
     fn close(&mut self, socket: SocketId) {
@@ -301,6 +318,7 @@ impl Machine for Puncher {
             }
         }
         self.work();
+        self.pass_commands(now);
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -312,11 +330,11 @@ impl Machine for Puncher {
             session.handle_timeout(now);
         }
         self.work();
+        self.pass_commands(now);
     }
 
     fn poll_command(&mut self) -> Option<Command> {
-        let session = self.session.as_mut().and_then(Session::poll_command);
-        let parts = session.or_else(|| self.gatherer.poll_command());
+        let parts = self.gatherer.poll_command();
         parts.or_else(|| self.commands.pop_front())
     }
 

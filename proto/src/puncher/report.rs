@@ -13,6 +13,7 @@ use crate::IoFailure;
 use crate::candidate::{CandidateKind, Transport};
 use crate::nat::NatReport;
 use crate::signal::Role;
+use crate::tcp_traversal::plan::Reason;
 
 /// How a path may come about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -24,6 +25,18 @@ pub enum Strategy {
     SimultaneousOpen,
     /// The peer's SYN came from an address nobody had announced and reached our listener.
     ConnectListen,
+    /// One side opens its own NAT with a SYN that dies on the way, and the other dials.
+    ShieldedOpener,
+    /// The next ports of a sequential NAT are foretold.
+    PortPrediction,
+    /// One side opens many holes, the other draws many ports.
+    PortCoverage,
+    /// Both sides assume a connection that never had a handshake.
+    GhostHandshake,
+    /// A third party answers both SYNs in the name of the peers.
+    SpoofedSynAck,
+    /// A SYN that dies on the way, a listener, and a peer that dials.
+    ConnectCloseListen,
     /// Checks from both sides open both NATs for UDP.
     UdpHolePunch,
 }
@@ -34,6 +47,12 @@ impl fmt::Display for Strategy {
             Self::Direct => "direct",
             Self::SimultaneousOpen => "simultaneous open",
             Self::ConnectListen => "connect and listen",
+            Self::ShieldedOpener => "shielded opener",
+            Self::PortPrediction => "port prediction",
+            Self::PortCoverage => "port coverage",
+            Self::GhostHandshake => "ghost handshake",
+            Self::SpoofedSynAck => "spoofed SYN-ACK",
+            Self::ConnectCloseListen => "connect, close and listen",
             Self::UdpHolePunch => "UDP hole punching",
         })
     }
@@ -81,7 +100,19 @@ pub enum Evidence {
     /// The peer came from this address, which nobody had announced.
     UnannouncedSource(SocketAddr),
     /// Why it was not tried.
-    Skipped(&'static str),
+    Skipped(Reason),
+    /// The own NAT was opened with a SYN of this TTL.
+    Opened(u8),
+    /// The peer said that it has opened its NAT and waits.
+    PeerOpened,
+    /// So many ports of the peer were opened for.
+    Holes(u32),
+    /// So many ports of our own were drawn.
+    Draws(u32),
+    /// The peer's next ports were foretold, from this one on.
+    Foretold(u16),
+    /// So many of our connects would have gone over the budget.
+    OverBudget(u32),
 }
 
 impl fmt::Display for Evidence {
@@ -99,6 +130,12 @@ impl fmt::Display for Evidence {
             Self::StreamEnded(failure) => write!(f, "the stream ended: {failure}"),
             Self::UnannouncedSource(source) => write!(f, "the peer came from {source}"),
             Self::Skipped(why) => write!(f, "skipped: {why}"),
+            Self::Opened(ttl) => write!(f, "opened the own NAT with TTL {ttl}"),
+            Self::PeerOpened => f.write_str("the peer had opened its NAT"),
+            Self::Holes(count) => write!(f, "opened {count} holes"),
+            Self::Draws(count) => write!(f, "drew {count} ports"),
+            Self::Foretold(port) => write!(f, "foretold the peer's next ports from {port} on"),
+            Self::OverBudget(count) => write!(f, "{count} connects were over the budget"),
         }
     }
 }
@@ -236,6 +273,11 @@ impl Failures {
     /// How many there were in all.
     pub fn total(&self) -> u32 {
         self.0.values().sum()
+    }
+
+    /// How many there were of this one.
+    pub fn of(&self, failure: IoFailure) -> u32 {
+        self.0.get(&failure).copied().unwrap_or_default()
     }
 
     /// Each failure with its count.

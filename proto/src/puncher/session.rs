@@ -18,16 +18,23 @@
 //! datagram on a verified path counts as one: it can only be the caller's next layer.
 
 mod account;
+mod coverage;
 mod decide;
+mod engine;
+mod ghost;
+mod prediction;
 mod race;
+mod survey;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use engine::Engine;
+
 use super::check::Authenticator;
 use super::checklist::Checklist;
-use super::report::Report;
+use super::report::{Report, Strategy};
 use super::streams::{MAX_STREAMS, Streams};
 use crate::address::{self, Family};
 use crate::candidate::{Candidate, CandidateKind, MAX_CANDIDATES, Transport};
@@ -35,6 +42,7 @@ use crate::command::{Ends, Names};
 use crate::entropy::{Entropy, Seed};
 use crate::machine::{Deadline, Machine};
 use crate::signal::{Role, SessionId, SessionSecret};
+use crate::tcp_traversal::plan::Privileges;
 use crate::tcp_traversal::simultaneous_open::Dialer;
 use crate::uri::{PeerName, TransportChoice};
 use crate::{Command, CommandId, Input, SocketId};
@@ -42,8 +50,6 @@ use crate::{Command, CommandId, Input, SocketId};
 /// TTL of the opener: past the own NAT, not to the peer's, which is one router further between two
 /// customers of one provider. (Behind a carrier NAT it opens the home's only, as if there were none.)
 const OPENER_TTL: u8 = 2;
-/// TCP sockets that one session may connect, all addresses together.
-const MAX_CONNECTS: u32 = 256;
 /// Addresses that a peer may announce in all: those of its registration and as many news.
 const MAX_ANNOUNCED: usize = 2 * MAX_CANDIDATES;
 /// Ports of one IP address that are tried over one transport, unless the peer shows up on more: who
@@ -94,6 +100,14 @@ pub struct Resources {
     pub own: Vec<Candidate>,
     /// What is known of our NATs.
     pub nat: Option<crate::nat::NatReport>,
+    /// What the servers call our TCP port, an answer each.
+    pub told: Vec<SocketAddr>,
+    /// STUN servers over TCP, for fresh samples.
+    pub stun: Vec<SocketAddr>,
+    /// What this host may do; `None` if nobody has said.
+    pub privileges: Option<Privileges>,
+    /// SYNs of one attempt.
+    pub per_attempt: u32,
 }
 
 /// The winning path.
@@ -171,7 +185,7 @@ pub struct Session {
     selected: Option<SocketId>,
     /// The UDP path that won.
     settled_on: Option<(SocketId, SocketAddr)>,
-    connects: u32,
+    engine: Engine,
     /// Datagrams whose fate is not known yet.
     sends: Vec<(CommandId, SocketId, SocketAddr)>,
     /// Connects that are pending.
@@ -195,6 +209,7 @@ impl Session {
         let authenticator = Authenticator::new(introduction.session, secret, introduction.role);
         let mut session = Self {
             authenticator,
+            engine: Engine::new(&introduction, &resources),
             introduction,
             resources,
             entropy: Entropy::new(seed),
@@ -207,7 +222,6 @@ impl Session {
             streams: Streams::default(),
             selected: None,
             settled_on: None,
-            connects: 0,
             sends: Vec::new(),
             connecting: Vec::new(),
             commands: VecDeque::new(),
@@ -215,6 +229,7 @@ impl Session {
         };
         session.line_up(session.introduction.start);
         session.open_own_nat();
+        session.begin_engine();
         session
     }
 
@@ -246,7 +261,12 @@ impl Session {
             return;
         }
         let kind = self.kind_of(Transport::Tcp, ends.remote);
-        self.established(socket, ends, kind, true, now);
+        let strategy = match kind {
+            CandidateKind::Host => Strategy::Direct,
+            CandidateKind::PeerReflexive => Strategy::ConnectListen,
+            CandidateKind::Mapped | CandidateKind::ServerReflexive => Strategy::SimultaneousOpen,
+        };
+        self.established(socket, ends, (kind, strategy), now);
     }
 
     /// A datagram that is no check of ours came from `source`. If it came over a path that already
@@ -330,7 +350,9 @@ impl Session {
                     let full = same.count() >= MAX_PER_IP;
                     let known = self.dialers.iter().any(|it| it.remote == candidate.address);
                     if self.tcp_local(family).is_some() && !known && !full {
-                        self.dialers.push(Dialer::new(candidate.address, candidate.kind, start));
+                        let mut dialer = Dialer::new(candidate.address, candidate.kind, start);
+                        self.assign(&mut dialer);
+                        self.dialers.push(dialer);
                     }
                 }
                 Transport::Udp | Transport::Tcp => {}
@@ -397,7 +419,10 @@ impl Session {
     fn close_all_but(&mut self, winner: Option<SocketId>) {
         let pending = self.dialers.iter().filter_map(Dialer::pending);
         let open = self.streams.open().map(|stream| stream.socket);
-        let losers: Vec<_> = pending.chain(open).filter(|it| Some(*it) != winner).collect();
+        let engine = self.engine.sockets();
+        let engine = engine.into_iter().chain(self.ghost_socket());
+        let losers: Vec<_> =
+            pending.chain(open).chain(engine).filter(|it| Some(*it) != winner).collect();
         losers.into_iter().for_each(|socket| self.close(socket));
     }
 }
@@ -414,8 +439,16 @@ impl Machine for Session {
                 self.on_datagram(socket, source, payload, now);
             }
             Input::TcpAccepted { socket, ends, .. } => self.adopt(socket, ends, now),
-            Input::TcpReceived { socket, payload } => self.on_greeting(socket, payload, now),
-            Input::TcpClosed { socket, reason } => self.on_stream_closed(socket, reason, now),
+            Input::TcpReceived { socket, payload } => {
+                if !self.on_sample(socket, payload, now) {
+                    self.on_greeting(socket, payload, now);
+                }
+            }
+            Input::TcpClosed { socket, reason } => {
+                if !self.on_sample_lost(socket, now) {
+                    self.on_stream_closed(socket, reason, now);
+                }
+            }
             Input::Captured { .. } => {}
         }
     }
@@ -424,6 +457,7 @@ impl Machine for Session {
         match self.state {
             State::Racing if now >= self.deadline => self.end(now),
             State::Racing => {
+                self.pursue(now);
                 self.race(now);
                 self.decide(now);
             }
@@ -449,7 +483,8 @@ impl Machine for Session {
                 let dial = dials.map(|at| Deadline::new(at, "TCP connect"));
                 let choice = self.decision_due().map(|at| Deadline::new(at, "choice of a path"));
                 let end = Some(Deadline::new(self.deadline, "end of the attempt"));
-                [check, dial, choice].into_iter().fold(end, Deadline::earlier)
+                let engine = self.engine_due();
+                [check, dial, choice, engine].into_iter().fold(end, Deadline::earlier)
             }
             State::Settled { nomination, until } => {
                 let next = nomination.map(|it| Deadline::new(it.next, "nomination"));

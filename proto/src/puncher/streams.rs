@@ -31,27 +31,13 @@ pub(super) struct Stream {
     pub(super) ends: Ends,
     /// How the far end was learned.
     pub(super) kind: CandidateKind,
-    /// Accepted by our listener rather than connected by us.
-    pub(super) accepted: bool,
+    /// What brought it about.
+    pub(super) strategy: Strategy,
     pub(super) established: Instant,
     pub(super) proof: Proof,
 }
 
 impl Stream {
-    /// The strategy that brought it about.
-    pub(super) fn strategy(&self) -> Strategy {
-        match (self.kind, self.accepted) {
-            (CandidateKind::Host, _) => Strategy::Direct,
-            (CandidateKind::PeerReflexive, true) => Strategy::ConnectListen,
-            (
-                CandidateKind::Mapped
-                | CandidateKind::ServerReflexive
-                | CandidateKind::PeerReflexive,
-                _,
-            ) => Strategy::SimultaneousOpen,
-        }
-    }
-
     /// Whether it may still be chosen.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.proof, Proof::Awaited | Proof::Given)
@@ -59,9 +45,10 @@ impl Stream {
 
     /// Whether the caller may choose it before the peer has proved itself. An address of the public
     /// internet that completes a handshake at the agreed instant is the peer's all but surely; one
-    /// of a private network is often somebody else's, and so near that the proof costs nothing.
+    /// of a private network is often somebody else's, and so near that the proof costs nothing. A ghost
+    /// has had no handshake.
     pub(super) fn is_trustworthy(&self) -> bool {
-        self.kind != CandidateKind::Host
+        self.kind != CandidateKind::Host && self.strategy != Strategy::GhostHandshake
     }
 }
 

@@ -17,6 +17,9 @@
 //!   it with an RST, and the flow is ruined (measured: instant retry 100 % at every skew tried; a
 //!   pause of 15–45 ms, 0 to 1 of 3).
 //!
+//! - refused again and again: on one of the two sides (see [`Dialer::yields`]) the next socket is a
+//!   [shielded opener](super::shielded_opener), which waits while the other side goes on.
+//!
 //! A pending socket is never closed: its ISN must not change once the peer's SYN has passed a Linux
 //! NAT, or every later segment is INVALID there.
 //!
@@ -30,18 +33,21 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::shielded_opener::{self, OPENER_TTL};
 use crate::candidate::CandidateKind;
-use crate::puncher::report::Failures;
-use crate::{IoFailure, SocketId};
+use crate::puncher::report::{Failures, Strategy};
+use crate::{Hops, IoFailure, SocketId};
 
 /// Least time between two SYNs towards one address. On paths shorter than this, an instant retry
 /// would only be a flood.
 const LEAST_INTERVAL: Duration = Duration::from_millis(5);
 /// Refusals after which the retries slow down: the NATs would have let one through by now, so the
 /// peer is late or absent.
-const INSTANT_RETRIES: u32 = 24;
+pub const INSTANT_RETRIES: u32 = 24;
 /// Time between two SYNs from then on.
 const SLOW_INTERVAL: Duration = Duration::from_millis(100);
+/// Time between two SYNs towards a port that was only foretold, likewise.
+const FORETOLD_INTERVAL: Duration = Duration::from_millis(40);
 /// Time between two SYNs towards an address of the peer's own host: a refusal comes from a host
 /// without such a listener, not from a NAT.
 const HOST_INTERVAL: Duration = Duration::from_millis(100);
@@ -51,6 +57,8 @@ const HOST_INTERVAL: Duration = Duration::from_millis(100);
 enum Phase {
     /// Will connect then.
     Waiting { at: Instant },
+    /// Will connect when it is told to.
+    Held,
     /// A SYN is out.
     Connecting { socket: SocketId, since: Instant },
     /// The handshake ended.
@@ -74,23 +82,97 @@ pub struct Dialer {
     pub tries: u32,
     /// How they ended.
     pub failures: Failures,
+    /// The strategy it serves.
+    pub strategy: Strategy,
+    /// Resets after which it becomes a shielded opener; `None` for never.
+    pub yields: Option<u32>,
+    /// Whether a failed connect is the last one until the dialer is [scheduled](Self::schedule).
+    pub suspended: bool,
+    /// How the next SYN leaves, or the last one did.
+    pub stance: Stance,
     phase: Phase,
+}
+
+/// How a dialer's SYN leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stance {
+    /// All the way.
+    Dial,
+    /// With this TTL, and shielded.
+    Open(u8),
+}
+
+impl Stance {
+    /// How the SYN travels.
+    pub fn hops(self) -> Hops {
+        match self {
+            Self::Dial => Hops::USUAL,
+            Self::Open(ttl) => shielded_opener::opening(ttl),
+        }
+    }
 }
 
 impl Dialer {
     /// A dialer to `remote` that begins at `start`.
     pub fn new(remote: SocketAddr, kind: CandidateKind, start: Instant) -> Self {
-        let phase = Phase::Waiting { at: start };
-        Self { remote, kind, started: start, tries: 0, failures: Failures::default(), phase }
+        let strategy = match kind {
+            CandidateKind::Host => Strategy::Direct,
+            CandidateKind::Mapped
+            | CandidateKind::ServerReflexive
+            | CandidateKind::PeerReflexive => Strategy::SimultaneousOpen,
+        };
+        Self {
+            remote,
+            kind,
+            started: start,
+            tries: 0,
+            failures: Failures::default(),
+            strategy,
+            yields: None,
+            suspended: false,
+            stance: Stance::Dial,
+            phase: Phase::Waiting { at: start },
+        }
+    }
+
+    /// The strategy that a connection of the pending socket, or the last one, belongs to.
+    pub fn strategy(&self) -> Strategy {
+        match (self.strategy, self.stance) {
+            (Strategy::SimultaneousOpen, Stance::Open(_)) => Strategy::ShieldedOpener,
+            (strategy, _) => strategy,
+        }
+    }
+
+    /// Connects at `at` and not before, unless a socket is pending.
+    pub fn schedule(&mut self, at: Instant) {
+        self.suspended = false;
+        if matches!(self.phase, Phase::Waiting { .. } | Phase::Held) {
+            self.phase = Phase::Waiting { at };
+        }
+    }
+
+    /// Sends no further SYN until it is [scheduled](Self::schedule); a pending socket stays.
+    pub fn hold(&mut self) {
+        self.suspended = true;
+        if matches!(self.phase, Phase::Waiting { .. }) {
+            self.phase = Phase::Held;
+        }
+    }
+
+    /// Whether it waits to be told.
+    pub fn is_held(&self) -> bool {
+        self.phase == Phase::Held
     }
 
     /// When the next connect is due; `None` while one is pending or no more will come.
     pub fn due(&self) -> Option<Instant> {
         match self.phase {
             Phase::Waiting { at } => Some(at),
-            Phase::Connecting { .. } | Phase::Established | Phase::GivenUp | Phase::Impossible => {
-                None
-            }
+            Phase::Held
+            | Phase::Connecting { .. }
+            | Phase::Established
+            | Phase::GivenUp
+            | Phase::Impossible => None,
         }
     }
 
@@ -104,13 +186,17 @@ impl Dialer {
     pub fn pending(&self) -> Option<SocketId> {
         match self.phase {
             Phase::Connecting { socket, .. } => Some(socket),
-            Phase::Waiting { .. } | Phase::Established | Phase::GivenUp | Phase::Impossible => None,
+            Phase::Waiting { .. }
+            | Phase::Held
+            | Phase::Established
+            | Phase::GivenUp
+            | Phase::Impossible => None,
         }
     }
 
     /// Whether a connection may still come of it.
     pub fn is_alive(&self) -> bool {
-        matches!(self.phase, Phase::Waiting { .. } | Phase::Connecting { .. })
+        matches!(self.phase, Phase::Waiting { .. } | Phase::Held | Phase::Connecting { .. })
     }
 
     /// Whether this host has no way to that address.
@@ -141,7 +227,11 @@ impl Dialer {
             IoFailure::Refused
             | IoFailure::HostUnreachable
             | IoFailure::Reset
-            | IoFailure::TimedOut => Phase::Waiting { at: (since + self.interval()).max(now) },
+            | IoFailure::TimedOut => {
+                self.yield_way();
+                Phase::Waiting { at: (since + self.interval()).max(now) }
+            }
+            IoFailure::OverBudget => Phase::GivenUp,
             // The pair of ends is in use, or the host is out of something: a fresh try may do.
             IoFailure::AddressInUse
             | IoFailure::AddressNotAvailable
@@ -152,9 +242,30 @@ impl Dialer {
             | IoFailure::UnknownHost
             | IoFailure::Other(_) => Phase::Waiting { at: now + SLOW_INTERVAL },
         };
+        if self.suspended && matches!(self.phase, Phase::Waiting { .. }) {
+            self.phase = Phase::Held;
+        }
+    }
+
+    /// After some refusals the far NAT shall not hear of us any more.
+    ///
+    /// An ICMP error leaves the flow in the NATs on the way, unlike an RST. Behind a carrier's NAT the
+    /// opener would change the sequence number that the home's has seen and not the carrier's, so
+    /// that retries that go all the way are better for long.
+    fn yield_way(&mut self) {
+        let resets = self.failures.of(IoFailure::Refused) + self.failures.of(IoFailure::Reset);
+        let enough = |most: u32| resets >= most || self.failures.total() >= INSTANT_RETRIES;
+        self.stance = match self.stance {
+            Stance::Dial if self.yields.is_some_and(enough) => Stance::Open(OPENER_TTL),
+            Stance::Dial => Stance::Dial,
+            Stance::Open(ttl) => Stance::Open(shielded_opener::next_ttl(ttl)),
+        };
     }
 
     fn interval(&self) -> Duration {
+        if self.strategy == Strategy::PortPrediction {
+            return FORETOLD_INTERVAL;
+        }
         match self.kind {
             CandidateKind::Host => HOST_INTERVAL,
             CandidateKind::Mapped
@@ -204,6 +315,34 @@ mod tests {
     fn a_refused_connect_is_repeated_without_a_gap() {
         let instants = refused_after(Duration::from_millis(40), CandidateKind::ServerReflexive, 4);
         assert_eq!(instants, [0, 40, 80, 120]);
+    }
+
+    #[test]
+    fn who_yields_becomes_an_opener_when_it_has_been_refused_three_times() {
+        let (mut names, mut now) = (Names::new(Owner(1)), any_instant());
+        let address = "203.0.113.9:1".parse().unwrap();
+        let mut dialer = Dialer::new(address, CandidateKind::ServerReflexive, now);
+        dialer.yields = Some(3);
+        let mut ttls = Vec::new();
+        for _ in 0..6 {
+            ttls.push(dialer.stance.hops().ttl);
+            dialer.connecting(names.socket(), now);
+            now += Duration::from_millis(20);
+            dialer.failed(IoFailure::Refused, now);
+        }
+        assert_eq!(ttls, [None, None, None, Some(2), Some(3), Some(4)]);
+        assert_eq!(dialer.strategy(), Strategy::ShieldedOpener);
+    }
+
+    #[test]
+    fn a_held_dialer_waits_until_it_is_scheduled() {
+        let now = any_instant();
+        let address = "203.0.113.9:1".parse().unwrap();
+        let mut dialer = Dialer::new(address, CandidateKind::ServerReflexive, now);
+        dialer.hold();
+        assert_eq!(dialer.due(), None);
+        dialer.schedule(now);
+        assert_eq!(dialer.due(), Some(now));
     }
 
     #[test]

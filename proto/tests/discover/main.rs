@@ -531,6 +531,7 @@ UDP   the outside sees {udp}
 TCP   the outside sees {tcp}
       one external port for all destinations
       external port numbers are the internal ones
+      this host does not reach itself through its external address
 
 What it means
   UDP: a direct path to peers whose NAT keeps one port for all destinations; with one that changes it, only by many tries.

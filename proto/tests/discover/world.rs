@@ -238,6 +238,7 @@ impl World {
                 self.listeners.insert(socket);
                 Some(Answer::Bound(Ok(local)))
             }
+            Command::Capture { .. } => Some(Answer::Done(Err(IoFailure::NotPermitted))),
             Command::Close { socket, .. } | Command::Abort { socket, .. } => {
                 self.udp.remove(&socket);
                 self.streams.remove(&socket);

@@ -2,7 +2,7 @@
 
 use crate::support::{PATIENCE, Running, options, request};
 use ntcp_stun::framing::Deframer;
-use ntcp_stun::probe::{self, Interval, Met, Offer, Outcome, Reply, Seen, Test, Wish};
+use ntcp_stun::probe::{self, Interval, Met, Offer, Outcome, Reply, Test, Wish};
 use ntcp_stun::{Message, TransactionId};
 use ntcp_stun_server::{Limits, Options};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -61,9 +61,9 @@ impl Client {
         Reply::read(&Message::parse(&bytes).expect("well-formed")).expect("one for a test")
     }
 
-    fn ended(&mut self) -> (Outcome, Option<SocketAddr>, Option<Seen>) {
+    fn ended(&mut self) -> (Outcome, Option<SocketAddr>) {
         match self.reply() {
-            Reply::Ended { outcome, from, seen } => (outcome, from, seen),
+            Reply::Ended { outcome, from } => (outcome, from),
             other => panic!("{other:?}"),
         }
     }
@@ -104,12 +104,36 @@ fn a_listening_client_is_reached_from_another_port_and_from_another_address() {
         assert_eq!(source.ip(), ip, "{test:?}");
         assert!(server.addresses.iter().all(|it| it.port() != source.port()), "{source}");
         assert_eq!(token(stream), Some(id));
-        let (outcome, from, seen) = client.ended();
+        let (outcome, from) = client.ended();
         assert_eq!(outcome.result, Met::Connected);
         assert_eq!(from.map(|it| it.ip()), Some(ip));
-        let seen = seen.expect("the SYN was kept");
-        assert!(seen.ttl > 0 && seen.mss.is_some() && seen.window > 0, "{seen:?}");
     }
+}
+
+#[test]
+fn a_client_is_told_how_its_syn_arrived_as_often_as_it_asks() {
+    let server = Running::single();
+    let mut client = Client::connect(server.primary());
+    client.ask(Test::Look);
+    let Reply::Seen(seen) = client.reply() else { panic!("the SYN was kept") };
+    assert!(seen.ttl > 0 && seen.mss.is_some() && seen.window > 0, "{seen:?}");
+    client.ask(Test::Look);
+    assert_eq!(client.reply(), Reply::Seen(seen));
+}
+
+#[test]
+fn a_client_that_was_refused_is_reached_from_the_port_that_refused_it() {
+    let server = Running::single();
+    let mut client = Client::connect(server.primary());
+    let listener = client.listen();
+    client.ask(Test::Refuse);
+    let Reply::Reserved(refusing) = client.reply() else { panic!("no port was reserved") };
+    let refused = bound(client.local()).connect(&refusing.into());
+    assert_eq!(refused.map_err(|it| it.kind()), Err(ErrorKind::ConnectionRefused));
+    let id = client.ask(Test::Cross);
+    let (stream, source) = listener.accept().expect("the server connects");
+    assert_eq!((source, token(stream)), (refusing, Some(id)));
+    assert_eq!(client.ended().0.result, Met::Connected);
 }
 
 #[test]
@@ -117,7 +141,7 @@ fn a_client_that_does_not_listen_refuses() {
     let server = Running::single();
     let mut client = Client::connect(server.primary());
     client.ask(Test::OtherPort);
-    let (outcome, ..) = client.ended();
+    let (outcome, _) = client.ended();
     assert_eq!(outcome.result, Met::Reset);
     assert!(outcome.elapsed < WAIT, "{outcome:?}");
     // Three draws: somebody may listen on one of them.
@@ -141,7 +165,7 @@ fn a_reserved_port_is_quiet_until_the_server_connects_from_it() {
     crossing.set_nonblocking(true).expect("set");
     assert!(crossing.connect(&quiet.into()).is_err(), "not at once");
     let id = client.ask(Test::Cross);
-    let (outcome, from, _) = client.ended();
+    let (outcome, from) = client.ended();
     assert_eq!((outcome.result, from), (Met::Connected, Some(quiet)));
     crossing.set_nonblocking(false).expect("set");
     assert_eq!(token(crossing.into()), Some(id), "both SYNs made one connection");

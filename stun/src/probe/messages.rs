@@ -5,8 +5,8 @@ use crate::attribute::ErrorCode;
 use crate::{Check, Class, Message, TransactionId, WriteError, Writer};
 use std::net::SocketAddr;
 
-/// Room for any message here: a header, an outcome, an IPv6 address and a seen SYN.
-const LONGEST: usize = 20 + 12 + 24 + 20;
+/// Room for any message here: a header, an outcome and an IPv6 address.
+const LONGEST: usize = 20 + 12 + 24;
 
 fn write(
     class: Class,
@@ -42,16 +42,16 @@ pub fn read_token(message: &Message<'_>) -> Option<TransactionId> {
 /// What a server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// To [`super::Test::Reserve`]: this address neither answers nor refuses, for a while.
+    /// To [`super::Test::Reserve`] and [`super::Test::Refuse`]: this address is reserved, for a while.
     Reserved(SocketAddr),
+    /// To [`super::Test::Look`]: how the SYN arrived.
+    Seen(Seen),
     /// To all others.
     Ended {
         /// What came of it.
         outcome: Outcome,
         /// Where the server connected from, if it did.
         from: Option<SocketAddr>,
-        /// How the SYN of the connection that carries this arrived, if the server knows.
-        seen: Option<Seen>,
     },
     /// With this error code it refuses.
     Refused(u16),
@@ -72,11 +72,11 @@ impl Reply {
             Class::Success => {
                 let address = message.attribute::<ProbeAddress>().ok()?.map(|it| it.0);
                 match message.attribute::<Outcome>().ok()? {
-                    Some(outcome) => {
-                        let seen = message.attribute::<Seen>().ok().flatten();
-                        Some(Self::Ended { outcome, from: address, seen })
+                    Some(outcome) => Some(Self::Ended { outcome, from: address }),
+                    None => {
+                        let seen = message.attribute::<Seen>().ok()?;
+                        address.map(Self::Reserved).or(seen.map(Self::Seen))
                     }
-                    None => address.map(Self::Reserved),
                 }
             }
         }
@@ -88,10 +88,10 @@ impl Reply {
             Self::Reserved(address) => {
                 write(Class::Success, id, |writer| writer.attribute(&ProbeAddress(address)))
             }
-            Self::Ended { outcome, from, seen } => write(Class::Success, id, |writer| {
+            Self::Seen(seen) => write(Class::Success, id, |writer| writer.attribute(&seen)),
+            Self::Ended { outcome, from } => write(Class::Success, id, |writer| {
                 writer.attribute(&outcome)?;
-                from.map_or(Ok(()), |from| writer.attribute(&ProbeAddress(from)))?;
-                seen.map_or(Ok(()), |seen| writer.attribute(&seen))
+                from.map_or(Ok(()), |from| writer.attribute(&ProbeAddress(from)))
             }),
             Self::Refused(code) => write(Class::Error, id, |writer| {
                 let error = ErrorCode::new(code, "").unwrap_or(ErrorCode::SERVER_ERROR);
@@ -154,12 +154,14 @@ mod tests {
         ];
         let ended = met.map(|result| {
             let outcome = Outcome { result, ttl: Some(60), elapsed: Duration::from_micros(1234) };
-            Reply::Ended { outcome, from, seen: Some(seen) }
+            Reply::Ended { outcome, from }
         });
         let outcome = Outcome { result: Met::Silence, ttl: None, elapsed: Duration::ZERO };
         let others = [
             Reply::Reserved("192.0.2.1:5000".parse().unwrap()),
-            Reply::Ended { outcome, from: None, seen: Some(plain) },
+            Reply::Ended { outcome, from: None },
+            Reply::Seen(seen),
+            Reply::Seen(plain),
             Reply::Refused(486),
         ];
         for reply in ended.into_iter().chain(others) {
@@ -174,7 +176,7 @@ mod tests {
     fn values_of_a_wrong_length_or_number_are_refused() {
         let test = |value: &[u8]| <Wish as crate::Attribute<'_>>::decode(value, ID).is_ok();
         assert!(test(&[1, 0, 0, 9]));
-        for value in [&[0, 0, 0, 9][..], &[6, 0, 0, 9], &[1, 0, 0], &[]] {
+        for value in [&[0, 0, 0, 9][..], &[8, 0, 0, 9], &[1, 0, 0], &[]] {
             assert!(!test(value), "{value:?}");
         }
         let outcome = |value: &[u8]| <Outcome as crate::Attribute<'_>>::decode(value, ID).is_ok();

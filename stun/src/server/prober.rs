@@ -9,6 +9,7 @@
 //! ```text
 //!  handle_request ──► Reply      bytes for the stream
 //!                 ├─► Reserve    the shell binds a quiet port ──► Reservation::reply
+//!                 ├─► Look       the shell looks at the SYN ────► Look::reply
 //!                 └─► Connect    the shell connects ────────────► Order::reply, Prober::release
 //! ```
 
@@ -67,15 +68,40 @@ pub enum Step {
     Reserve(Reservation),
     /// Connect.
     Connect(Order),
+    /// Tell how the SYN of the stream arrived.
+    Look(Look),
 }
 
-/// A port that is to be reserved: bound, and neither answering nor refusing. It is given up after
-/// [`RESERVATION`] unless a test takes it.
+/// A look at the SYN of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    id: TransactionId,
+}
+
+impl Look {
+    /// The reply: what was seen, or `None` where the system does not tell.
+    pub fn reply(self, seen: Option<Seen>) -> Vec<u8> {
+        seen.map_or(Reply::Refused(SERVER_ERROR), Reply::Seen).write(self.id)
+    }
+}
+
+/// What a reserved port does about a SYN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conduct {
+    /// Nothing.
+    Quiet,
+    /// It refuses with an RST.
+    Refusing,
+}
+
+/// A port that is to be reserved. It is given up after [`RESERVATION`] unless a test takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reservation {
     id: TransactionId,
     /// On this address.
     pub ip: IpAddr,
+    /// What it does about SYNs.
+    pub conduct: Conduct,
 }
 
 impl Reservation {
@@ -105,9 +131,9 @@ impl Order {
         probe::token(self.id)
     }
 
-    /// The reply: what came of it, from which end, and how the client's own SYN had arrived.
-    pub fn reply(&self, outcome: Outcome, from: Option<SocketAddr>, seen: Option<Seen>) -> Vec<u8> {
-        Reply::Ended { outcome, from, seen }.write(self.id)
+    /// The reply: what came of it, and from which end.
+    pub fn reply(&self, outcome: Outcome, from: Option<SocketAddr>) -> Vec<u8> {
+        Reply::Ended { outcome, from }.write(self.id)
     }
 }
 
@@ -115,6 +141,8 @@ impl Order {
 const BAD_REQUEST: u16 = 400;
 /// 486 (RFC 8656 section 18.1): this source asked for too much.
 const QUOTA: u16 = 486;
+/// 500 (RFC 8489 section 14.8): the system does not tell.
+const SERVER_ERROR: u16 = 500;
 /// 508 (RFC 8656 section 18.1): the server has its hands full.
 const INSUFFICIENT: u16 = 508;
 
@@ -157,7 +185,7 @@ impl Prober {
     }
 
     /// A PROBE request came on a stream whose reserved port is `reserved`. `None` for any other
-    /// message. After [`Step::Connect`] and [`Step::Reserve`], [`Prober::release`] is due once.
+    /// message. After any step but [`Step::Reply`], [`Prober::release`] is due once.
     pub fn handle_request(
         &mut self,
         request: Request<'_>,
@@ -203,7 +231,13 @@ impl Prober {
                 let port = self.unused(to.port());
                 order(any(local.ip()), SocketAddr::new(to.ip(), port), ATTEMPTS)
             }
-            Test::Reserve => Ok(Step::Reserve(Reservation { id, ip: local.ip() })),
+            Test::Reserve => {
+                Ok(Step::Reserve(Reservation { id, ip: local.ip(), conduct: Conduct::Quiet }))
+            }
+            Test::Refuse => {
+                Ok(Step::Reserve(Reservation { id, ip: local.ip(), conduct: Conduct::Refusing }))
+            }
+            Test::Look => Ok(Step::Look(Look { id })),
             Test::Cross => order(reserved.ok_or(BAD_REQUEST)?, to, 1),
         }
     }

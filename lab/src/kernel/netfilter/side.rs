@@ -122,7 +122,9 @@ impl<'a> Side<'a> {
                 format!("{t} sport != @taken_{t} snat ip to {outside}"),
                 snat("1024-65535 fully-random"),
             ],
-            Allocation::Preserved | Allocation::Offset(_) => vec![format!("snat ip to {outside}")],
+            Allocation::Preserved | Allocation::Parity | Allocation::Offset(_) => {
+                vec![format!("snat ip to {outside}")]
+            }
             Allocation::Random { low, high } => vec![snat(&format!("{low}-{high} fully-random"))],
             Allocation::Sequential { first, step } => {
                 vec![snat(&format!("numgen inc mod {SEQUENCE} map {{ {} }}", steps(first, step)))]

@@ -86,3 +86,43 @@ impl Again {
         Some(known.all(|it| it))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Command, Names, Owner};
+
+    #[test]
+    fn the_ends_are_used_again_only_when_they_are_free_and_all_ports_must_agree() {
+        let (mut outbox, mut names) = (Outbox::new(Owner(1)), Names::new(Owner(1)));
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let (remote, first) = (at("203.0.113.1:3478"), at("198.51.100.1:1000"));
+        let candidates =
+            [5001, 5002, 5003].map(|port| (names.socket(), [at("0.0.0.0:0"), remote], port));
+        let candidates = candidates.into_iter().map(|(socket, [mut local, remote], port)| {
+            local.set_port(port);
+            (socket, [local, remote], first)
+        });
+        let mut again = Again::default();
+        again.begin(candidates, &mut outbox);
+        let aborts: Vec<CommandId> = std::iter::from_fn(|| outbox.poll())
+            .map(|it| match it {
+                Command::Abort { id, .. } => id,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(aborts.len(), COPIES);
+        assert!(again.uses(5001) && !again.uses(5003) && again.is_ending());
+        for (abort, port) in aborts.iter().zip([5001, 5002]) {
+            let free = again.on_closed(*abort).expect("free now");
+            assert_eq!(free.map(|it| it.port()), [port, 3478]);
+            assert_eq!(again.on_closed(*abort), None, "told twice");
+        }
+        assert!(!again.is_ending());
+        assert_eq!(again.differs(), None);
+        again.on_answered(5001, at("198.51.100.1:1001"));
+        assert_eq!(again.differs(), Some(true));
+        again.on_answered(5002, first);
+        assert_eq!(again.differs(), Some(false));
+    }
+}

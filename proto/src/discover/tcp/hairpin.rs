@@ -116,3 +116,56 @@ impl Hairpin {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Command, Owner};
+
+    /// Two connects under way, by name, with the targets.
+    #[expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
+    fn looping() -> (Hairpin, [CommandId; 2], [SocketAddr; 2]) {
+        let (mut outbox, now) = (Outbox::new(Owner(1)), Instant::now());
+        let side = |local: &str, mapped: &str| Side {
+            local: local.parse().unwrap(),
+            mapped: mapped.parse().unwrap(),
+        };
+        let sides = [side("0.0.0.0:1", "198.51.100.1:10"), side("0.0.0.0:2", "198.51.100.1:20")];
+        let mut test = Hairpin::new(sides, Duration::from_millis(40), &mut outbox, now);
+        for _ in 0..2 {
+            let Some(Command::ListenTcp { id, local, .. }) = outbox.poll() else {
+                panic!("listens")
+            };
+            test.on_bound(id, &Ok(local), &mut outbox);
+        }
+        let connects = [outbox.poll(), outbox.poll()].map(|it| match it {
+            Some(Command::ConnectTcp { id, remote, .. }) => (id, remote),
+            other => panic!("{other:?}"),
+        });
+        (test, connects.map(|it| it.0), connects.map(|it| it.1))
+    }
+
+    #[test]
+    fn each_port_connects_to_what_the_other_is_seen_as_and_one_success_is_enough() {
+        let (mut test, [first, second], targets) = looping();
+        assert_eq!(targets.map(|it| it.port()), [20, 10]);
+        test.on_connected(first, &Err(IoFailure::Refused));
+        assert_eq!((test.finding(), test.is_settled()), (None, false));
+        let ends = Ends { local: targets[1], remote: targets[0] };
+        test.on_connected(second, &Ok(ends));
+        assert_eq!((test.finding(), test.is_settled()), (Some(true), true));
+    }
+
+    #[test]
+    fn two_refusals_or_silence_until_the_end_are_a_no() {
+        let (mut test, connects, _) = looping();
+        for connect in connects {
+            test.on_connected(connect, &Err(IoFailure::HostUnreachable));
+        }
+        assert_eq!(test.finding(), Some(false));
+        let (mut test, ..) = looping();
+        let end = test.poll_timeout().expect("it waits").at;
+        test.handle_timeout(end);
+        assert_eq!(test.finding(), Some(false));
+    }
+}

@@ -2,7 +2,7 @@
 //! and the fate of a SYN that crosses another.
 //!
 //! ```text
-//!  a fresh port for each test, and each test twice
+//!  a fresh port for each test, and each test a few times
 //!
 //!  filtering   client ══════════ connected ═════════▶ server:p
 //!              client listens on that port
@@ -12,6 +12,7 @@
 //!  crossing    client ══════════ connected ═════════▶ server:p
 //!              client ── SYN ────────────────────────▶ server:q, which neither answers nor refuses
 //!              client ◀── SYN ──┤ NAT ├── from q
+//!  after RST   the same with a q that refuses, while the client listens
 //! ```
 //!
 //! [`ntcp_stun::probe`] has the messages. Nothing here is taken for a measurement but what both ends
@@ -34,10 +35,16 @@ use crate::entropy::Entropy;
 use crate::machine::Deadline;
 use crate::nat::{Filtering, InboundSynAfterSyn, Mapping, UnsolicitedSyn};
 
-/// How often each test is made: a lost SYN would cost a second.
-const COPIES: usize = 2;
-/// What is probed, in this order.
-const GOALS: [Test; 4] = [Test::OtherAddress, Test::OtherPort, Test::Unused, Test::Cross];
+/// How often each test is made: a lost SYN would cost a second. The crossing one needs four packets to
+/// get through where the others need two, of which the server sends each twice.
+const COPIES: [usize; 5] = [3, 3, 3, 4, 2];
+/// How many copies must agree before silence is taken for the NAT's: where one packet in sixteen is
+/// lost, fewer than one verdict in a hundred is wrong.
+const WITNESSES: [usize; 5] = [2, 2, 2, 3, 2];
+/// What is probed, in this order: a box may send few ICMP errors and then none for a while (Linux six
+/// to each destination, and one a second), so the test that waits for one comes first.
+const GOALS: [Test; 5] =
+    [Test::Unused, Test::OtherAddress, Test::OtherPort, Test::Cross, Test::Refuse];
 /// What a busy host or a queue may add to two round trips before silence is believed.
 const SLACK: Duration = Duration::from_millis(200);
 /// The longest that silence is waited for: a lost SYN is sent again after a second.
@@ -76,12 +83,14 @@ struct Probe {
 #[derive(Debug, Clone, Copy)]
 enum Stage {
     Connecting,
-    /// A listener is being opened by this command.
-    Opening(CommandId),
-    /// A quiet port was asked for, from this end.
+    /// A listener is being opened by this command, at this end.
+    Opening(CommandId, SocketAddr),
+    /// A port was asked for, to connect to from this end.
     Reserving(SocketAddr),
     /// This connect to the quiet port has begun; a SYN from there is asked for later.
     Crossing(CommandId, Instant),
+    /// This connect to the refusing port has begun; a SYN from there is asked for when it is refused.
+    Refusing(CommandId),
     /// The outcome was asked for; a connect to the quiet port is perhaps under way.
     Asked(Option<CommandId>),
     Told(Outcome),
@@ -95,19 +104,21 @@ impl Probe {
             Stage::Told(outcome) => outcome.result != Met::Connected || self.is_proven(),
             Stage::Failed => true,
             Stage::Connecting
-            | Stage::Opening(_)
+            | Stage::Opening(..)
             | Stage::Reserving(_)
             | Stage::Crossing(..)
+            | Stage::Refusing(_)
             | Stage::Asked(_) => false,
         }
     }
 
-    /// Whether a connection of the server needs no further proof.
+    /// Whether a connection of the server needs no further proof: on filtering its word is not taken,
+    /// since a box on the way may accept connections in this host's place.
     fn is_proven(&self) -> bool {
-        self.is_token_seen || self.test == Test::Unused
+        self.is_token_seen || !matches!(self.test, Test::OtherAddress | Test::OtherPort)
     }
 
-    /// Sends a SYN to the quiet port; the server's is asked for a little later, so that it cannot
+    /// Sends a SYN to the port that was reserved; the server's is asked for a little later, so that it cannot
     /// overtake.
     fn cross(&mut self, local: SocketAddr, quiet: SocketAddr, outbox: &mut Outbox, now: Instant) {
         if quiet.ip() != self.remote.ip() || quiet.port() == 0 {
@@ -116,8 +127,27 @@ impl Probe {
             return;
         }
         let (connect, stream) = outbox.connect_tcp(everywhere(local), quiet);
-        self.accepted.push(stream);
-        self.stage = Stage::Crossing(connect, now + LEAD);
+        self.stage = if self.test == Test::Refuse {
+            Stage::Refusing(connect)
+        } else {
+            self.accepted.push(stream);
+            Stage::Crossing(connect, now + LEAD)
+        };
+    }
+
+    /// The refusing port has refused, and the RST has passed the NAT.
+    fn on_refused(
+        &mut self,
+        result: &Result<Ends, IoFailure>,
+        patience: Duration,
+        outbox: &mut Outbox,
+    ) {
+        if *result == Err(IoFailure::Refused) {
+            self.stage = Stage::Asked(None);
+            self.ask(Test::Cross, patience, outbox);
+        } else {
+            self.stage = Stage::Failed;
+        }
     }
 
     fn ask(&self, test: Test, patience: Duration, outbox: &mut Outbox) {
@@ -130,8 +160,9 @@ impl Probe {
         match self.stage {
             Stage::Crossing(connect, _) | Stage::Asked(Some(connect)) => Some(connect),
             Stage::Connecting
-            | Stage::Opening(_)
+            | Stage::Opening(..)
             | Stage::Reserving(_)
+            | Stage::Refusing(_)
             | Stage::Asked(None)
             | Stage::Told(_)
             | Stage::Failed => None,
@@ -157,9 +188,10 @@ impl Probes {
     ) -> Self {
         let goals = GOALS.into_iter().filter(|goal| match goal {
             Test::Cross => offer.includes(Test::Cross) && offer.includes(Test::Reserve),
+            Test::Refuse => offer.includes(Test::Cross) && offer.includes(Test::Refuse),
             other => offer.includes(*other),
         });
-        let copies = goals.flat_map(|goal| [goal; COPIES]);
+        let copies = goals.flat_map(|goal| std::iter::repeat_n(goal, of(goal, COPIES)));
         let probes = copies.map(|test| {
             let (connect, socket) = outbox.connect_tcp(any(family), server);
             Probe {
@@ -194,6 +226,10 @@ impl Probes {
             }
             return;
         }
+        let refusing = |it: &&mut Probe| matches!(it.stage, Stage::Refusing(it) if it == id);
+        if let Some(probe) = self.probes.iter_mut().find(refusing) {
+            return probe.on_refused(result, self.patience, outbox);
+        }
         let Some(probe) = self.probes.iter_mut().find(|it| it.connect == id) else { return };
         let Stage::Connecting = probe.stage else { return };
         let Ok(ends) = result else {
@@ -203,16 +239,16 @@ impl Probes {
         };
         let local = canonical(ends.local);
         match probe.test {
-            Test::OtherAddress | Test::OtherPort => {
+            Test::OtherAddress | Test::OtherPort | Test::Refuse => {
                 let (open, listener) = outbox.listen_tcp(everywhere(local));
                 probe.listener = Some(listener);
-                probe.stage = Stage::Opening(open);
+                probe.stage = Stage::Opening(open, local);
             }
             Test::Unused => {
                 probe.stage = Stage::Asked(None);
                 probe.ask(Test::Unused, self.patience, outbox);
             }
-            Test::Reserve | Test::Cross => {
+            Test::Reserve | Test::Cross | Test::Look => {
                 probe.stage = Stage::Reserving(local);
                 probe.ask(Test::Reserve, self.patience, outbox);
             }
@@ -225,14 +261,21 @@ impl Probes {
         result: &Result<SocketAddr, IoFailure>,
         outbox: &mut Outbox,
     ) {
-        let opening = |it: &&mut Probe| matches!(it.stage, Stage::Opening(it) if it == id);
-        let Some(probe) = self.probes.iter_mut().find(opening) else { return };
+        let opening = |it: &mut Probe| match it.stage {
+            Stage::Opening(open, local) if open == id => Some(local),
+            _ => None,
+        };
+        let found = self.probes.iter_mut().find_map(|it| Some((opening(it)?, it)));
+        let Some((local, probe)) = found else { return };
         if result.is_err() {
             outbox.forget(probe.listener.take().unwrap_or(probe.socket));
             probe.stage = Stage::Failed;
             return;
         }
-        probe.stage = Stage::Asked(None);
+        probe.stage = match probe.test {
+            Test::Refuse => Stage::Reserving(local),
+            _ => Stage::Asked(None),
+        };
         probe.ask(probe.test, self.patience, outbox);
     }
 
@@ -263,12 +306,15 @@ impl Probes {
         let reply = message.filter(|it| it.transaction_id() == probe.token);
         let Some(reply) = reply.and_then(|it| Reply::read(&it)) else { return };
         match (probe.stage, reply) {
-            (Stage::Reserving(local), Reply::Reserved(quiet)) => {
-                probe.cross(local, canonical(quiet), outbox, now);
+            (Stage::Reserving(local), Reply::Reserved(reserved)) => {
+                probe.cross(local, canonical(reserved), outbox, now);
             }
             (Stage::Asked(_), Reply::Ended { outcome, .. }) => probe.stage = Stage::Told(outcome),
             (Stage::Reserving(_) | Stage::Asked(_), _) => probe.stage = Stage::Failed,
-            (Stage::Connecting | Stage::Opening(_) | Stage::Crossing(..), _)
+            (
+                Stage::Connecting | Stage::Opening(..) | Stage::Crossing(..) | Stage::Refusing(_),
+                _,
+            )
             | (Stage::Told(_) | Stage::Failed, _) => {}
         }
     }
@@ -305,14 +351,13 @@ impl Probes {
         crossing.chain([end]).min_by_key(|it| it.at)
     }
 
-    /// Whether nothing more is to come: each test has ended as often as it was begun, but for copies
-    /// that did not even connect.
+    /// Whether nothing more is to come: each test has ended as often as it was begun, or often enough
+    /// but for copies that did not even connect.
     pub(super) fn is_settled(&self) -> bool {
         let has_ended = |goal: &Test| {
-            let mut copies = self.probes.iter().filter(|it| it.test == *goal);
-            copies.clone().all(Probe::is_finished)
-                || (copies.clone().any(|it| it.outcome().is_some())
-                    && copies.all(|it| it.is_finished() || matches!(it.stage, Stage::Connecting)))
+            let is_gone = |it: &Probe| it.is_finished() || matches!(it.stage, Stage::Connecting);
+            self.copies(*goal).all(Probe::is_finished)
+                || (self.is_witnessed(*goal) && self.copies(*goal).all(is_gone))
         };
         self.is_over || GOALS.iter().all(has_ended)
     }
@@ -321,14 +366,24 @@ impl Probes {
         self.probes.iter().filter(move |it| it.test == test)
     }
 
+    /// What the copies of a test met with, the most telling first.
+    fn met(&self, test: Test) -> Option<Met> {
+        let met = self.copies(test).filter_map(Probe::outcome).min()?;
+        // A lost packet is silence as well.
+        (met != Met::Silence || self.is_witnessed(test)).then_some(met)
+    }
+
+    fn is_witnessed(&self, test: Test) -> bool {
+        self.copies(test).filter_map(Probe::outcome).count() >= of(test, WITNESSES)
+    }
+
     /// Whether the NAT let a connection of this kind in; `None` if that is not known.
     fn passage(&self, test: Test) -> Option<bool> {
         if self.copies(test).any(|it| it.is_token_seen) {
             return Some(true);
         }
-        let met = || self.copies(test).filter_map(Probe::outcome);
-        let is_doubtful = met().any(|it| it == Met::Connected);
-        (met().next().is_some() && !is_doubtful).then_some(false)
+        // The server's word alone may be about another host.
+        self.met(test).filter(|it| *it != Met::Connected).map(|_| false)
     }
 
     /// Whose SYNs come in.
@@ -344,7 +399,7 @@ impl Probes {
 
     /// What a SYN to a port that nobody uses meets with; a word counts more than silence.
     pub(super) fn unsolicited_syn(&self) -> Option<UnsolicitedSyn> {
-        match self.copies(Test::Unused).filter_map(Probe::outcome).min()? {
+        match self.met(Test::Unused)? {
             Met::Reset => Some(UnsolicitedSyn::Rst),
             Met::Icmp { .. } => Some(UnsolicitedSyn::Icmp),
             Met::Silence => Some(UnsolicitedSyn::Silent),
@@ -353,29 +408,49 @@ impl Probes {
         }
     }
 
+    /// Whether a listening port is reached from an end that has just refused it with an RST. Only told
+    /// where a SYN that crosses comes in otherwise.
+    pub(super) fn reached_after_rst(&self, mapping: Option<Mapping>) -> Option<bool> {
+        let is_open = self.inbound_syn_after_syn(mapping) == Some(InboundSynAfterSyn::Accepted);
+        if self.copies(Test::Refuse).any(|it| it.is_token_seen) {
+            return Some(true);
+        }
+        self.met(Test::Refuse).filter(|_| is_open).map(|met| met == Met::Connected)
+    }
+
     /// What becomes of a SYN that comes in after one went out. Only where towards one address all
     /// ports are the same does the server's SYN go where the client's came from.
     pub(super) fn inbound_syn_after_syn(
         &self,
         mapping: Option<Mapping>,
     ) -> Option<InboundSynAfterSyn> {
-        if self.copies(Test::Cross).any(|it| it.is_token_seen) {
+        let met = self.met(Test::Cross);
+        if met == Some(Met::Connected) || self.copies(Test::Cross).any(|it| it.is_token_seen) {
             return Some(InboundSynAfterSyn::Accepted);
         }
         let is_aimed = match mapping? {
             Mapping::EndpointIndependent | Mapping::AddressDependent => true,
             Mapping::AddressAndPortDependent | Mapping::ConnectionDependent => false,
         };
-        match self.copies(Test::Cross).filter_map(Probe::outcome).min().filter(|_| is_aimed)? {
+        match met.filter(|_| is_aimed)? {
             Met::Reset => Some(InboundSynAfterSyn::Rst),
             // An ICMP error comes of a SYN that did not come in, too.
             Met::Silence | Met::Icmp { .. } => Some(InboundSynAfterSyn::Dropped),
-            Met::Connected | Met::NotTried => Some(InboundSynAfterSyn::Unknown),
+            Met::Connected | Met::NotTried => None,
         }
     }
+}
+
+/// What a table over [`GOALS`] says of a test.
+fn of(test: Test, table: [usize; 5]) -> usize {
+    let row = GOALS.iter().position(|it| *it == test);
+    row.map_or(1, |row| table[row])
 }
 
 /// The same port on all addresses of this host.
 fn everywhere(local: SocketAddr) -> SocketAddr {
     SocketAddr::new(any(Family::of(local.ip())).ip(), local.port())
 }
+
+#[cfg(test)]
+mod tests;

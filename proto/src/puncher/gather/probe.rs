@@ -83,7 +83,7 @@ impl UdpProbe {
 }
 
 /// A Binding request.
-pub(super) fn binding_request(id: TransactionId) -> Vec<u8> {
+pub(in crate::puncher) fn binding_request(id: TransactionId) -> Vec<u8> {
     let mut buffer = [0; 28];
     let mut write = || -> Result<usize, ntcp_stun::WriteError> {
         let mut writer = Writer::new(&mut buffer, Class::Request, Method::BINDING, id)?;
@@ -95,7 +95,7 @@ pub(super) fn binding_request(id: TransactionId) -> Vec<u8> {
 }
 
 /// The transaction and the mapped address of a Binding success.
-pub(super) fn binding_response(payload: &[u8]) -> Option<(TransactionId, SocketAddr)> {
+pub(in crate::puncher) fn binding_response(payload: &[u8]) -> Option<(TransactionId, SocketAddr)> {
     let message = Message::parse(payload).ok()?;
     if message.class() != Class::Success || message.method() != Method::BINDING {
         return None;

@@ -104,6 +104,16 @@ impl TcpEnd {
         std::iter::once(self.listener).chain(asking)
     }
 
+    /// What each server that answered calls us.
+    pub(super) fn answers(&self) -> Vec<SocketAddr> {
+        self.told.iter().map(|(_, address)| *address).collect()
+    }
+
+    /// The servers that answered.
+    pub(super) fn answered(&self) -> impl Iterator<Item = SocketAddr> {
+        self.told.iter().map(|(server, _)| *server)
+    }
+
     /// What the servers call us, each name once.
     pub(super) fn mapped(&self) -> Vec<SocketAddr> {
         let mut mapped = Vec::new();

@@ -4,9 +4,10 @@ use super::*;
 use crate::nat::{Mapping, NatReport};
 use crate::puncher::checklist::Pair;
 use crate::puncher::report::{
-    Attempt, AttemptResult, Evidence, Nats, Outcome, Strategy, milliseconds, milliseconds_since,
+    Attempt, AttemptResult, Evidence, Nats, Outcome, milliseconds, milliseconds_since,
 };
 use crate::puncher::streams::{Proof, Stream};
+use crate::tcp_traversal::simultaneous_open::Stance;
 
 impl Session {
     /// The report of a session that ended with `path`, verified at `at`.
@@ -67,12 +68,14 @@ impl Session {
         for dialer in &self.dialers {
             attempts.push(self.tcp_attempt(dialer, won(Transport::Tcp, dialer.remote), ended, now));
         }
-        let unannounced = |stream: &&Stream| stream.kind == CandidateKind::PeerReflexive;
+        attempts.extend(self.coverage_attempt(winner, now));
+        let unannounced = |stream: &&Stream| stream.strategy == Strategy::ConnectListen;
         for stream in self.streams.all.iter().filter(unannounced) {
             let won = won(Transport::Tcp, stream.ends.remote);
             attempts.push(self.accepted_attempt(stream, won, now));
         }
         attempts.sort_by(|one, other| one.started_ms.total_cmp(&other.started_ms));
+        attempts.extend(self.skipped_attempts(now));
         attempts
     }
 
@@ -111,8 +114,10 @@ impl Session {
 
     fn tcp_attempt(&self, dialer: &Dialer, won: bool, ended: bool, now: Instant) -> Attempt {
         let stream = self.streams.all.iter().find(|it| it.ends.remote == dialer.remote);
-        let host = dialer.kind == CandidateKind::Host;
         let mut evidence = vec![Evidence::Sent(dialer.tries)];
+        if let Stance::Open(ttl) = dialer.stance {
+            evidence.push(Evidence::Opened(ttl));
+        }
         let failures = dialer.failures.each();
         evidence.extend(failures.map(|(it, count)| Evidence::ConnectFailed(it, count)));
         evidence.extend(stream.into_iter().flat_map(stream_evidence));
@@ -125,7 +130,7 @@ impl Session {
             (false, false) => unfinished(ended, dialer.tries),
         };
         Attempt {
-            strategy: if host { Strategy::Direct } else { Strategy::SimultaneousOpen },
+            strategy: self.named(dialer.strategy()),
             transport: Transport::Tcp,
             role: self.introduction.role,
             remote: dialer.remote,
@@ -146,7 +151,7 @@ impl Session {
             (false, false) => AttemptResult::Refused,
         };
         Attempt {
-            strategy: stream.strategy(),
+            strategy: self.named(stream.strategy),
             transport: Transport::Tcp,
             role: self.introduction.role,
             remote: stream.ends.remote,
@@ -207,7 +212,7 @@ impl Session {
     }
 }
 
-fn unfinished(ended: bool, tries: u32) -> AttemptResult {
+pub(super) fn unfinished(ended: bool, tries: u32) -> AttemptResult {
     match (ended, tries) {
         (true, _) => AttemptResult::Cancelled,
         (false, 0) => AttemptResult::Skipped,
@@ -215,7 +220,7 @@ fn unfinished(ended: bool, tries: u32) -> AttemptResult {
     }
 }
 
-fn stream_evidence(stream: &Stream) -> Vec<Evidence> {
+pub(super) fn stream_evidence(stream: &Stream) -> Vec<Evidence> {
     let proof = match stream.proof {
         Proof::Awaited => None,
         Proof::Given => Some(Evidence::Answered),

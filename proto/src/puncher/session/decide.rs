@@ -10,7 +10,6 @@
 //! | nothing | not at all |
 
 use super::*;
-use crate::puncher::report::Strategy;
 use crate::puncher::streams::{Proof, Stream};
 
 impl Session {
@@ -73,8 +72,9 @@ impl Session {
             let alternative = self.streams.all.iter().any(|it| it.proof == Proof::Given);
             return chosen.filter(|_| alternative);
         };
-        let pending =
-            self.dialers.iter().any(Dialer::is_alive) || self.streams.open().next().is_some();
+        let pending = self.dialers.iter().any(Dialer::is_alive)
+            || self.engine.is_busy()
+            || self.streams.open().next().is_some();
         let grace = if pending { verified.rtt / 4 } else { Duration::ZERO };
         Some(chosen.unwrap_or(verified.at + grace))
     }
@@ -82,8 +82,8 @@ impl Session {
     /// The stream has won.
     pub(super) fn settle_tcp(&mut self, socket: SocketId, now: Instant) {
         let Some(stream) = self.streams.get(socket) else { return };
-        let (ends, established) = (stream.ends, stream.established);
-        let strategy = stream.strategy();
+        let (ends, established, strategy) = (stream.ends, stream.established, stream.strategy);
+        let strategy = self.named(strategy);
         self.selected = Some(socket);
         self.close_all_but(Some(socket));
         let path = Path::Tcp { socket, ends };

@@ -1,9 +1,11 @@
 //! Checks and connects: what goes out, and what comes back.
 
 use super::*;
+use crate::puncher::report::Strategy;
 use crate::puncher::streams::{Proof, Stream};
-use crate::tcp_traversal::simultaneous_open::LeadsElsewhere;
-use crate::{Answer, IoFailure};
+use crate::tcp_traversal::shielded_opener::OPENED;
+use crate::tcp_traversal::simultaneous_open::{LeadsElsewhere, Stance};
+use crate::{Answer, Hops, IoFailure};
 use ntcp_stun::{Class, Message};
 
 impl Session {
@@ -26,8 +28,7 @@ impl Session {
 
     fn dial(&mut self, index: usize, now: Instant) {
         let remote = self.dialers[index].remote;
-        let local = self.tcp_local(Family::of(remote.ip()));
-        let (Some(local), true) = (local, self.connects < MAX_CONNECTS) else {
+        let Some(local) = self.tcp_local(Family::of(remote.ip())) else {
             self.dialers[index].lost(LeadsElsewhere::Yes, now);
             return;
         };
@@ -36,17 +37,44 @@ impl Session {
             self.dialers[index].established();
             return;
         }
-        self.connects += 1;
-        let (id, socket) = (self.names.command(), self.names.socket());
+        let hops = self.dialers[index].stance.hops();
+        let socket = self.connect(local, remote, hops);
         self.dialers[index].connecting(socket, now);
+    }
+
+    /// Sends a SYN; if it is to die on the way, what follows it is not.
+    pub(super) fn connect(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        hops: Hops,
+    ) -> SocketId {
+        self.engine.connects += 1;
+        let (id, socket) = (self.names.command(), self.names.socket());
         self.connecting.push((id, socket));
-        self.commands.push_back(Command::connect_tcp(id, socket, local, remote));
+        self.commands.push_back(Command::ConnectTcp {
+            id,
+            socket,
+            local,
+            remote,
+            hops,
+            sequence: None,
+        });
+        if hops.ttl.is_some() {
+            let id = self.names.command();
+            self.commands.push_back(Command::AdjustTcp { id, socket, hops: OPENED });
+        }
+        socket
     }
 
     pub(super) fn on_answer(&mut self, id: CommandId, answer: &Answer, now: Instant) {
         match answer {
             Answer::Sent(sent) => self.on_sent(id, *sent),
-            Answer::Connected(connected) => self.on_connected(id, *connected, now),
+            Answer::Connected(connected) => {
+                if !self.on_assumed(id, *connected, now) {
+                    self.on_connected(id, *connected, now);
+                }
+            }
             Answer::Bound(_)
             | Answer::Done(_)
             | Answer::Closed
@@ -69,6 +97,12 @@ impl Session {
         };
         let (_, socket) = self.connecting.swap_remove(at);
         let racing = matches!(self.state, State::Racing);
+        if racing && self.on_sample_connected(socket, connected, now) {
+            return;
+        }
+        if racing && self.on_covered(socket, connected, now) {
+            return;
+        }
         let dialer = self.dialers.iter_mut().find(|it| it.pending() == Some(socket));
         let (Some(dialer), true) = (dialer, racing) else {
             if connected.is_ok() {
@@ -78,15 +112,27 @@ impl Session {
         };
         match connected {
             Ok(ends) => {
+                let (strategy, opened) = (dialer.strategy(), dialer.stance != Stance::Dial);
                 dialer.established();
                 let kind = dialer.kind;
-                self.established(socket, ends, kind, false, now);
+                if opened {
+                    self.unshield(socket);
+                }
+                self.established(socket, ends, (kind, strategy), now);
             }
             Err(failure) => {
                 dialer.failed(failure, now);
+                self.engine.refused += 1;
+                self.pursue(now);
                 self.race(now);
             }
         }
+    }
+
+    /// What is connected travels and hears like any other.
+    pub(super) fn unshield(&mut self, socket: SocketId) {
+        let id = self.names.command();
+        self.commands.push_back(Command::AdjustTcp { id, socket, hops: Hops::USUAL });
     }
 
     /// A TCP handshake ended. Each side greets at once; the caller's greeting may choose the stream.
@@ -94,12 +140,11 @@ impl Session {
         &mut self,
         socket: SocketId,
         ends: Ends,
-        kind: CandidateKind,
-        accepted: bool,
+        (kind, strategy): (CandidateKind, Strategy),
         now: Instant,
     ) {
         let stream =
-            Stream { socket, ends, kind, accepted, established: now, proof: Proof::Awaited };
+            Stream { socket, ends, kind, strategy, established: now, proof: Proof::Awaited };
         let caller = self.introduction.role == Role::Controlling;
         let chosen = caller && self.selected.is_none() && stream.is_trustworthy();
         if chosen {
@@ -134,6 +179,10 @@ impl Session {
             return self.decide(now);
         };
         stream.proof = Proof::Given;
+        if stream.strategy == Strategy::GhostHandshake {
+            // Only now has anything come all the way.
+            stream.established = now;
+        }
         match self.introduction.role {
             Role::Controlling => self.decide(now),
             Role::Controlled if verified.nominates => self.settle_tcp(socket, now),

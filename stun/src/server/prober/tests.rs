@@ -60,7 +60,13 @@ fn each_test_connects_from_where_it_should_and_only_to_the_client() {
         assert_eq!((unused.from, unused.to.ip()), (own, client.ip()));
         assert!(unused.to.port().abs_diff(client.port()) >= DISTANCE, "{}", unused.to);
         let reserve = ask(&mut prober, local, Test::Reserve, None);
-        assert_eq!(reserve, Step::Reserve(Reservation { id: ID, ip: at(local).ip() }));
+        assert_eq!(
+            reserve,
+            Step::Reserve(Reservation { id: ID, ip: at(local).ip(), conduct: Conduct::Quiet })
+        );
+        let refuse = ask(&mut prober, local, Test::Refuse, None);
+        assert!(matches!(refuse, Step::Reserve(it) if it.conduct == Conduct::Refusing));
+        assert_eq!(ask(&mut prober, local, Test::Look, None), Step::Look(Look { id: ID }));
         let quiet = SocketAddr::new(at(local).ip(), 50_000);
         let cross = order(ask(&mut prober, local, Test::Cross, Some(quiet)));
         assert_eq!((cross.from, cross.to, cross.attempts), (quiet, client, 1));
@@ -122,10 +128,10 @@ fn the_reply_tells_the_outcome_to_the_one_who_asked() {
     let order = order(ask(&mut prober, "192.0.2.1:3478", Test::Unused, None));
     let outcome = Outcome { result: Met::Reset, ttl: None, elapsed: Duration::from_millis(40) };
     let from = Some(at("192.0.2.1:6000"));
-    let bytes = order.reply(outcome, from, None);
+    let bytes = order.reply(outcome, from);
     let message = Message::parse(&bytes).expect("well-formed");
     assert_eq!(message.transaction_id(), ID);
-    assert_eq!(Reply::read(&message), Some(Reply::Ended { outcome, from, seen: None }));
+    assert_eq!(Reply::read(&message), Some(Reply::Ended { outcome, from }));
     let token = order.token();
     let token = Message::parse(&token).expect("well-formed");
     assert_eq!(probe::read_token(&token), Some(ID));

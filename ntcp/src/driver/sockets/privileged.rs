@@ -1,0 +1,111 @@
+//! Commands that take privileges: connections without a handshake, captures, raw segments.
+
+#[cfg(all(test, feature = "raw", target_os = "linux"))]
+mod tests;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use async_io::Async;
+use ntcp_proto::command::{Agreed, Ends};
+use ntcp_proto::segment::Segment;
+use ntcp_proto::{Hops, Input, IoFailure, SocketId};
+use socket2::Socket;
+
+use super::{Entry, Happening, Kind, Sockets};
+use crate::io::failure::classify;
+use crate::io::socket;
+
+/// A socket that does nothing but hold the local end of a capture, which may be open before any
+/// other socket is there.
+pub(super) struct Holder {
+    socket: Socket,
+    ends: Ends,
+}
+
+impl Sockets {
+    /// Opens a stream without a handshake.
+    pub(super) fn assume(
+        &mut self,
+        id: SocketId,
+        ends: Ends,
+        agreed: &Agreed,
+        hops: Hops,
+    ) -> io::Result<Ends> {
+        let socket = socket::unconnected(ends.local, hops)?;
+        self.powers.assume(socket.as_fd(), ends.remote, agreed)?;
+        let stream = std::net::TcpStream::from(socket);
+        let ends = Ends { local: stream.local_addr()?, remote: stream.peer_addr()? };
+        self.insert_stream(id, Arc::new(Async::new_nonblocking(stream)?));
+        Ok(ends)
+    }
+
+    /// Opens a capture.
+    pub(super) fn capture(&mut self, id: SocketId, ends: Ends) -> io::Result<()> {
+        let socket = socket::tcp_bound(ends.local)?;
+        let captured = self.powers.capture(socket.as_fd(), ends.remote)?;
+        self.insert(id, Kind::Capture(Holder { socket, ends }));
+        self.read(id, async move { Happening::Captured(id, captured.await) });
+        Ok(())
+    }
+
+    /// Passes on what a capture saw. The first SYN is all that it is for; a capture that failed stays
+    /// silent, as one does that sees nothing.
+    pub(super) fn captured(
+        &mut self,
+        id: SocketId,
+        segment: io::Result<Segment>,
+        tell: impl FnOnce(Input<'_>),
+    ) {
+        let Some(Entry { kind: Kind::Capture(_), .. }) = self.open.get(&id) else { return };
+        match segment {
+            Ok(segment) => tell(Input::Captured { socket: id, segment }),
+            Err(error) => tracing::debug!(%error, "a capture failed"),
+        }
+    }
+
+    /// Sends a segment of a pair of ends that is connected or captured here.
+    pub(super) fn inject(&mut self, segment: &Segment, ttl: u8) -> Result<(), IoFailure> {
+        let out = Ends { local: segment.source, remote: segment.destination };
+        let back = Ends { local: segment.destination, remote: segment.source };
+        let holder = self.open.values().find_map(|entry| entry.holder([out, back]));
+        let holder = holder.ok_or(IoFailure::NotPermitted)?;
+        match self.powers.inject(holder, segment, ttl) {
+            // A full queue, or a spent allowance.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(IoFailure::OutOfResources)
+            }
+            sent => sent.map_err(|error| classify(&error)),
+        }
+    }
+}
+
+impl Entry {
+    /// The socket, if it is between one of these pairs of ends.
+    fn holder(&self, pairs: [Ends; 2]) -> Option<BorrowedFd<'_>> {
+        let (socket, ends) = match &self.kind {
+            Kind::Connecting(_, ends, stream) => (stream.as_fd(), *ends),
+            Kind::Stream(stream) => {
+                let stream = stream.socket.get_ref();
+                let ends =
+                    Ends { local: stream.local_addr().ok()?, remote: stream.peer_addr().ok()? };
+                (stream.as_fd(), ends)
+            }
+            Kind::Capture(Holder { socket, ends }) => (socket.as_fd(), *ends),
+            Kind::Udp(_) | Kind::Listener(_) => return None,
+        };
+        pairs.into_iter().any(|pair| covers(ends, pair)).then_some(socket)
+    }
+}
+
+/// Whether a socket between `ends` is between `pair`: an unspecified address is any of this host's.
+fn covers(ends: Ends, pair: Ends) -> bool {
+    let local = if ends.local.ip().is_unspecified() {
+        SocketAddr::new(pair.local.ip(), ends.local.port())
+    } else {
+        ends.local
+    };
+    local == pair.local && ends.remote == pair.remote
+}

@@ -1,0 +1,120 @@
+//! Port coverage, carried out: who covers and who draws, and what comes of each SYN.
+
+use super::*;
+use crate::IoFailure;
+use crate::puncher::report::{Attempt, AttemptResult, Evidence, milliseconds_since};
+use crate::tcp_traversal::plan::Part;
+use crate::tcp_traversal::port_coverage::{Coverage, Target};
+use crate::tcp_traversal::survey::Ports;
+
+impl Session {
+    /// Begins, if that is planned, and sends what is due.
+    pub(super) fn cover(&mut self, now: Instant) {
+        if self.engine.coverage.is_none() && now >= self.introduction.start {
+            let target = self.coverage_target();
+            let (role, share) = (self.introduction.role, self.resources.per_attempt);
+            let begun = |target| Coverage::new(target, role, share, now);
+            self.engine.coverage = target.map(begun);
+        }
+        let Some(coverage) = &mut self.engine.coverage else { return };
+        let hops = coverage.hops();
+        let part = coverage.part();
+        for remote in coverage.group(&mut self.entropy, now) {
+            let Some(local) = self.tcp_local(Family::of(remote.ip())) else { return };
+            let fresh = SocketAddr::new(local.ip(), 0);
+            let local = if part == Part::Draw { fresh } else { local };
+            let socket = self.connect(local, remote, hops);
+            if let Some(coverage) = &mut self.engine.coverage {
+                coverage.connecting(socket, remote);
+            }
+        }
+    }
+
+    fn coverage_target(&self) -> Option<Target> {
+        let remote = self.announced_end()?;
+        match (self.engine.plan.part(Strategy::PortCoverage)?, self.engine.their_ports()) {
+            (Part::Draw, _) => Some(Target::Draws { remote }),
+            (Part::Cover, Ports::Random { low, high }) => {
+                Some(Target::Holes { ip: remote.ip(), low, high })
+            }
+            (Part::Cover, Ports::Unknown | Ports::Steady | Ports::Sequential { .. }) => {
+                let Ports::Random { low, high } = Ports::ANYWHERE else { return None };
+                Some(Target::Holes { ip: remote.ip(), low, high })
+            }
+            (Part::Both | Part::Opener | Part::Dialer, _) => None,
+        }
+    }
+
+    /// The TCP end at which a server has seen the peer.
+    pub(super) fn announced_end(&self) -> Option<SocketAddr> {
+        let seen = |kind: CandidateKind| kind != CandidateKind::Host;
+        let seen = |it: &&Dialer| seen(it.kind) && it.strategy == Strategy::SimultaneousOpen;
+        let announced = self.dialers.iter().find(seen).map(|dialer| dialer.remote);
+        // Without a NAT of its own it is known by its own address.
+        announced.or_else(|| {
+            let public = |it: &&Dialer| !address::is_private(it.remote.ip());
+            self.dialers.iter().find(public).map(|dialer| dialer.remote)
+        })
+    }
+
+    /// Whether this was a hole or a draw.
+    pub(super) fn on_covered(
+        &mut self,
+        socket: SocketId,
+        connected: Result<Ends, IoFailure>,
+        now: Instant,
+    ) -> bool {
+        let Some(coverage) = &mut self.engine.coverage else { return false };
+        if !coverage.settle(socket) {
+            return false;
+        }
+        match connected {
+            Ok(ends) => {
+                if coverage.part() == Part::Cover {
+                    self.unshield(socket);
+                }
+                let kind = self.kind_of(Transport::Tcp, ends.remote);
+                self.established(socket, ends, (kind, Strategy::PortCoverage), now);
+            }
+            Err(failure) => coverage.failed(failure),
+        }
+        true
+    }
+
+    /// What became of all holes or draws together.
+    pub(super) fn coverage_attempt(
+        &self,
+        winner: Option<(Transport, SocketAddr)>,
+        now: Instant,
+    ) -> Option<Attempt> {
+        let coverage = self.engine.coverage.as_ref()?;
+        let stream = self.streams.all.iter().find(|it| it.strategy == Strategy::PortCoverage);
+        let mut evidence = vec![match coverage.part() {
+            Part::Cover => Evidence::Holes(coverage.sent),
+            Part::Draw | Part::Both | Part::Opener | Part::Dialer => Evidence::Draws(coverage.sent),
+        }];
+        evidence.extend(coverage.failures.each().map(|(failure, count)| match failure {
+            IoFailure::OverBudget => Evidence::OverBudget(count),
+            other => Evidence::ConnectFailed(other, count),
+        }));
+        evidence.extend(stream.into_iter().flat_map(account::stream_evidence));
+        let remote = stream.map_or(coverage.remote(), |stream| stream.ends.remote);
+        let won = winner == Some((Transport::Tcp, remote)) && stream.is_some();
+        let result = match (won, stream.is_some_and(|stream| stream.is_open())) {
+            (true, _) => AttemptResult::Won,
+            (false, true) => AttemptResult::Verified,
+            (false, false) => account::unfinished(winner.is_some(), coverage.sent),
+        };
+        Some(Attempt {
+            strategy: Strategy::PortCoverage,
+            transport: Transport::Tcp,
+            role: self.introduction.role,
+            remote,
+            candidate: self.kind_of(Transport::Tcp, remote),
+            started_ms: milliseconds_since(self.called, coverage.started),
+            ended_ms: milliseconds_since(self.called, stream.map_or(now, |it| it.established)),
+            result,
+            evidence,
+        })
+    }
+}

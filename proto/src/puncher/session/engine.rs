@@ -1,0 +1,330 @@
+//! The engine: what is known of both sides becomes a plan, and the plan becomes connects.
+//!
+//! It runs again whenever something became known: a survey ended, the peer told something, a connect
+//! was refused. What it finds already under way it leaves alone.
+
+use super::*;
+use crate::puncher::report::{Attempt, AttemptResult, Evidence, milliseconds_since};
+use crate::signal::Role;
+use crate::tcp_traversal::budget::Budget;
+use crate::tcp_traversal::note::{Notary, Standing};
+use crate::tcp_traversal::plan::{Facts, Part, Plan};
+use crate::tcp_traversal::port_coverage::Coverage;
+use crate::tcp_traversal::port_prediction::Rounds;
+use crate::tcp_traversal::shielded_opener::{OPENER_TTL, REFUSALS};
+use crate::tcp_traversal::simultaneous_open::{INSTANT_RETRIES, Stance};
+use crate::tcp_traversal::survey::{Ports, SAMPLES, Sample, is_steady};
+use crate::{Answer, IoFailure};
+
+/// How long after the start a side whose ports nobody has told about is taken for a steady one.
+const GUESS_AFTER: Duration = Duration::from_millis(1500);
+
+/// Round-trip time that is assumed as long as none was measured.
+const LIKELY_RTT: Duration = Duration::from_millis(200);
+
+/// What a session knows and does beyond simultaneous open.
+#[derive(Debug)]
+pub(super) struct Engine {
+    notary: Notary,
+    pub(super) plan: Plan,
+    /// What the outside sees of our ports, as measured for this session.
+    pub(super) ports: Ports,
+    pub(super) survey: Option<survey::Survey>,
+    /// Whether the present survey has been judged.
+    pub(super) judged: bool,
+    /// The port of the last sample, and the connects of the session at that time.
+    pub(super) last: Option<(u16, u32)>,
+    /// What the peer told last.
+    pub(super) theirs: Option<Standing>,
+    /// What we told last.
+    told: Standing,
+    outbox: Option<Vec<u8>>,
+    pub(super) rounds: Option<Rounds>,
+    /// When the forecast of the present round was told.
+    pub(super) told_at: Instant,
+    /// Round-trip time to a server, as the last survey saw it.
+    pub(super) rtt: Duration,
+    /// The last round in which we have opened our NAT.
+    pub(super) opened: u8,
+    pub(super) coverage: Option<Coverage>,
+    pub(super) ghost: Option<ghost::Ghost>,
+    /// A port that no SYN has left from towards the peer, and how the outside sees it.
+    pub(super) spare: Option<Sample>,
+    /// Connects so far.
+    pub(super) connects: u32,
+    /// Refusals so far.
+    pub(super) refused: u32,
+}
+
+impl Engine {
+    pub(super) fn new(introduction: &Introduction, resources: &Resources) -> Self {
+        let ours = Facts::of(resources.nat.as_ref());
+        let theirs = Facts::of(introduction.nat.as_ref());
+        Self {
+            notary: Notary::new(&introduction.secret, introduction.role),
+            plan: Plan::of(introduction.role, &ours, &theirs),
+            ports: Ports::Unknown,
+            survey: None,
+            judged: false,
+            last: None,
+            theirs: None,
+            told: Standing::default(),
+            outbox: None,
+            rounds: None,
+            told_at: introduction.start,
+            rtt: LIKELY_RTT,
+            opened: 0,
+            coverage: None,
+            ghost: None,
+            spare: None,
+            connects: 0,
+            refused: 0,
+        }
+    }
+
+    /// The sockets that are neither a dialer's nor a stream's.
+    pub(super) fn sockets(&self) -> Vec<SocketId> {
+        let survey = self.survey.iter().flat_map(survey::Survey::sockets);
+        survey.chain(self.coverage.iter().flat_map(Coverage::pending)).collect()
+    }
+
+    /// Whether something of it may still bring a connection about.
+    pub(super) fn is_busy(&self) -> bool {
+        self.coverage.as_ref().is_some_and(Coverage::is_alive)
+    }
+
+    /// The peer's ports, as it told.
+    pub(super) fn their_ports(&self) -> Ports {
+        self.theirs.map_or(Ports::Unknown, |standing| standing.ports)
+    }
+}
+
+impl Session {
+    /// What the peer should be told through the broker, if that has changed.
+    pub fn poll_note(&mut self) -> Option<Vec<u8>> {
+        self.engine.outbox.take()
+    }
+
+    /// The peer told this through the broker. What it did not sign is ignored, and what is older than
+    /// the last.
+    pub fn on_note(&mut self, note: &[u8], now: Instant) {
+        let Some(standing) = self.engine.notary.read(note) else {
+            tracing::trace!(session = %self.id(), "a note that the peer did not write");
+            return;
+        };
+        let newer = |last: &Standing| last.serial < standing.serial;
+        if matches!(self.state, State::Racing) && self.engine.theirs.as_ref().is_none_or(newer) {
+            self.engine.theirs = Some(standing);
+            self.pursue(now);
+            self.race(now);
+        }
+    }
+
+    /// What servers call our TCP port by now, an answer each.
+    pub fn set_told(&mut self, told: Vec<SocketAddr>, now: Instant) {
+        if self.resources.told != told && matches!(self.state, State::Racing) {
+            self.resources.told = told;
+            self.begin_engine();
+            self.pursue(now);
+        }
+    }
+
+    /// What the session wants done, as far as the budget allows: a connect that would go over it is
+    /// answered at once, and nothing of it leaves.
+    pub fn poll_admitted(&mut self, budget: &mut Budget, now: Instant) -> Option<Command> {
+        loop {
+            let command = self.poll_command()?;
+            let connects = matches!(command, Command::ConnectTcp { .. });
+            if !connects || budget.admit(self.id(), self.attempt(), now) {
+                return Some(command);
+            }
+            let answer = Answer::Connected(Err(IoFailure::OverBudget));
+            self.handle_input(Input::Answer { id: command.id(), answer }, now);
+        }
+    }
+
+    /// The number of the present attempt: each has its own share of the budget.
+    fn attempt(&self) -> u32 {
+        let covered = self.engine.coverage.as_ref().map_or(0, |it| it.attempt() + 1);
+        covered + self.engine.rounds.map_or(0, |it| u32::from(it.round))
+    }
+
+    /// Judges our own ports from what servers have told, and takes samples where that is needed.
+    pub(super) fn begin_engine(&mut self) {
+        if !self.introduction.transport.allows_tcp() || self.engine.ports != Ports::Unknown {
+            return;
+        }
+        let local = self.resources.tcp.first().copied();
+        let is_public = local.is_some_and(|_| self.has_no_nat());
+        let steady = local.and_then(|local| is_steady(local, &self.resources.told));
+        match steady.or(is_public.then_some(true)) {
+            Some(true) => self.engine.ports = Ports::Steady,
+            Some(false) if self.engine.survey.is_none() => self.begin_survey(SAMPLES, None),
+            Some(false) | None => {}
+        }
+    }
+
+    /// Whether servers see an address of this host's own.
+    fn has_no_nat(&self) -> bool {
+        let own = |address: &SocketAddr| {
+            let same = |it: &Candidate| it.kind == CandidateKind::Host && it.address == *address;
+            self.resources.own.iter().any(same)
+        };
+        !self.resources.told.is_empty() && self.resources.told.iter().all(own)
+    }
+
+    /// Does what the plan says by now.
+    pub(super) fn pursue(&mut self, now: Instant) {
+        if !matches!(self.state, State::Racing) || !self.introduction.transport.allows_tcp() {
+            return;
+        }
+        if self.engine.survey.as_ref().is_some_and(|it| it.due().is_some_and(|at| at <= now)) {
+            self.conclude_survey(now);
+        }
+        self.engine.plan =
+            Plan::of(self.introduction.role, &self.our_facts(now), &self.their_facts(now));
+        self.yield_where_needed();
+        self.predict(now);
+        self.cover(now);
+        self.haunt(now);
+        self.tell();
+    }
+
+    /// When [`pursue`](Self::pursue) has something to do.
+    pub(super) fn engine_due(&self) -> Option<Deadline> {
+        let survey = self.engine.survey.as_ref().and_then(survey::Survey::due);
+        let survey = survey.map(|at| Deadline::new(at, "end of a survey"));
+        let coverage = self.engine.coverage.as_ref().and_then(Coverage::due);
+        let coverage = coverage.map(|at| Deadline::new(at, "more holes or draws"));
+        let round = self.round_due().map(|at| Deadline::new(at, "end of a round of prediction"));
+        [coverage, round, self.guess_due(), self.ghost_due()]
+            .into_iter()
+            .fold(survey, Deadline::earlier)
+    }
+
+    /// When a guess would change the plan.
+    fn guess_due(&self) -> Option<Deadline> {
+        let waits = matches!(self.engine.ports, Ports::Random { .. })
+            && self.engine.coverage.is_none()
+            && self.engine.their_ports() == Ports::Unknown;
+        waits.then(|| Deadline::new(self.introduction.start + GUESS_AFTER, "guess of the peer"))
+    }
+
+    pub(super) fn our_facts(&self, now: Instant) -> Facts {
+        let told = Facts::of(self.resources.nat.as_ref());
+        let measured = self.engine.ports;
+        let ports = if measured == Ports::Unknown { told.ports } else { measured };
+        let ports = self.or_guess(ports, now);
+        Facts { ports, privileges: self.resources.privileges, ..told }
+    }
+
+    pub(super) fn their_facts(&self, now: Instant) -> Facts {
+        let reported = Facts::of(self.introduction.nat.as_ref());
+        let Some(standing) = self.engine.theirs else {
+            return Facts { ports: self.or_guess(reported.ports, now), ..reported };
+        };
+        let ports = match standing.ports {
+            Ports::Unknown => reported.ports,
+            known => known,
+        };
+        Facts {
+            ports: self.or_guess(ports, now),
+            answers: standing.answers.or(reported.answers),
+            admits_syn: standing.admits_syn.or(reported.admits_syn),
+            privileges: standing.privileges,
+            ..reported
+        }
+    }
+
+    fn or_guess(&self, ports: Ports, now: Instant) -> Ports {
+        let late = now >= self.introduction.start + GUESS_AFTER;
+        if ports == Ports::Unknown && late { Ports::Steady } else { ports }
+    }
+
+    /// A new dialer's part.
+    pub(super) fn assign(&self, dialer: &mut Dialer) {
+        // In IPv6 the shield does not hold (see `shielded_opener`).
+        if self.engine.rounds.is_some() {
+            dialer.hold();
+        }
+        if dialer.kind == CandidateKind::Host || dialer.remote.is_ipv6() {
+            return;
+        }
+        // The caller goes on for longer, but not with gaps: a SYN of the peer that meets no socket
+        // here would be answered by this host's own RST.
+        let first = self.introduction.role == Role::Controlled || self.engine.ports.is_unsteady();
+        dialer.yields = Some(if first { REFUSALS } else { INSTANT_RETRIES });
+        if self.engine.plan.part(Strategy::ShieldedOpener) == Some(Part::Opener) {
+            dialer.stance = Stance::Open(OPENER_TTL);
+            dialer.schedule(self.called);
+        }
+    }
+
+    /// Each refusal costs an unsteady side the port that the peer was told.
+    fn yield_where_needed(&mut self) {
+        if self.engine.ports.is_unsteady() {
+            let of_nat = |it: &&mut Dialer| it.kind != CandidateKind::Host && it.remote.is_ipv4();
+            self.dialers
+                .iter_mut()
+                .filter(of_nat)
+                .for_each(|dialer| dialer.yields = Some(REFUSALS));
+        }
+    }
+
+    /// Tells the peer where we stand, if that has changed.
+    pub(super) fn tell(&mut self) {
+        let facts = Facts::of(self.resources.nat.as_ref());
+        let waits = |it: &Dialer| it.pending().is_some() && it.stance != Stance::Dial;
+        let standing = Standing {
+            serial: self.engine.told.serial,
+            ports: self.engine.ports,
+            forecast: self.our_forecast(),
+            round: self.engine.rounds.map_or(0, |rounds| rounds.round),
+            opened: self.engine.opened,
+            waits: self.dialers.iter().any(waits),
+            privileges: self.resources.privileges,
+            answers: facts.answers,
+            admits_syn: facts.admits_syn,
+            spare: self.engine.spare.map(|sample| sample.mapped),
+        };
+        if standing != self.engine.told {
+            let standing = Standing { serial: standing.serial.saturating_add(1), ..standing };
+            self.engine.told = standing;
+            self.engine.outbox = Some(self.engine.notary.write(&standing));
+        }
+    }
+
+    /// The name of what brought a stream about: an opener at the peer made a shielded opener of it.
+    pub(super) fn named(&self, strategy: Strategy) -> Strategy {
+        let waits = self.engine.theirs.is_some_and(|standing| standing.waits);
+        let planned = self.engine.plan.part(Strategy::ShieldedOpener).is_some();
+        match strategy {
+            Strategy::SimultaneousOpen if waits || planned => Strategy::ShieldedOpener,
+            other => other,
+        }
+    }
+
+    /// What was left out, and why.
+    pub(super) fn skipped_attempts(&self, now: Instant) -> Vec<Attempt> {
+        let reached = |it: &&Candidate| it.transport == Transport::Tcp;
+        let Some(peer) = self.introduction.candidates.iter().filter(reached).max() else {
+            return Vec::new();
+        };
+        let at = milliseconds_since(self.called, now);
+        let skipped = |(strategy, reason)| Attempt {
+            strategy,
+            transport: Transport::Tcp,
+            role: self.introduction.role,
+            remote: peer.address,
+            candidate: peer.kind,
+            started_ms: at,
+            ended_ms: at,
+            result: AttemptResult::Skipped,
+            evidence: vec![Evidence::Skipped(reason)],
+        };
+        if !self.introduction.transport.allows_tcp() {
+            return Vec::new();
+        }
+        self.engine.plan.skipped().map(skipped).collect()
+    }
+}

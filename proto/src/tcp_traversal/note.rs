@@ -1,0 +1,307 @@
+//! What two peers tell each other while they punch: a [`Standing`], signed, through the broker.
+//!
+//! A note is a state, not an event: each one replaces all earlier ones, so that losing or repeating
+//! some does no harm. The broker passes it on without understanding it, and cannot make one up: the
+//! bytes are authenticated with a key of the sender's role, derived from the session's secret.
+//! (The broker hands that secret out and so could compute the key; what this guards against is
+//! everybody else on the way, and one peer's note taken for the other's.)
+//!
+//! ```text
+//!  0                   1                   2                   3
+//!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |  version = 1  |     ports     |            serial             |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |      low port, or step        |           high port           |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |          next port            |     count     |     round     |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |    opened     |  privileges   |     facts     |  spare family |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |          spare port           |   spare address, 16 bytes ... |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |                  first 16 bytes of HMAC-SHA256                |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! ```
+//!
+//! `ports`: 0 unknown, 1 steady, 2 sequential, 3 random. `facts`: bit 0 the answer to strangers is
+//! known, bit 1 it is one; bit 2 the fate of an inbound SYN is known, bit 3 it is let in; bit 4 the
+//! sender waits as an opener.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+use super::plan::Privileges;
+use super::survey::Ports;
+use crate::signal::{Role, SessionSecret};
+
+/// The version of this layout; another one is not understood.
+const VERSION: u8 = 1;
+/// Bytes before the signature.
+const BODY: usize = 34;
+/// Bytes of the signature: half of HMAC-SHA256 (RFC 2104 section 5 asks for half at least).
+const SIGNATURE: usize = 16;
+/// Length of a note.
+pub const LENGTH: usize = BODY + SIGNATURE;
+/// Most ports that a forecast may span: each costs the peer a SYN.
+pub const MAX_FORECAST: u8 = 12;
+
+/// The ports that the next new mappings will have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forecast {
+    /// The first of them.
+    pub first: u16,
+    /// From one to the next.
+    pub step: i16,
+    /// How many are worth trying, at least 1; 1 is an exact forecast.
+    pub count: u8,
+}
+
+impl Forecast {
+    /// The ports, likeliest first.
+    pub fn ports(&self) -> impl Iterator<Item = u16> + use<> {
+        let Self { first, step, count } = *self;
+        let port = move |index: u8| first.wrapping_add_signed(step.wrapping_mul(i16::from(index)));
+        (0..count.min(MAX_FORECAST)).map(port).filter(|port| *port != 0)
+    }
+}
+
+/// Where one side of a session stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Counts the changes, from 1.
+    pub serial: u16,
+    /// What the outside sees of its ports.
+    pub ports: Ports,
+    /// The ports of its next mappings.
+    pub forecast: Option<Forecast>,
+    /// The round of port prediction that the forecast is for; 0 before the first.
+    pub round: u8,
+    /// The last round for which it has opened its own NAT and waits to be dialled.
+    pub opened: u8,
+    /// It waits as a shielded opener at its announced end.
+    pub waits: bool,
+    /// What it may do; `None` was not told.
+    pub privileges: Option<Privileges>,
+    /// Whether its NAT answers strangers.
+    pub answers: Option<bool>,
+    /// Whether its NAT lets a SYN in after one went out.
+    pub admits_syn: Option<bool>,
+    /// The mapped address of a port that no SYN has left from towards the peer.
+    pub spare: Option<SocketAddr>,
+}
+
+/// Signs our notes and checks the peer's.
+#[derive(Debug, Clone)]
+pub struct Notary {
+    ours: [u8; 32],
+    theirs: [u8; 32],
+}
+
+impl Notary {
+    /// For our `role` in the session of that secret.
+    pub fn new(secret: &SessionSecret, role: Role) -> Self {
+        let (ours, theirs) = match role {
+            Role::Controlling => (Role::Controlling, Role::Controlled),
+            Role::Controlled => (Role::Controlled, Role::Controlling),
+        };
+        Self { ours: key(secret, ours), theirs: key(secret, theirs) }
+    }
+
+    /// Our standing as bytes.
+    pub fn write(&self, standing: &Standing) -> Vec<u8> {
+        let mut bytes = body(standing).to_vec();
+        bytes.extend(signature(&self.ours, &bytes));
+        bytes
+    }
+
+    /// The peer's standing; `None` if the peer did not write that.
+    pub fn read(&self, bytes: &[u8]) -> Option<Standing> {
+        let bytes: &[u8; LENGTH] = bytes.try_into().ok()?;
+        let (body, signed) = bytes.split_at(BODY);
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.theirs).ok()?;
+        mac.update(body);
+        mac.verify_truncated_left(signed).ok()?;
+        parse(body.try_into().ok()?)
+    }
+}
+
+fn key(secret: &SessionSecret, role: Role) -> [u8; 32] {
+    let label: &[u8] = match role {
+        Role::Controlling => b"ntcp note controlling",
+        Role::Controlled => b"ntcp note controlled",
+    };
+    hmac(&secret.0, label)
+}
+
+/// HMAC-SHA256.
+pub(super) fn hmac(key: &[u8], text: &[u8]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    mac.update(text);
+    mac.finalize().into_bytes().into()
+}
+
+fn signature(key: &[u8; 32], body: &[u8]) -> [u8; SIGNATURE] {
+    let mut short = [0; SIGNATURE];
+    short.copy_from_slice(&hmac(key, body)[..SIGNATURE]);
+    short
+}
+
+fn body(standing: &Standing) -> [u8; BODY] {
+    let (kind, low, high) = match standing.ports {
+        Ports::Unknown => (0, 0, 0),
+        Ports::Steady => (1, 0, 0),
+        Ports::Sequential { step } => (2, step.cast_unsigned(), 0),
+        Ports::Random { low, high } => (3, low, high),
+    };
+    let forecast = standing.forecast.filter(|_| kind == 2);
+    let (next, count) = forecast.map_or((0, 0), |it| (it.first, it.count));
+    let mut bytes = [0; BODY];
+    (bytes[0], bytes[1]) = (VERSION, kind);
+    bytes[2..4].copy_from_slice(&standing.serial.to_be_bytes());
+    bytes[4..6].copy_from_slice(&low.to_be_bytes());
+    bytes[6..8].copy_from_slice(&high.to_be_bytes());
+    bytes[8..10].copy_from_slice(&next.to_be_bytes());
+    (bytes[10], bytes[11], bytes[12]) = (count, standing.round, standing.opened);
+    bytes[13] = standing.privileges.map_or(0, |held| 0x80 | held.to_bits());
+    bytes[14] =
+        fact(standing.answers) | fact(standing.admits_syn) << 2 | u8::from(standing.waits) << 4;
+    if let Some(spare) = standing.spare {
+        bytes[16..18].copy_from_slice(&spare.port().to_be_bytes());
+        match spare.ip() {
+            IpAddr::V4(ip) => {
+                bytes[15] = 4;
+                bytes[18..22].copy_from_slice(&ip.octets());
+            }
+            IpAddr::V6(ip) => {
+                bytes[15] = 6;
+                bytes[18..34].copy_from_slice(&ip.octets());
+            }
+        }
+    }
+    bytes
+}
+
+fn parse(bytes: &[u8; BODY]) -> Option<Standing> {
+    let number = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    let ports = match bytes[1] {
+        0 => Ports::Unknown,
+        1 => Ports::Steady,
+        2 if number(4) != 0 => Ports::Sequential { step: number(4).cast_signed() },
+        3 if number(4) <= number(6) => Ports::Random { low: number(4), high: number(6) },
+        _ => return None,
+    };
+    if bytes[0] != VERSION {
+        return None;
+    }
+    let forecast = match (ports, bytes[10]) {
+        (Ports::Sequential { step }, count @ 1..=MAX_FORECAST) => {
+            Some(Forecast { first: number(8), step, count })
+        }
+        _ => None,
+    };
+    let spare_ip: Option<IpAddr> = match bytes[15] {
+        4 => Some(Ipv4Addr::new(bytes[18], bytes[19], bytes[20], bytes[21]).into()),
+        6 => <[u8; 16]>::try_from(&bytes[18..34]).ok().map(|it| Ipv6Addr::from(it).into()),
+        _ => None,
+    };
+    Some(Standing {
+        serial: number(2),
+        ports,
+        forecast,
+        round: bytes[11],
+        opened: bytes[12],
+        waits: bytes[14] & 0x10 != 0,
+        privileges: (bytes[13] & 0x80 != 0).then(|| Privileges::from_bits(bytes[13])),
+        answers: known(bytes[14]),
+        admits_syn: known(bytes[14] >> 2),
+        spare: spare_ip.map(|ip| SocketAddr::new(ip, number(16))).filter(|it| it.port() != 0),
+    })
+}
+
+fn fact(fact: Option<bool>) -> u8 {
+    match fact {
+        None => 0,
+        Some(false) => 1,
+        Some(true) => 3,
+    }
+}
+
+fn known(bits: u8) -> Option<bool> {
+    (bits & 1 != 0).then_some(bits & 2 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notaries() -> [Notary; 2] {
+        let secret = SessionSecret([7; 32]);
+        [Role::Controlling, Role::Controlled].map(|role| Notary::new(&secret, role))
+    }
+
+    fn full() -> Standing {
+        Standing {
+            serial: 300,
+            ports: Ports::Sequential { step: -4 },
+            forecast: Some(Forecast { first: 20_004, step: -4, count: 5 }),
+            round: 2,
+            opened: 1,
+            waits: true,
+            privileges: Some(Privileges { assume: true, ..Privileges::NONE }),
+            answers: Some(true),
+            admits_syn: Some(false),
+            spare: Some("198.51.100.7:4242".parse().unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_standing_survives_the_way_through_the_broker() {
+        let [caller, callee] = notaries();
+        let random = Ports::Random { low: 1024, high: 65_535 };
+        let spare = Some("[2001:db8::1]:9".parse().unwrap());
+        let others = [
+            Standing::default(),
+            Standing { ports: Ports::Steady, ..Standing::default() },
+            Standing { ports: random, spare, ..Standing::default() },
+        ];
+        for standing in others.into_iter().chain([full()]) {
+            assert_eq!(callee.read(&caller.write(&standing)), Some(standing));
+            assert_eq!(caller.read(&callee.write(&standing)), Some(standing));
+        }
+    }
+
+    #[test]
+    fn what_the_peer_did_not_write_is_not_read() {
+        let [caller, callee] = notaries();
+        let bytes = caller.write(&full());
+        assert_eq!(caller.read(&bytes), None, "an echo of our own");
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert_eq!(callee.read(&changed), None, "byte {at}");
+            assert_eq!(callee.read(&bytes[..at]), None, "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn every_signed_body_parses_or_is_refused_without_a_panic() {
+        for at in 0..BODY {
+            for value in 0..=255 {
+                let mut bytes = body(&full());
+                bytes[at] = value;
+                if let Some(standing) = parse(&bytes) {
+                    assert!(standing.forecast.is_none_or(|it| it.ports().count() <= 12));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_forecast_names_its_ports_in_order_and_never_port_zero() {
+        let forecast = Forecast { first: 65_534, step: 1, count: 4 };
+        assert_eq!(forecast.ports().collect::<Vec<_>>(), [65_534, 65_535, 1]);
+    }
+}

@@ -1,0 +1,425 @@
+//! Which strategies run, in which part, and why the others do not: one pure table.
+//!
+//! Both sides compute it from the same facts, ours and theirs swapped, and so agree on the parts.
+//! What only one side knows does not part them for good: every part that waits for the other one
+//! stops waiting after a while, and openers become dialers when the kernel repeats their SYN.
+//!
+//! | strategy | runs when | parts |
+//! |---|---|---|
+//! | direct | always | both |
+//! | simultaneous open | always, unless the shielded opener goes first | both |
+//! | connect and listen | always | both |
+//! | shielded opener | both NATs answer strangers: at once; else after refusals | one opens, the other dials |
+//! | port prediction | one side's ports are sequential and the other's are not random | both |
+//! | port coverage | one side's ports are random and the other's are steady | the steady one covers, the other draws |
+//! | ghost handshake | both may assume connections, and SYNs are not known to pass | both |
+
+use std::fmt;
+
+use super::survey::Ports;
+use crate::nat::{
+    Filtering, InboundSynAfterSyn, InitialSequence, Mapping, NatReport, PortAllocation,
+    UnsolicitedSyn,
+};
+use crate::puncher::report::Strategy;
+use crate::signal::Role;
+
+/// What a host may do with TCP that an ordinary program may not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Privileges {
+    /// Open a connection without a handshake, and choose sequence numbers (`CAP_NET_ADMIN`).
+    pub assume: bool,
+    /// See its own SYNs (`CAP_NET_RAW`).
+    pub capture: bool,
+    /// Send raw segments (`CAP_NET_RAW`).
+    pub inject: bool,
+}
+
+impl Privileges {
+    /// Those of any program.
+    pub const NONE: Self = Self { assume: false, capture: false, inject: false };
+
+    /// As three bits.
+    pub(super) fn to_bits(self) -> u8 {
+        u8::from(self.assume) | u8::from(self.capture) << 1 | u8::from(self.inject) << 2
+    }
+
+    /// The reverse; other bits are ignored.
+    pub(super) fn from_bits(bits: u8) -> Self {
+        let bit = |number: u8| bits & 1 << number != 0;
+        Self { assume: bit(0), capture: bit(1), inject: bit(2) }
+    }
+}
+
+/// What is known of one side. `None` is not known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// What the outside sees of its ports.
+    pub ports: Ports,
+    /// Its NAT answers strangers' SYNs with an RST or an ICMP error.
+    pub answers: Option<bool>,
+    /// Its NAT lets a SYN in after one went out.
+    pub admits_syn: Option<bool>,
+    /// Its NAT lets SYNs in from other ports of an address that was sent to.
+    pub lets_ports_in: Option<bool>,
+    /// Its NAT leaves sequence numbers alone.
+    pub keeps_sequence: Option<bool>,
+    /// What it may do.
+    pub privileges: Option<Privileges>,
+}
+
+impl Facts {
+    /// What a report tells.
+    pub fn of(report: Option<&NatReport>) -> Self {
+        let Some(NatReport { nat, tcp, .. }) = report else { return Self::default() };
+        let ports = match (nat, tcp.mapping, tcp.port_allocation) {
+            (Some(false), _, _) | (_, Some(Mapping::EndpointIndependent), _) => Ports::Steady,
+            (_, _, Some(PortAllocation::Preserved | PortAllocation::Offset)) => Ports::Steady,
+            (_, Some(_), Some(PortAllocation::Random)) => Ports::ANYWHERE,
+            // Which ones needs fresh samples.
+            (_, Some(_), Some(PortAllocation::Sequential | PortAllocation::Block) | None)
+            | (_, None, _) => Ports::Unknown,
+        };
+        Self {
+            ports,
+            answers: tcp.unsolicited_syn.map(|answer| match answer {
+                UnsolicitedSyn::Silent => false,
+                UnsolicitedSyn::Rst | UnsolicitedSyn::Icmp => true,
+            }),
+            admits_syn: tcp.inbound_syn_after_syn.and_then(|fate| match fate {
+                InboundSynAfterSyn::Accepted => Some(true),
+                InboundSynAfterSyn::Dropped | InboundSynAfterSyn::Rst => Some(false),
+                InboundSynAfterSyn::Unknown => None,
+            }),
+            lets_ports_in: tcp.filtering.and_then(|filtering| match filtering {
+                Filtering::EndpointIndependent | Filtering::AddressDependent => Some(true),
+                Filtering::AddressAndPortDependent => Some(false),
+                Filtering::Unknown => None,
+            }),
+            keeps_sequence: tcp.isn.map(|isn| isn == InitialSequence::Preserved),
+            privileges: None,
+        }
+    }
+}
+
+/// What this side does in a strategy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The same as the other side.
+    Both,
+    /// Opens its own NAT with a SYN that dies on the way, and waits.
+    Opener,
+    /// Sends the SYN that goes all the way.
+    Dialer,
+    /// Opens its one port for many ports of the peer.
+    Cover,
+    /// Tries its luck from many ports of its own.
+    Draw,
+}
+
+/// What becomes of a strategy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It runs.
+    Run(Part),
+    /// It runs once the peer's NAT has refused what went before.
+    AfterRefusals(Part),
+    /// It is left out.
+    Skip(Reason),
+}
+
+/// Why a strategy is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Simultaneous open serves both sides' ports.
+    NotNeeded,
+    /// Neither side's ports follow one another.
+    NothingToPredict,
+    /// One side's next port is anybody's guess.
+    Unpredictable,
+    /// Both sides' ports are random: no number of SYNs that a network should bear would do.
+    BothRandom,
+    /// The other side's port changes with every destination, so that nothing stays open.
+    NothingSteady,
+    /// What the ports look like from outside is not known.
+    PortsUnknown,
+    /// This host may not do it.
+    NotPrivileged(&'static str),
+    /// The peer may not do it.
+    PeerNotPrivileged(&'static str),
+    /// A NAT on the way changes sequence numbers.
+    SequenceRewritten,
+    /// No broker here sends in the name of others.
+    BrokerCannotSpoof,
+    /// Nobody asked for it; it fails at every Linux NAT.
+    OptIn,
+    /// Simultaneous open is known to pass.
+    SynsPass,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotNeeded => "both sides' ports are steady",
+            Self::NothingToPredict => "neither side's ports follow one another",
+            Self::Unpredictable => "one side's next port cannot be foretold",
+            Self::BothRandom => "both sides' ports are random",
+            Self::NothingSteady => "neither side's port stays the same towards others",
+            Self::PortsUnknown => "it is not known what the ports look like from outside",
+            Self::NotPrivileged(capability) => return write!(f, "needs {capability} here"),
+            Self::PeerNotPrivileged(capability) => {
+                return write!(f, "needs {capability} at the peer");
+            }
+            Self::SequenceRewritten => "a NAT rewrites sequence numbers",
+            Self::BrokerCannotSpoof => "the broker cannot spoof",
+            Self::OptIn => "not asked for: it fails at every NAT that follows sequence numbers",
+            Self::SynsPass => "SYNs are known to pass",
+        })
+    }
+}
+
+/// One strategy and its verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Which.
+    pub strategy: Strategy,
+    /// What becomes of it.
+    pub verdict: Verdict,
+}
+
+/// All strategies, in the order in which they would run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// One for each strategy.
+    pub entries: Vec<Entry>,
+}
+
+impl Plan {
+    /// The plan of the side with `role`, for which `ours` and `theirs` hold.
+    pub fn of(role: Role, ours: &Facts, theirs: &Facts) -> Self {
+        let opener = shielded_opener(role, ours, theirs);
+        let together = match opener {
+            Verdict::Run(_) => Verdict::AfterRefusals(Part::Both),
+            Verdict::AfterRefusals(_) | Verdict::Skip(_) => Verdict::Run(Part::Both),
+        };
+        let forging = |reason| Verdict::Skip(reason);
+        let entries = [
+            (Strategy::Direct, Verdict::Run(Part::Both)),
+            (Strategy::SimultaneousOpen, together),
+            (Strategy::ConnectListen, Verdict::Run(Part::Both)),
+            (Strategy::ShieldedOpener, opener),
+            (Strategy::PortPrediction, port_prediction(role, ours.ports, theirs.ports)),
+            (Strategy::PortCoverage, port_coverage(ours.ports, theirs.ports)),
+            (Strategy::GhostHandshake, ghost_handshake(ours, theirs)),
+            (Strategy::SpoofedSynAck, forging(Reason::BrokerCannotSpoof)),
+            (Strategy::ConnectCloseListen, forging(Reason::OptIn)),
+        ];
+        let entry = |(strategy, verdict)| Entry { strategy, verdict };
+        Self { entries: entries.into_iter().map(entry).collect() }
+    }
+
+    /// What becomes of `strategy`; `None` if the table does not know it.
+    pub fn verdict(&self, strategy: Strategy) -> Option<Verdict> {
+        self.entries.iter().find(|entry| entry.strategy == strategy).map(|entry| entry.verdict)
+    }
+
+    /// Our part in `strategy`, if it runs from the start.
+    pub fn part(&self, strategy: Strategy) -> Option<Part> {
+        match self.verdict(strategy) {
+            Some(Verdict::Run(part)) => Some(part),
+            Some(Verdict::AfterRefusals(_) | Verdict::Skip(_)) | None => None,
+        }
+    }
+
+    /// What is left out, and why.
+    pub fn skipped(&self) -> impl Iterator<Item = (Strategy, Reason)> {
+        self.entries.iter().filter_map(|entry| match entry.verdict {
+            Verdict::Skip(reason) => Some((entry.strategy, reason)),
+            Verdict::Run(_) | Verdict::AfterRefusals(_) => None,
+        })
+    }
+}
+
+/// The opener is the side whose NAT lets SYNs in; if both do, the callee, since the dialer's path
+/// stands first and the caller is the one who waits.
+fn shielded_opener(role: Role, ours: &Facts, theirs: &Facts) -> Verdict {
+    let by_role = match role {
+        Role::Controlling => Part::Dialer,
+        Role::Controlled => Part::Opener,
+    };
+    let part = match (ours.admits_syn, theirs.admits_syn) {
+        (Some(false), Some(true) | None) => Part::Dialer,
+        (Some(true) | None, Some(false)) => Part::Opener,
+        (Some(false), Some(false)) | (Some(true) | None, Some(true) | None) => by_role,
+    };
+    if ours.answers == Some(true) && theirs.answers == Some(true) {
+        Verdict::Run(part)
+    } else {
+        Verdict::AfterRefusals(part)
+    }
+}
+
+fn port_prediction(role: Role, ours: Ports, theirs: Ports) -> Verdict {
+    use Ports::{Random, Sequential, Steady, Unknown};
+    match (ours, theirs) {
+        (Sequential { .. }, Sequential { .. }) => Verdict::Run(match role {
+            Role::Controlling => Part::Dialer,
+            Role::Controlled => Part::Opener,
+        }),
+        (Sequential { .. }, Steady | Unknown) => Verdict::Run(Part::Opener),
+        (Steady | Unknown, Sequential { .. }) => Verdict::Run(Part::Dialer),
+        (Random { .. }, Sequential { .. }) | (Sequential { .. }, Random { .. }) => {
+            Verdict::Skip(Reason::Unpredictable)
+        }
+        (Steady | Random { .. } | Unknown, Steady | Random { .. } | Unknown) => {
+            Verdict::Skip(Reason::NothingToPredict)
+        }
+    }
+}
+
+fn port_coverage(ours: Ports, theirs: Ports) -> Verdict {
+    use Ports::{Random, Sequential, Steady, Unknown};
+    match (ours, theirs) {
+        (Random { .. }, Steady) => Verdict::Run(Part::Draw),
+        (Steady, Random { .. }) => Verdict::Run(Part::Cover),
+        (Random { .. }, Random { .. }) => Verdict::Skip(Reason::BothRandom),
+        (Random { .. }, Sequential { .. }) | (Sequential { .. }, Random { .. }) => {
+            Verdict::Skip(Reason::NothingSteady)
+        }
+        (Unknown, _) | (_, Unknown) => Verdict::Skip(Reason::PortsUnknown),
+        (Steady | Sequential { .. }, Steady | Sequential { .. }) => {
+            Verdict::Skip(Reason::NotNeeded)
+        }
+    }
+}
+
+fn ghost_handshake(ours: &Facts, theirs: &Facts) -> Verdict {
+    const CAPABILITY: &str = "CAP_NET_ADMIN";
+    let may = |facts: &Facts| facts.privileges.is_some_and(|held| held.assume);
+    let rewritten = |facts: &Facts| facts.keeps_sequence == Some(false);
+    if !may(ours) {
+        Verdict::Skip(Reason::NotPrivileged(CAPABILITY))
+    } else if !may(theirs) {
+        Verdict::Skip(Reason::PeerNotPrivileged(CAPABILITY))
+    } else if rewritten(ours) || rewritten(theirs) {
+        Verdict::Skip(Reason::SequenceRewritten)
+    } else if ours.ports.is_unsteady() || theirs.ports.is_unsteady() {
+        Verdict::Skip(Reason::NothingSteady)
+    } else if ours.admits_syn == Some(true) || theirs.admits_syn == Some(true) {
+        Verdict::Skip(Reason::SynsPass)
+    } else {
+        Verdict::Run(Part::Both)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEQUENTIAL: Ports = Ports::Sequential { step: 1 };
+    const ALL: [Ports; 4] = [Ports::Unknown, Ports::Steady, SEQUENTIAL, Ports::ANYWHERE];
+
+    fn with(ports: Ports) -> Facts {
+        Facts { ports, ..Facts::default() }
+    }
+
+    fn parts(strategy: Strategy, caller: &Facts, callee: &Facts) -> [Option<Part>; 2] {
+        let caller_plan = Plan::of(Role::Controlling, caller, callee);
+        let callee_plan = Plan::of(Role::Controlled, callee, caller);
+        [caller_plan.part(strategy), callee_plan.part(strategy)]
+    }
+
+    #[test]
+    fn without_knowledge_the_quickest_way_goes_first() {
+        let plan = Plan::of(Role::Controlling, &Facts::default(), &Facts::default());
+        assert_eq!(plan.part(Strategy::SimultaneousOpen), Some(Part::Both));
+        let opener = plan.verdict(Strategy::ShieldedOpener);
+        assert_eq!(opener, Some(Verdict::AfterRefusals(Part::Dialer)));
+    }
+
+    #[test]
+    fn two_nats_that_answer_strangers_get_one_opener() {
+        let answers = Facts { answers: Some(true), ..Facts::default() };
+        let strict = Facts { admits_syn: Some(false), ..answers };
+        let both = parts(Strategy::ShieldedOpener, &answers, &answers);
+        assert_eq!(both, [Some(Part::Dialer), Some(Part::Opener)]);
+        let both = parts(Strategy::ShieldedOpener, &answers, &strict);
+        assert_eq!(both, [Some(Part::Opener), Some(Part::Dialer)], "the strict one dials");
+        assert_eq!(parts(Strategy::SimultaneousOpen, &answers, &answers), [None, None]);
+    }
+
+    #[test]
+    fn the_two_sides_never_take_the_same_part_where_there_are_two() {
+        let facts = |ports| {
+            [None, Some(false), Some(true)].into_iter().flat_map(move |answers| {
+                [None, Some(false), Some(true)].map(move |admits_syn| Facts {
+                    ports,
+                    answers,
+                    admits_syn,
+                    ..Facts::default()
+                })
+            })
+        };
+        for (ours, theirs) in ALL.into_iter().flat_map(|one| ALL.map(|other| (one, other))) {
+            for (caller, callee) in
+                facts(ours).flat_map(|one| facts(theirs).map(move |other| (one, other)))
+            {
+                for strategy in
+                    [Strategy::ShieldedOpener, Strategy::PortPrediction, Strategy::PortCoverage]
+                {
+                    match parts(strategy, &caller, &callee) {
+                        [None, None] => {}
+                        [Some(one), Some(other)] => assert_ne!(one, other, "{strategy}"),
+                        parts => panic!("{strategy}: {parts:?} of {caller:?} and {callee:?}"),
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_pair_of_ports_has_its_strategy() {
+        use Strategy::{PortCoverage, PortPrediction};
+        let steady = with(Ports::Steady);
+        let [sequential, random] = [SEQUENTIAL, Ports::ANYWHERE].map(with);
+        let both = |strategy, one, other| parts(strategy, one, other).map(|part| part.is_some());
+        assert_eq!(both(PortPrediction, &sequential, &steady), [true; 2]);
+        assert_eq!(both(PortPrediction, &sequential, &sequential), [true; 2]);
+        assert_eq!(both(PortPrediction, &sequential, &random), [false; 2]);
+        assert_eq!(parts(PortCoverage, &random, &steady), [Some(Part::Draw), Some(Part::Cover)]);
+        assert_eq!(both(PortCoverage, &random, &random), [false; 2]);
+        assert_eq!(both(PortCoverage, &steady, &steady), [false; 2]);
+    }
+
+    #[test]
+    fn what_is_left_out_says_why() {
+        let plan = Plan::of(Role::Controlling, &with(Ports::ANYWHERE), &with(Ports::ANYWHERE));
+        let skipped: Vec<String> =
+            plan.skipped().map(|(strategy, reason)| format!("{strategy}: {reason}")).collect();
+        assert_eq!(
+            skipped,
+            [
+                "port prediction: neither side's ports follow one another",
+                "port coverage: both sides' ports are random",
+                "ghost handshake: needs CAP_NET_ADMIN here",
+                "spoofed SYN-ACK: the broker cannot spoof",
+                "connect, close and listen: not asked for: it fails at every NAT that follows \
+                 sequence numbers",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_ghost_needs_both_privileges_and_a_reason() {
+        let held = Some(Privileges { assume: true, ..Privileges::NONE });
+        let may = Facts { privileges: held, ..with(Ports::Steady) };
+        let verdict = |ours: &Facts, theirs: &Facts| ghost_handshake(ours, theirs);
+        assert_eq!(verdict(&may, &may), Verdict::Run(Part::Both));
+        let passes = Facts { admits_syn: Some(true), ..may };
+        assert_eq!(verdict(&may, &passes), Verdict::Skip(Reason::SynsPass));
+        let rewritten = Facts { keeps_sequence: Some(false), ..may };
+        assert_eq!(verdict(&may, &rewritten), Verdict::Skip(Reason::SequenceRewritten));
+        let peer = verdict(&may, &with(Ports::Steady));
+        assert_eq!(peer, Verdict::Skip(Reason::PeerNotPrivileged("CAP_NET_ADMIN")));
+    }
+}

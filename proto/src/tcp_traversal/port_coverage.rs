@@ -1,0 +1,309 @@
+//! Port coverage × draws: one side's port is steady, the other's is anybody's guess.
+//!
+//! ```text
+//!  draw side A (random)      NA                            NB      cover side B (steady, port b)
+//!                             |      x <---SYN(ttl)---------|<--- b to A*:p1 ┐ holes: one local port,
+//!                             |      x <---SYN(ttl)---------|<--- b to A*:p2 ┘ many ports of A
+//!  a1 to B* ------ port q1 -->|---------------------------->| q1 is no hole: dropped
+//!  a2 to B* ------ port p2 -->|---------------------------->| p2 is one ------------------> b
+//!  a2 <-----------------------|<----------------------------|<--- SYN+ACK, same ISN --------- b
+//! ```
+//!
+//! With k holes and m draws among N = 64,512 ports, k·m / N hits are expected, and none comes with a
+//! probability of exp(-k·m / N). Both grow together, so that n SYNs on each side miss with
+//! exp(-n² / N): 64 % come through within 256, 98 % within 512, 99.99 % within 768. The SYNs leave in
+//! small groups rather than all at once: the first hit ends it. The caller's leave three times as fast
+//! as the callee's, which costs no time, since only the product counts, and spares the side that many
+//! call: half of all pairs then need no more than 122 SYNs of the callee and 366 of the caller.
+//!
+//! The holes' SYNs have a low TTL, so that the far NAT, should it answer strangers, does not
+//! answer these; the socket stays pending, and what it says afterwards travels all the way. What the
+//! draw side has sent keeps its mapping, and the kernel repeats it after a second, when more holes
+//! are open.
+//!
+//! Preconditions: one side steady, the other random; the steady one's filter lets a port of an
+//! address in that it has sent to. No privilege.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::plan::Part;
+use super::shielded_opener::OPENER_TTL;
+use crate::entropy::Entropy;
+use crate::puncher::report::Failures;
+use crate::signal::Role;
+use crate::{Hops, IoFailure, SocketId};
+
+/// SYNs of the caller that leave together.
+const CALLERS_GROUP: u32 = 12;
+/// SYNs of the callee that leave together.
+const CALLEES_GROUP: u32 = 4;
+/// Refusals after which draws slow down: the far NAT answers each that does not hit at once, so that
+/// it is gone before more holes are open.
+const REFUSALS: u32 = 8;
+/// From one group to the next: 750 and 250 SYNs in a second.
+const PAUSE: Duration = Duration::from_millis(16);
+/// Attempts, each with as many SYNs as the budget allows for one.
+pub const ATTEMPTS: u32 = 3;
+
+/// Where the SYNs go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// From our one port to any of these ports of the peer.
+    Holes {
+        /// The peer's address.
+        ip: IpAddr,
+        /// Lowest port.
+        low: u16,
+        /// Highest port.
+        high: u16,
+    },
+    /// From fresh ports of ours to this one end of the peer.
+    Draws {
+        /// That end.
+        remote: SocketAddr,
+    },
+}
+
+/// One side's half.
+#[derive(Debug)]
+pub struct Coverage {
+    target: Target,
+    per_attempt: u32,
+    group: u32,
+    /// SYNs so far.
+    pub sent: u32,
+    /// The same, and what was left of attempts that the budget has ended.
+    spent: u32,
+    /// How those ended that did.
+    pub failures: Failures,
+    /// When the first left.
+    pub started: Instant,
+    next: Option<Instant>,
+    tried: BTreeSet<u16>,
+    pending: Vec<(SocketId, SocketAddr)>,
+}
+
+impl Coverage {
+    /// Begins now, with so many SYNs in each attempt.
+    pub fn new(target: Target, role: Role, per_attempt: u32, now: Instant) -> Self {
+        let group = match role {
+            Role::Controlling => CALLERS_GROUP,
+            Role::Controlled => CALLEES_GROUP,
+        };
+        Self {
+            target,
+            per_attempt: per_attempt.max(1),
+            group,
+            sent: 0,
+            spent: 0,
+            failures: Failures::default(),
+            started: now,
+            next: Some(now),
+            tried: BTreeSet::new(),
+            pending: Vec::new(),
+        }
+    }
+
+    /// Our part.
+    pub fn part(&self) -> Part {
+        match self.target {
+            Target::Holes { .. } => Part::Cover,
+            Target::Draws { .. } => Part::Draw,
+        }
+    }
+
+    /// Whom it is about.
+    pub fn remote(&self) -> SocketAddr {
+        match self.target {
+            Target::Holes { ip, low, .. } => SocketAddr::new(ip, low),
+            Target::Draws { remote } => remote,
+        }
+    }
+
+    /// The attempt that the last SYN belongs to, from 0.
+    pub fn attempt(&self) -> u32 {
+        self.spent.saturating_sub(1) / self.per_attempt
+    }
+
+    /// When the next group leaves.
+    pub fn due(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// The group that is due.
+    pub fn group(&mut self, entropy: &mut Entropy, now: Instant) -> Vec<SocketAddr> {
+        if self.next.is_none_or(|next| next > now) {
+            return Vec::new();
+        }
+        let left = (ATTEMPTS * self.per_attempt).saturating_sub(self.spent);
+        // Within one attempt, so that the budget counts each group in the right one.
+        let left = left.min(self.per_attempt - self.spent % self.per_attempt);
+        let group: Vec<_> = (0..self.group.min(left)).filter_map(|_| self.draw(entropy)).collect();
+        self.next = (!group.is_empty()).then_some(now + PAUSE);
+        group
+    }
+
+    fn draw(&mut self, entropy: &mut Entropy) -> Option<SocketAddr> {
+        match self.target {
+            Target::Draws { remote } => Some(remote),
+            Target::Holes { ip, low, high } => {
+                let span = u64::from(high.saturating_sub(low)) + 1;
+                if u64::try_from(self.tried.len()).unwrap_or(u64::MAX) >= span {
+                    return None;
+                }
+                loop {
+                    let port = low + u16::try_from(entropy.below(span)).unwrap_or_default();
+                    if self.tried.insert(port) {
+                        return Some(SocketAddr::new(ip, port));
+                    }
+                }
+            }
+        }
+    }
+
+    /// How a SYN of ours travels. Every second attempt goes one router further: that opens what
+    /// stands behind a carrier's NAT as well.
+    pub fn hops(&self) -> Hops {
+        match self.target {
+            Target::Draws { .. } => Hops::USUAL,
+            Target::Holes { .. } => {
+                let further = u8::from((self.spent / self.per_attempt) % 2 == 1);
+                Hops { ttl: Some(OPENER_TTL + further), least: Some(OPENER_TTL) }
+            }
+        }
+    }
+
+    /// A SYN leaves.
+    pub fn connecting(&mut self, socket: SocketId, remote: SocketAddr) {
+        self.sent += 1;
+        self.spent += 1;
+        self.pending.push((socket, remote));
+    }
+
+    /// A socket of ours has stopped being pending; whether it was one.
+    pub fn settle(&mut self, socket: SocketId) -> bool {
+        let at = self.pending.iter().position(|(pending, _)| *pending == socket);
+        at.map(|at| self.pending.swap_remove(at)).is_some()
+    }
+
+    /// A connect failed.
+    pub fn failed(&mut self, failure: IoFailure) {
+        self.failures.count(failure);
+        match failure {
+            // What is left of this attempt went into other strategies: the next one has its own.
+            IoFailure::OverBudget => {
+                self.sent = self.sent.saturating_sub(1);
+                self.spent = self.spent.next_multiple_of(self.per_attempt);
+            }
+            IoFailure::NetworkUnreachable => self.next = None,
+            _ if self.part() == Part::Draw && self.failures.total() >= REFUSALS => {
+                self.group = CALLEES_GROUP;
+            }
+            _ => {}
+        }
+    }
+
+    /// The sockets that are pending.
+    pub fn pending(&self) -> impl Iterator<Item = SocketId> {
+        self.pending.iter().map(|(socket, _)| *socket)
+    }
+
+    /// Whether a connection may still come of it.
+    pub fn is_alive(&self) -> bool {
+        self.next.is_some() || !self.pending.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Names, Owner};
+    use crate::entropy::Seed;
+    use crate::machine::any_instant;
+
+    fn run(target: Target, role: Role) -> (Coverage, Vec<(u128, SocketAddr, Hops)>) {
+        let start = any_instant();
+        let mut entropy = Entropy::new(Seed::from_number(1));
+        let mut names = Names::new(Owner(1));
+        let mut coverage = Coverage::new(target, role, 256, start);
+        let mut sent = Vec::new();
+        while let Some(now) = coverage.due() {
+            for remote in coverage.group(&mut entropy, now) {
+                sent.push(((now - start).as_millis(), remote, coverage.hops()));
+                coverage.connecting(names.socket(), remote);
+            }
+        }
+        (coverage, sent)
+    }
+
+    fn holes(low: u16, high: u16) -> Target {
+        Target::Holes { ip: "203.0.113.9".parse().unwrap(), low, high }
+    }
+
+    #[test]
+    fn three_attempts_of_256_leave_in_small_groups() {
+        let (coverage, sent) = run(holes(1024, u16::MAX), Role::Controlled);
+        assert_eq!((sent.len(), coverage.sent), (768, 768));
+        let instants: Vec<u128> = sent.iter().map(|(at, ..)| *at).collect();
+        assert_eq!(instants[..9], [0, 0, 0, 0, 16, 16, 16, 16, 32]);
+        assert_eq!(instants[767], 191 * 16);
+        let ports: BTreeSet<u16> = sent.iter().map(|(_, remote, _)| remote.port()).collect();
+        assert_eq!(ports.len(), 768, "no port twice");
+    }
+
+    #[test]
+    fn holes_are_opened_by_syns_that_die_on_the_way_and_every_other_attempt_goes_further() {
+        let (_, sent) = run(holes(1024, u16::MAX), Role::Controlled);
+        let ttls = [0, 255, 256, 511, 512].map(|at: usize| sent[at].2.ttl);
+        assert_eq!(ttls, [Some(2), Some(2), Some(3), Some(3), Some(2)]);
+    }
+
+    #[test]
+    fn draws_all_go_to_the_one_end_that_is_known() {
+        let remote = "203.0.113.9:4000".parse().unwrap();
+        let (coverage, sent) = run(Target::Draws { remote }, Role::Controlling);
+        assert!(sent.iter().all(|(_, to, hops)| *to == remote && *hops == Hops::USUAL));
+        assert_eq!(coverage.part(), Part::Draw);
+        // 256 are 21 groups of twelve and one of four: an attempt begins with a group of its own.
+        let last = sent.last().map(|(at, ..)| *at);
+        assert_eq!(last, Some((3 * 22 - 1) * 16), "the caller is three times as fast");
+    }
+
+    #[test]
+    fn draws_that_are_refused_slow_down() {
+        let (mut entropy, now) = (Entropy::new(Seed::from_number(1)), any_instant());
+        let target = Target::Draws { remote: "203.0.113.9:4000".parse().unwrap() };
+        let mut coverage = Coverage::new(target, Role::Controlling, 256, now);
+        assert_eq!(coverage.group(&mut entropy, now).len(), 12);
+        (0..REFUSALS).for_each(|_| coverage.failed(IoFailure::Refused));
+        assert_eq!(coverage.group(&mut entropy, now + PAUSE).len(), 4);
+    }
+
+    #[test]
+    fn a_small_band_is_covered_once_and_no_more() {
+        let (coverage, sent) = run(holes(30_000, 30_099), Role::Controlling);
+        assert_eq!(sent.len(), 100);
+        assert!(coverage.is_alive(), "they stay open");
+    }
+
+    #[test]
+    fn who_is_over_the_budget_goes_on_with_the_next_attempt_until_there_is_none() {
+        let now = any_instant();
+        let mut entropy = Entropy::new(Seed::from_number(1));
+        let mut names = Names::new(Owner(1));
+        let mut coverage = Coverage::new(holes(1024, u16::MAX), Role::Controlling, 256, now);
+        let mut attempts = Vec::new();
+        while let Some(due) = coverage.due() {
+            for remote in coverage.group(&mut entropy, due) {
+                coverage.connecting(names.socket(), remote);
+                attempts.push(coverage.attempt());
+            }
+            coverage.failed(IoFailure::OverBudget);
+        }
+        attempts.dedup();
+        assert_eq!(attempts, [0, 1, 2]);
+        assert!(coverage.sent < 40);
+    }
+}

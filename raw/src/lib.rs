@@ -6,6 +6,7 @@
 //!
 //! | module | what it is | privilege |
 //! |---|---|---|
+//! | [`batch`] | many datagrams a system call | none |
 //! | [`filter`] | which SYN a capture is for | none |
 //! | [`helper`] | the program that has privileges so that applications need none | its own |
 //! | [`hops`] | how far packets travel, and which ones a socket hears | none |
@@ -20,6 +21,7 @@
 //! It decides nothing: which option is set when, and which packet is sent, is decided elsewhere.
 #![warn(unsafe_op_in_unsafe_fn)]
 
+pub mod batch;
 #[cfg(target_os = "linux")]
 pub mod filter;
 #[cfg(target_os = "linux")]

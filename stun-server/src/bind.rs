@@ -9,6 +9,8 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 /// Bytes of datagrams that may wait in the kernel: a burst of some ten thousand requests.
 const RECEIVE_BUFFER: usize = 4 << 20;
+/// Bytes of replies that may wait for the network.
+const SEND_BUFFER: usize = 1 << 20;
 /// Bytes that may wait in the kernel for each direction of a stream: some requests and some replies. Left to itself the
 /// kernel lets a peer that does not read hold megabytes.
 const STREAM_BUFFER: usize = 16 << 10;
@@ -99,6 +101,7 @@ pub enum BindError {
 /// All sockets of a server.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
+    shards: usize,
     pub(crate) places: Vec<Place>,
     pub(crate) quartets: Vec<Quartet>,
 }
@@ -107,7 +110,8 @@ pub(crate) struct Sockets {
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) address: SocketAddr,
-    pub(crate) datagrams: UdpSocket,
+    /// One for each shard.
+    pub(crate) datagrams: Vec<UdpSocket>,
     pub(crate) listener: TcpListener,
 }
 
@@ -115,7 +119,7 @@ impl Sockets {
     /// Opens all that `options` ask for. An unspecified address of a family that this host lacks is passed over as long
     /// as another one works.
     pub(crate) fn open(options: &Options) -> Result<Self, BindError> {
-        let mut sockets = Self::default();
+        let mut sockets = Self { shards: options.shards.max(1), ..Self::default() };
         let mut lacking = None;
         for &primary in &options.listen {
             let of_family = |it: &&SocketAddr| it.is_ipv4() == primary.is_ipv4();
@@ -144,7 +148,8 @@ impl Sockets {
     }
 
     fn open_single(&mut self, address: SocketAddr) -> Result<(), BindError> {
-        let place = again_if(address.port() == 0, || Place::open(address.ip(), address.port()))?;
+        let open = || Place::open(address.ip(), address.port(), self.shards);
+        let place = again_if(address.port() == 0, open)?;
         self.places.push(place);
         Ok(())
     }
@@ -155,7 +160,7 @@ impl Sockets {
         alternate: SocketAddr,
     ) -> Result<(), BindError> {
         let any_port = primary.port() == 0 || alternate.port() == 0;
-        let (quartet, places) = again_if(any_port, || open_four(primary, alternate))?;
+        let (quartet, places) = again_if(any_port, || open_four(primary, alternate, self.shards))?;
         self.quartets.push(quartet);
         self.places.extend(places);
         Ok(())
@@ -165,16 +170,18 @@ impl Sockets {
 fn open_four(
     primary: SocketAddr,
     alternate: SocketAddr,
+    shards: usize,
 ) -> Result<(Quartet, [Place; 4]), BindError> {
     if primary.port() != 0 && alternate.port() != 0 {
         // Before anything is opened, so that the error is about the addresses.
         Quartet::new(primary, alternate)?;
     }
-    let first = Place::open(primary.ip(), primary.port())?;
-    let last = Place::open(alternate.ip(), alternate.port())?;
+    let open = |ip, port| Place::open(ip, port, shards);
+    let first = open(primary.ip(), primary.port())?;
+    let last = open(alternate.ip(), alternate.port())?;
     let quartet = Quartet::new(first.address, last.address)?;
-    let second = Place::open(primary.ip(), last.address.port())?;
-    let third = Place::open(alternate.ip(), first.address.port())?;
+    let second = open(primary.ip(), last.address.port())?;
+    let third = open(alternate.ip(), first.address.port())?;
     Ok((quartet, [first, second, third, last]))
 }
 
@@ -191,20 +198,55 @@ fn again_if<T>(any_port: bool, open: impl Fn() -> Result<T, BindError>) -> Resul
 }
 
 impl Place {
-    fn open(ip: IpAddr, port: u16) -> Result<Self, BindError> {
+    fn open(ip: IpAddr, port: u16, shards: usize) -> Result<Self, BindError> {
         let wanted = SocketAddr::new(ip, port);
         let failed = |transport, address| move |error| BindError::new(transport, address, error);
-        let datagrams = open_udp(wanted).map_err(failed(Transport::Udp, wanted))?;
-        let address = datagrams.local_addr().map_err(failed(Transport::Udp, wanted))?;
+        let first = open_udp(wanted, Sharing::Nobody).map_err(failed(Transport::Udp, wanted))?;
+        let address = first.local_addr().map_err(failed(Transport::Udp, wanted))?;
+        let datagrams = share(first, address, shards).map_err(failed(Transport::Udp, address))?;
         let listener = open_tcp(address).map_err(failed(Transport::Tcp, address))?;
         Ok(Self { address, datagrams, listener })
     }
 }
 
-fn open_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+/// Whether another socket may have the same address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    Nobody,
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "shards are Linux' own"))]
+    Shards,
+}
+
+/// As many sockets of the same address as there are shards. The first one was bound alone, so that an address which
+/// another program has is noticed, be it another instance of this one: the kernel would deal the datagrams out among
+/// both.
+#[cfg(target_os = "linux")]
+fn share(first: UdpSocket, address: SocketAddr, shards: usize) -> io::Result<Vec<UdpSocket>> {
+    let mut sockets = vec![first];
+    if shards > 1 {
+        socket2::SockRef::from(&sockets[0]).set_reuse_port(true)?;
+    }
+    for _ in 1..shards {
+        sockets.push(open_udp(address, Sharing::Shards)?);
+    }
+    Ok(sockets)
+}
+
+/// Elsewhere than on Linux the datagrams of an address are not dealt out: one socket has them all.
+#[cfg(not(target_os = "linux"))]
+fn share(first: UdpSocket, _: SocketAddr, _: usize) -> io::Result<Vec<UdpSocket>> {
+    Ok(vec![first])
+}
+
+fn open_udp(address: SocketAddr, sharing: Sharing) -> io::Result<UdpSocket> {
     let socket = open(address, Type::DGRAM, Protocol::UDP)?;
-    // A smaller buffer than wished for only means that a burst loses datagrams.
+    #[cfg(unix)]
+    if sharing == Sharing::Shards {
+        socket.set_reuse_port(true)?;
+    }
+    // Smaller buffers than wished for only mean that a burst loses datagrams.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    let _ = socket.set_send_buffer_size(SEND_BUFFER);
     socket.bind(&address.into())?;
     Ok(socket.into())
 }

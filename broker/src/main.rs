@@ -64,7 +64,7 @@ fn serve(
     opening.finish()?;
     let configuration = config.file().map(Into::into);
     let user = config.service.user.clone();
-    confine(&Needs { user, configuration, ..Needs::default() })?;
+    let confined = confine(&Needs { user, configuration, ..Needs::default() }, [])?;
     // From here on it runs.
     let broker = Broker::new(sockets, options)?;
     let observer = broker.observer();
@@ -81,6 +81,7 @@ fn serve(
     for address in broker.tcp_addresses() {
         tracing::info!(%address, "listening on TCP");
     }
+    confined.tell();
     let counters = async_io::block_on(broker.run(supervisor.stopped()));
     tracing::info!(?counters, "stopped");
     Ok(())

@@ -6,10 +6,12 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Bytes of datagrams that may wait in the kernel: a burst of some ten thousand requests.
 const RECEIVE_BUFFER: usize = 4 << 20;
+/// Bytes of replies that may wait for the network.
+const SEND_BUFFER: usize = 1 << 20;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
@@ -197,9 +199,36 @@ impl Opening {
         };
         let socket =
             socket.map_err(|error| BindError::new(Transport::Udp, address, flag, error))?;
-        // A smaller buffer than wished for only means that a burst loses datagrams.
-        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+        enlarge(&socket);
         Ok(socket.into())
+    }
+
+    /// `count` UDP sockets on one address, among which the kernel deals out the datagrams by their source. The first one
+    /// is bound alone, so that an address which another program has is noticed, be it another instance of this one.
+    /// A socket of the service manager is shared instead: who takes a datagram first has it.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be had.
+    pub fn udp_shared(
+        &self,
+        address: SocketAddr,
+        flag: &'static str,
+        count: usize,
+    ) -> Result<Vec<UdpSocket>, BindError> {
+        let is_inherited = self.has(Transport::Udp, address);
+        let first = self.udp(address, flag)?;
+        let address = first.local_addr().unwrap_or(address);
+        let mut sockets = vec![first];
+        let others = if is_inherited {
+            (1..count).map(|_| sockets[0].try_clone()).collect()
+        } else {
+            share(&sockets[0], address, count)
+        };
+        let others: Vec<_> =
+            others.map_err(|error| BindError::new(Transport::Udp, address, flag, error))?;
+        sockets.extend(others);
+        Ok(sockets)
     }
 
     /// The TCP listener on `address`, not blocking; `flag` sets that address.
@@ -248,6 +277,11 @@ impl Opening {
         socket.set_send_buffer_size(bytes)
     }
 
+    fn has(&self, transport: Transport, address: SocketAddr) -> bool {
+        let inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
+        inherited.iter().any(|it| it.transport == transport && it.address == address)
+    }
+
     fn take(&self, transport: Transport, address: SocketAddr) -> Option<Socket> {
         let mut inherited = self.inherited.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |it: &Inherited| it.transport == transport && it.address == address;
@@ -255,6 +289,34 @@ impl Opening {
         tracing::info!(%transport, %address, "taken over from the service manager");
         Some(inherited.swap_remove(index).socket)
     }
+}
+
+/// The sockets beside the first one.
+#[cfg(target_os = "linux")]
+fn share(first: &UdpSocket, address: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>> {
+    if count > 1 {
+        SockRef::from(first).set_reuse_port(true)?;
+    }
+    let another = |_| {
+        let socket = open(address, Type::DGRAM, Protocol::UDP)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        enlarge(&socket);
+        Ok(socket.into())
+    };
+    (1..count).map(another).collect()
+}
+
+/// Elsewhere than on Linux the datagrams of an address are not dealt out: one socket has them all.
+#[cfg(not(target_os = "linux"))]
+fn share(_: &UdpSocket, _: SocketAddr, _: usize) -> io::Result<Vec<UdpSocket>> {
+    Ok(Vec::new())
+}
+
+/// Smaller buffers than wished for only mean that a burst loses datagrams.
+fn enlarge(socket: &Socket) {
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    let _ = socket.set_send_buffer_size(SEND_BUFFER);
 }
 
 fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {

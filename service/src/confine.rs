@@ -11,6 +11,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use ntcp_settings::ServiceUser;
@@ -93,31 +94,38 @@ impl fmt::Display for Files {
     }
 }
 
-/// Gives up everything but `needs`, and says in the log what is left.
+/// Gives up everything but `needs`; returns what is left. `sockets` get the new user as their owner:
+/// another socket can share their address only if it has the same.
 ///
 /// # Errors
 ///
 /// [`ConfineError`]; the process may then have given up a part, and should end.
 #[cfg(target_os = "linux")]
-pub fn confine(needs: &Needs) -> Result<Confined, ConfineError> {
-    let user = linux::change_user(needs)?;
+pub fn confine<'a>(
+    needs: &Needs,
+    sockets: impl IntoIterator<Item = BorrowedFd<'a>>,
+) -> Result<Confined, ConfineError> {
+    let user = linux::change_user(needs, sockets)?;
     let capabilities = linux::drop_capabilities(needs)?;
     let files = linux::close_files(needs)?;
-    let confined = Confined { user, capabilities, files };
-    match files {
-        Files::Closed | Files::PartlyClosed => tracing::info!(
-            user,
-            capabilities = %confined.capabilities,
-            files = %files,
-            "confined"
-        ),
-        Files::Open => tracing::warn!(
-            user,
-            capabilities = %confined.capabilities,
-            "this kernel has no landlock: files are protected by the user's rights alone"
-        ),
+    Ok(Confined { user, capabilities, files })
+}
+
+impl Confined {
+    /// Says in the log what is left.
+    pub fn tell(&self) {
+        let Self { user, capabilities, files } = self;
+        match files {
+            Files::Closed | Files::PartlyClosed => {
+                tracing::info!(user, %capabilities, %files, "confined");
+            }
+            Files::Open => tracing::warn!(
+                user,
+                %capabilities,
+                "no landlock in this kernel: files are protected by the user's rights alone"
+            ),
+        }
     }
-    Ok(confined)
 }
 
 /// Elsewhere nothing is given up.
@@ -126,13 +134,17 @@ pub fn confine(needs: &Needs) -> Result<Confined, ConfineError> {
 ///
 /// None.
 #[cfg(not(target_os = "linux"))]
-pub fn confine(_: &Needs) -> Result<Confined, ConfineError> {
+pub fn confine<'a>(
+    _: &Needs,
+    _: impl IntoIterator<Item = BorrowedFd<'a>>,
+) -> Result<Confined, ConfineError> {
     Ok(Confined { user: 0, capabilities: "unknown".to_owned(), files: Files::Open })
 }
 
 #[cfg(target_os = "linux")]
 mod linux {
     use std::io;
+    use std::os::fd::BorrowedFd;
     use std::path::{Path, PathBuf};
 
     use landlock::{
@@ -159,7 +171,10 @@ mod linux {
     }
 
     /// Becomes the user, if this is root; returns who it is now.
-    pub(super) fn change_user(needs: &Needs) -> Result<u32, ConfineError> {
+    pub(super) fn change_user<'a>(
+        needs: &Needs,
+        sockets: impl IntoIterator<Item = BorrowedFd<'a>>,
+    ) -> Result<u32, ConfineError> {
         let now = geteuid();
         if !now.is_root() {
             return Ok(now.as_raw());
@@ -178,6 +193,11 @@ mod linux {
         // Without this the change of user takes every capability away.
         set_keep_capabilities(needs.raw_packets == RawPackets::Sent)
             .map_err(refused("capabilities"))?;
+        for socket in sockets {
+            if let Err(error) = std::os::unix::fs::fchown(socket, Some(id), Some(group)) {
+                tracing::debug!(%error, "a socket keeps its owner");
+            }
+        }
         let become_it = || {
             setgroups(&[])?;
             setresgid(Gid::from_raw(group), Gid::from_raw(group), Gid::from_raw(group))?;

@@ -32,13 +32,15 @@
 
 mod bind;
 mod connect_back;
+mod numbers;
 mod options;
 mod probes;
 mod run;
 mod shard;
 mod streams;
 
-pub use bind::{BindError, Transport};
+pub use bind::{BindError, Sockets};
+pub use ntcp_service::bind::{BindError as SocketError, Transport};
 pub use ntcp_stun::server::{Allowance, BudgetLimits, Counters, Limits};
 pub use options::Options;
 pub use run::{Meter, Server};

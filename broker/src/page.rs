@@ -21,12 +21,12 @@ h1{font-size:1.35rem;margin:0}h2{font-size:1rem;margin:0 0 .6rem}p{margin:.2rem 
 .state{font-weight:600;color:var(--good)}.state.stopping{color:var(--warn)}.soft{color:var(--soft)}\
 .tiles,.cards{display:grid;gap:.8rem;margin-bottom:.8rem}\
 .tiles{grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr))}\
-.cards{grid-template-columns:repeat(auto-fit,minmax(19rem,1fr))}\
+.cards{grid-template-columns:repeat(auto-fit,minmax(min(25rem,100%),1fr))}\
 .tile,.card{background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:.8rem 1rem}\
 .tile b{display:block;font-size:1.7rem;line-height:1.2;font-variant-numeric:tabular-nums}\
 table{border-collapse:collapse;width:100%}th,td{padding:.2rem 0;text-align:left;vertical-align:middle}\
-th{font-weight:400}td.n{text-align:right;font-variant-numeric:tabular-nums;padding-left:.8rem;white-space:nowrap}\
-td.b{width:45%;padding-left:.8rem}\
+th{font-weight:400;white-space:nowrap}td.n{text-align:right;font-variant-numeric:tabular-nums;padding-left:.8rem;white-space:nowrap}\
+td.b{width:99%;padding-left:.8rem}\
 .bar{background:var(--track);border-radius:.25rem;height:.6rem;overflow:hidden}\
 .bar i{display:block;height:100%;background:var(--bar);border-radius:.25rem}";
 

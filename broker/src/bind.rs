@@ -22,7 +22,7 @@ pub enum BindError {
     Nothing,
     /// The system gave no random bytes, without which no secret can be made.
     #[error("the system gives no random bytes: {0}")]
-    Entropy(getrandom::Error),
+    Entropy(std::io::Error),
     /// The reactor has no room for the sockets.
     #[error("the sockets cannot be waited for: {0}")]
     Reactor(std::io::Error),

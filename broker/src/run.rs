@@ -87,7 +87,7 @@ impl Broker {
     /// The system has no random bytes, or no room for the sockets.
     pub fn new(sockets: Sockets, options: &Options) -> Result<Self, BindError> {
         let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(BindError::Entropy)?;
+        fill_with_entropy(&mut seed).map_err(BindError::Entropy)?;
         let started = Instant::now();
         let machine = rendezvous::Broker::new(options.limits.clone(), Seed(seed), started);
         let datagrams: io::Result<Vec<_>> = sockets.udp.into_iter().map(Datagrams::new).collect();
@@ -344,4 +344,22 @@ fn log(event: &Event) {
         }
         Event::Settled { session, result } => tracing::debug!(%session, ?result, "settled"),
     }
+}
+
+/// By the system call itself: the usual way looks for the C library's function at run time and, in a static program,
+/// ends at a device file, which this one cannot open any more.
+#[cfg(target_os = "linux")]
+fn fill_with_entropy(seed: &mut [u8; 32]) -> io::Result<()> {
+    use rustix::rand::{GetRandomFlags, getrandom};
+
+    // Up to 256 bytes come whole (getrandom(2)).
+    match getrandom(&mut seed[..], GetRandomFlags::empty())? {
+        32 => Ok(()),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn fill_with_entropy(seed: &mut [u8; 32]) -> io::Result<()> {
+    getrandom::fill(seed).map_err(io::Error::other)
 }

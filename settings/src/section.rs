@@ -1,8 +1,10 @@
 //! The sections of the file as typed structs. A key is a field; its comment is its documentation.
 
 use crate::endpoint::{self, Endpoint};
+use crate::log_format::LogFormat;
 use crate::log_level::LogLevel;
 use crate::node_name::NodeName;
+use crate::service_user::ServiceUser;
 use crate::{duration, list, number, switch};
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -33,6 +35,10 @@ pub struct Config {
     pub spoof: Spoof,
     /// `[log]`: what goes to standard error.
     pub log: Log,
+    /// `[metrics]`: where a server tells its numbers and its health.
+    pub metrics: Metrics,
+    /// `[service]`: how a server lives on its machine.
+    pub service: Service,
     /// The file that was read, for messages.
     #[serde(skip)]
     pub(crate) file: Option<PathBuf>,
@@ -194,6 +200,41 @@ pub struct Log {
     /// How much to log: `off`, `error`, `warn`, `info`, `debug` or `trace`.
     /// Default: none, which means `info` in the servers and `warn` in the `ntcp` command.
     pub level: Option<LogLevel>,
+    /// Servers: how a line of the log is written, `text` or `json`. Default: `text`.
+    pub format: LogFormat,
+}
+
+/// `[metrics]`: where a server tells its numbers and its health.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Servers: where to answer HTTP with metrics, health and a status page, one `IP:port`. Whoever
+    /// can reach it can read it, so it should be a loopback address or one inside the operator's own network.
+    /// Default: none.
+    #[serde(deserialize_with = "list::optional_socket_address")]
+    pub listen: Option<SocketAddr>,
+}
+
+/// `[service]`: how a server lives on its machine.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Service {
+    /// Servers that are started as root: the user to become once every socket is open, a name, or numbers as in
+    /// `65534` or `65534:65534`; `root` stays root, without capabilities. Default: none, which means
+    /// `nobody`.
+    pub user: Option<ServiceUser>,
+    /// Broker: how long it may take to let its peers go when it is told to stop: a duration from 0 s to
+    /// 1 min. Default: `"5 s"`.
+    #[serde(deserialize_with = "duration::seconds::<_, 0, 60>")]
+    pub drain: Duration,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self { user: None, drain: Duration::from_secs(5) }
+    }
 }
 
 impl Config {

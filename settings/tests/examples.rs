@@ -45,6 +45,8 @@ fn the_reference_file_shows_every_key_with_its_default() {
     assert!(shown.hole_punch.broker.take().is_some());
     assert!(shown.tcp.broker.take().is_some());
     assert!(shown.log.level.take().is_some());
+    assert!(shown.metrics.listen.take().is_some());
+    assert!(shown.service.user.take().is_some());
     assert_eq!(shown, default);
     let keys = reference_switched_on();
     for (section, names) in ntcp_settings::sections() {

@@ -22,6 +22,9 @@ pub(crate) struct Arguments {
     /// one address of each family. Without a port: the port after the one to listen on.
     #[arg(long, value_name = "IP[:PORT]")]
     alternate: Vec<Alternate>,
+    /// Where to answer HTTP with metrics and health [default: nowhere].
+    #[arg(long, value_name = "IP:PORT")]
+    metrics: Option<SocketAddr>,
     /// Configuration file [default: $NTCP_CONFIG, ./p2pNetwork.toml, or ntcp/p2pNetwork.toml in the user's
     /// configuration folder].
     #[arg(long, value_name = "FILE")]
@@ -73,6 +76,7 @@ impl Arguments {
                 config.stun.alternate.retain(has_family);
             }
         }
+        config.metrics.listen = self.metrics.or(config.metrics.listen);
         if !self.alternate.is_empty() {
             let listen = &config.stun.listen;
             let alternate = self.alternate.iter().map(|it| it.beside(listen));
@@ -99,13 +103,22 @@ impl Alternate {
 }
 
 /// Where it would listen, for `--check`.
-pub(crate) fn describe(options: &Options) -> String {
+pub(crate) fn describe(options: &Options, config: &Config) -> String {
     let list = |addresses: &[SocketAddr]| {
         let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         addresses.join(" and ")
     };
+    let metrics = match config.metrics.listen {
+        Some(address) => format!("metrics on {address}"),
+        None => "no metrics".to_owned(),
+    };
     match &options.alternate[..] {
-        [] => format!("UDP and TCP on {}, no alternate address", list(&options.listen)),
-        some => format!("UDP and TCP on {}, alternate {}", list(&options.listen), list(some)),
+        [] => {
+            format!("UDP and TCP on {}, no alternate address, {metrics}", list(&options.listen))
+        }
+        some => {
+            let [listen, some] = [list(&options.listen), list(some)];
+            format!("UDP and TCP on {listen}, alternate {some}, {metrics}")
+        }
     }
 }

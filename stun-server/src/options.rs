@@ -1,7 +1,7 @@
 //! Where a server listens, and its limits.
 
 use ntcp_settings::Stun;
-use ntcp_stun::server::Limits;
+use ntcp_stun::server::{BudgetLimits, Limits};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,8 +14,13 @@ pub struct Options {
     /// The alternate address of RFC 5780, at most one of each family; IP and port differ from those in `listen`, which
     /// must be concrete then. Default: none.
     pub alternate: Vec<SocketAddr>,
-    /// Streams open at once on all listeners; a further one is closed as soon as it is accepted. Default 8192, at
-    /// 2 KiB each.
+    /// Threads that answer datagrams, each with sockets of its own; more than cores are of no use. Default: as many as
+    /// there are cores for this process, at most 64.
+    pub shards: usize,
+    /// How many replies a source may have. `None` bounds nothing.
+    pub budget: Option<BudgetLimits>,
+    /// Streams open at once on all listeners; a further one is closed as soon as it is accepted. Default 16,384, at
+    /// about 1 KiB each while they are idle.
     pub max_streams: usize,
     /// How long a stream may stay without its first message. Default 30 s.
     pub first_message: Duration,
@@ -43,7 +48,9 @@ impl From<&Stun> for Options {
         Self {
             listen: stun.listen.clone(),
             alternate: stun.alternate.clone(),
-            max_streams: 8192,
+            shards: cores(),
+            budget: Some(BudgetLimits::default()),
+            max_streams: 16_384,
             first_message: Duration::from_secs(30),
             next_message: Duration::from_secs(180),
             unread_reply: Duration::from_secs(10),
@@ -51,4 +58,10 @@ impl From<&Stun> for Options {
             probe_limits: Limits::default(),
         }
     }
+}
+
+/// Cores that this process may use.
+fn cores() -> usize {
+    const MOST: usize = 64;
+    std::thread::available_parallelism().map_or(1, usize::from).min(MOST)
 }

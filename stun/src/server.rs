@@ -23,10 +23,12 @@
 //! of 60 for everybody who forges a source, so this server deviates. For the same reason errors carry no phrase,
 //! and RESPONSE-ADDRESS of RFC 3489 is refused.
 
+mod budget;
 mod counters;
 mod prober;
 mod quartet;
 
+pub use budget::{Allowance, Budget, BudgetLimits, is_long};
 pub use counters::Counters;
 pub use prober::{Conduct, Limits, Look, Order, Prober, RESERVATION, Reservation, Step};
 pub use quartet::{Quartet, QuartetError};
@@ -40,6 +42,7 @@ use crate::{
     AttributeError, AttributeType, Check, Class, Message, Method, ParseError, WriteError, Writer,
 };
 use std::net::SocketAddr;
+use std::time::Instant;
 
 /// The comprehension-required attributes that the server understands, though most are nothing to it: known ones where
 /// they are not expected are ignored (RFC 8489, section 6.3). CHANGE-REQUEST and RESPONSE-PORT depend on the request.
@@ -64,6 +67,7 @@ pub struct Server {
     quartets: Vec<Quartet>,
     counters: Counters,
     probes: bool,
+    budget: Option<Budget>,
 }
 
 /// A message that came.
@@ -115,6 +119,9 @@ pub enum Silence {
     /// A request that this server does not serve.
     #[error("unknown method {0}")]
     UnknownMethod(Method),
+    /// Too many replies went to that source or its network lately.
+    #[error("over the budget of its source")]
+    OverBudget,
     /// From port 0, which nothing can be sent to.
     #[error("the source has no port")]
     Unanswerable,
@@ -148,6 +155,18 @@ impl Server {
         self.probes = true;
     }
 
+    /// Bounds the replies over UDP by where they go, from now on; [`Server::advance`] must tell the time then.
+    pub fn limit(&mut self, budget: Budget) {
+        self.budget = Some(budget);
+    }
+
+    /// Says what time it is. Where many requests come at once, once for all of them is enough.
+    pub fn advance(&mut self, now: Instant) {
+        if let Some(budget) = &mut self.budget {
+            budget.advance(now);
+        }
+    }
+
     /// What has happened so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
@@ -169,7 +188,7 @@ impl Server {
         outcome.map(|it| it.reply)
     }
 
-    fn answer(&self, request: Request<'_>, reply: &mut [u8]) -> Result<Answer, Silence> {
+    fn answer(&mut self, request: Request<'_>, reply: &mut [u8]) -> Result<Answer, Silence> {
         let message = Message::parse_classic(request.bytes).map_err(Silence::Malformed)?;
         if message.fingerprint() == Check::Invalid {
             return Err(Silence::WrongFingerprint);
@@ -185,8 +204,12 @@ impl Server {
         let quartet = self.quartets.iter().find(|it| it.contains(request.local));
         let offers = self.probes && request.transport == Transport::Tcp && !message.is_classic();
         let offer = offers.then(|| Prober::offer(quartet.is_some()));
-        let binding = Binding { message, request, quartet, offer };
-        binding.answer(reply).map_err(Silence::NoRoom)
+        let binding = Binding { message, request, quartet, offer, extent: Extent::Full };
+        let Some(budget) = self.budget.as_mut().filter(|_| request.transport == Transport::Udp)
+        else {
+            return binding.answer(reply).map_err(Silence::NoRoom);
+        };
+        binding.answer_within(budget, reply)
     }
 }
 
@@ -212,6 +235,16 @@ struct Binding<'a> {
     request: Request<'a>,
     quartet: Option<&'a Quartet>,
     offer: Option<Offer>,
+    extent: Extent,
+}
+
+/// How much a success tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// All that RFC 5780 or RFC 3489 has it tell.
+    Full,
+    /// The mapped address alone: the allowance for longer replies is used up.
+    Bare,
 }
 
 /// What a Binding request asks for beyond an answer.
@@ -222,6 +255,23 @@ struct Wishes {
 }
 
 impl Binding<'_> {
+    /// A reply that the budget admits: the one there is to give, else the mapped address alone, else none.
+    fn answer_within(self, budget: &mut Budget, reply: &mut [u8]) -> Result<Answer, Silence> {
+        let to = self.mapped().ip();
+        if !budget.admits(to) {
+            return Err(Silence::OverBudget);
+        }
+        let answer = self.answer(reply).map_err(Silence::NoRoom)?;
+        let asked = self.request.bytes.len();
+        if !is_long(answer.reply.length, asked) || budget.admits_long(to) {
+            return Ok(answer);
+        }
+        let bare = Self { extent: Extent::Bare, ..self };
+        let bare = bare.answer(reply).map_err(Silence::NoRoom)?;
+        // An error is not made shorter; a success is, and what is left is what every client needs.
+        if bare.reply.length < answer.reply.length { Ok(bare) } else { Err(Silence::OverBudget) }
+    }
+
     fn answer(&self, reply: &mut [u8]) -> Result<Answer, WriteError> {
         match self.wishes() {
             Ok(wishes) => self.succeed(&wishes, reply),
@@ -296,6 +346,9 @@ impl Binding<'_> {
         writer: &mut Writer<'_>,
     ) -> Result<(), WriteError> {
         writer.attribute(&XorMappedAddress(self.mapped()))?;
+        if self.extent == Extent::Bare {
+            return Ok(());
+        }
         if self.quartet.is_none() && wishes.padding.is_none() && wishes.port.is_none() {
             return Ok(());
         }
@@ -309,6 +362,9 @@ impl Binding<'_> {
     /// RFC 3489, section 8.1.
     fn write_classic(&self, from: SocketAddr, writer: &mut Writer<'_>) -> Result<(), WriteError> {
         writer.attribute(&MappedAddress(self.mapped()))?;
+        if self.extent == Extent::Bare {
+            return Ok(());
+        }
         if !from.ip().is_unspecified() {
             writer.attribute(&SourceAddress(from))?;
         }

@@ -29,6 +29,10 @@ pub struct Counters {
     pub not_requests: u64,
     /// Dropped: requests of methods other than Binding.
     pub unknown_methods: u64,
+    /// Dropped: over the budget of the source.
+    pub over_budget: u64,
+    /// Replies that were made but could not be sent; counted by whoever sends them.
+    pub lost: u64,
     /// Dropped: no source port, or no room for the reply.
     pub unanswerable: u64,
 }
@@ -45,6 +49,7 @@ impl Counters {
             Err(Silence::WrongFingerprint) => self.wrong_fingerprints += 1,
             Err(Silence::NotARequest(_)) => self.not_requests += 1,
             Err(Silence::UnknownMethod(_)) => self.unknown_methods += 1,
+            Err(Silence::OverBudget) => self.over_budget += 1,
             Err(Silence::Unanswerable | Silence::NoRoom(_)) => self.unanswerable += 1,
         }
     }
@@ -76,6 +81,8 @@ impl AddAssign for Counters {
         self.wrong_fingerprints += other.wrong_fingerprints;
         self.not_requests += other.not_requests;
         self.unknown_methods += other.unknown_methods;
+        self.over_budget += other.over_budget;
+        self.lost += other.lost;
         self.unanswerable += other.unanswerable;
     }
 }

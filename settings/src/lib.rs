@@ -38,6 +38,7 @@ mod log_level;
 mod node_name;
 mod section;
 mod strict;
+mod stun_words;
 
 pub use endpoint::{Endpoint, EndpointError, Host};
 pub use error::Error;
@@ -48,3 +49,4 @@ pub use section::{
     BROKER_PORT, Config, HolePunch, Log, Node, STUN_PORT, Stun, TCP_BROKER_PORT, Tcp,
 };
 pub use strict::sections;
+pub use stun_words::{StunAccess, StunMode};

@@ -98,14 +98,15 @@ impl Alternate {
     }
 }
 
-/// Where it would listen, for `--check`.
+/// What it would do and where it would listen, for `--check`.
 pub(crate) fn describe(options: &Options) -> String {
     let list = |addresses: &[SocketAddr]| {
         let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         addresses.join(" and ")
     };
+    let listen = list(&options.listen);
     match &options.alternate[..] {
-        [] => format!("UDP and TCP on {}, no alternate address", list(&options.listen)),
-        some => format!("UDP and TCP on {}, alternate {}", list(&options.listen), list(some)),
+        [] => format!("mode basic, UDP and TCP on {listen}, no alternate address"),
+        some => format!("mode dual, UDP and TCP on {listen}, alternate {}", list(some)),
     }
 }

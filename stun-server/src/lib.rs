@@ -33,12 +33,14 @@
 mod bind;
 mod connect_back;
 mod options;
+mod policy;
 mod probes;
 mod run;
 mod shard;
 mod streams;
 
 pub use bind::{BindError, Transport};
-pub use ntcp_stun::server::{Allowance, BudgetLimits, Counters, Limits};
+pub use ntcp_stun::server::{Allowance, BudgetLimits, Counters, Limits, Redirect};
 pub use options::Options;
+pub use policy::{Credentials, Policy, PolicyError};
 pub use run::{Meter, Server};

@@ -22,7 +22,10 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return complain(&error, 2),
     };
-    let options = Options::from(&config.stun);
+    let options = match Options::load(&config.stun) {
+        Ok(options) => options,
+        Err(error) => return complain(&error.into(), 2),
+    };
     if arguments.check {
         println!("configuration is good: {}", arguments::describe(&options));
         return ExitCode::SUCCESS;

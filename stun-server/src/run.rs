@@ -16,6 +16,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// What a reply may be longer than its request.
 const REPLY_EXCESS: usize = 512;
@@ -45,7 +46,11 @@ impl Core {
     pub(crate) fn reply(&self, request: Request<'_>, replies: &mut Vec<u8>) -> Result<(), Silence> {
         let start = replies.len();
         replies.resize(start + request.bytes.len() + REPLY_EXCESS, 0);
-        let outcome = self.lock().handle_request(request, &mut replies[start..]);
+        let outcome = {
+            let mut server = self.lock();
+            server.advance(Instant::now());
+            server.handle_request(request, &mut replies[start..])
+        };
         replies.truncate(outcome.as_ref().map_or(start, |reply| start + reply.length));
         outcome.map(drop)
     }
@@ -66,6 +71,7 @@ impl Server {
         if options.probes {
             core.offer_probes();
         }
+        options.policy.apply(&mut core, random_secret(), Instant::now());
         let addresses = sockets.places.iter().map(|it| it.address).collect();
         let mut shards = Vec::new();
         let mut listeners = Vec::new();
@@ -178,6 +184,17 @@ fn share_of(limits: BudgetLimits, count: u32) -> BudgetLimits {
 /// The keys of the standard library's hashing are random.
 fn random_keys() -> [u64; 2] {
     [0, 1].map(|it| RandomState::new().hash_one(it))
+}
+
+/// Without the system's source of randomness, what the standard library had from it earlier.
+fn random_secret() -> [u8; 32] {
+    let mut secret = [0; 32];
+    if let Err(error) = getrandom::fill(&mut secret) {
+        tracing::warn!(%error, "no randomness from the system");
+        let words: [u64; 4] = std::array::from_fn(|_| random_keys()[0]);
+        secret = std::array::from_fn(|place| words[place / 8].to_be_bytes()[place % 8]);
+    }
+    secret
 }
 
 /// Lets the other futures of this task run.

@@ -107,6 +107,10 @@ pub(crate) fn describe(options: &Options) -> String {
     let listen = list(&options.listen);
     match &options.alternate[..] {
         [] => format!("mode basic, UDP and TCP on {listen}, no alternate address"),
+        some if options.forges => {
+            let some = list(some);
+            format!("mode forged, UDP and TCP on {listen}, in the name of the alternate {some}")
+        }
         some => format!("mode dual, UDP and TCP on {listen}, alternate {}", list(some)),
     }
 }

@@ -1,6 +1,7 @@
 //! Opens the sockets, or says which one could not be opened and what to do.
 
 use crate::options::Options;
+use ntcp_raw::transparent;
 use ntcp_stun::server::{Quartet, QuartetError};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
@@ -93,6 +94,16 @@ pub enum BindError {
         /// The alternate address.
         alternate: SocketAddr,
     },
+    /// Nothing can be sent in the name of that address.
+    #[error(
+        "UDP {address} cannot be sent from: {source}; mode \"forged\" needs CAP_NET_RAW (run as root, or AmbientCapabilities=CAP_NET_RAW)"
+    )]
+    Forging {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// No address at all.
     #[error("nothing to listen on: give at least one address with --listen IP:PORT")]
     Nothing,
@@ -104,6 +115,8 @@ pub(crate) struct Sockets {
     shards: usize,
     pub(crate) places: Vec<Place>,
     pub(crate) quartets: Vec<Quartet>,
+    /// Addresses of another host to send from, with a socket for each shard.
+    pub(crate) forged: Vec<(SocketAddr, Vec<UdpSocket>)>,
 }
 
 /// An address with its sockets.
@@ -124,6 +137,7 @@ impl Sockets {
         for &primary in &options.listen {
             let of_family = |it: &&SocketAddr| it.is_ipv4() == primary.is_ipv4();
             let opened = match options.alternate.iter().find(of_family) {
+                Some(&alternate) if options.forges => sockets.open_forging(primary, alternate),
                 Some(&alternate) => sockets.open_quartet(primary, alternate),
                 None => sockets.open_single(primary),
             };
@@ -163,6 +177,33 @@ impl Sockets {
         let (quartet, places) = again_if(any_port, || open_four(primary, alternate, self.shards))?;
         self.quartets.push(quartet);
         self.places.extend(places);
+        Ok(())
+    }
+}
+
+/// The two of four addresses that are this host's, and senders in the name of the others.
+impl Sockets {
+    fn open_forging(
+        &mut self,
+        primary: SocketAddr,
+        alternate: SocketAddr,
+    ) -> Result<(), BindError> {
+        let any_port = primary.port() == 0 || alternate.port() == 0;
+        let (first, second) = again_if(any_port, || {
+            let first = Place::open(primary.ip(), primary.port(), self.shards)?;
+            let second = Place::open(primary.ip(), alternate.port(), self.shards)?;
+            Ok((first, second))
+        })?;
+        let at = |port| SocketAddr::new(alternate.ip(), port);
+        let quartet = Quartet::new(first.address, at(second.address.port()))?;
+        for address in [at(first.address.port()), at(second.address.port())] {
+            let open = |_| transparent::udp(address);
+            let sockets: io::Result<Vec<_>> = (0..self.shards).map(open).collect();
+            let sockets = sockets.map_err(|source| BindError::Forging { address, source })?;
+            self.forged.push((address, sockets));
+        }
+        self.quartets.push(quartet);
+        self.places.extend([first, second]);
         Ok(())
     }
 }

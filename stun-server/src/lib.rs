@@ -33,6 +33,7 @@
 mod bind;
 mod connect_back;
 mod options;
+mod other;
 mod policy;
 mod probes;
 mod run;

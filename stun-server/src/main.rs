@@ -68,7 +68,8 @@ fn announce(server: &Server) {
     let change_requests: Vec<_> = change_requests.collect();
     let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     tracing::info!(
-        "listening on UDP and TCP {}; change requests: {}",
+        "mode {}, listening on UDP and TCP {}; change requests: {}",
+        server.mode(),
         addresses.join(", "),
         change_requests.join(", ")
     );

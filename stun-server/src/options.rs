@@ -1,7 +1,7 @@
 //! Where a server listens, and its limits.
 
 use crate::policy::{Policy, PolicyError};
-use ntcp_settings::Stun;
+use ntcp_settings::{Stun, StunMode};
 use ntcp_stun::server::{BudgetLimits, Limits};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,6 +15,9 @@ pub struct Options {
     /// The alternate address of RFC 5780, at most one of each family; IP and port differ from those in `listen`, which
     /// must be concrete then. Default: none.
     pub alternate: Vec<SocketAddr>,
+    /// Whether the alternate addresses are another host's, in whose name replies to CHANGE-REQUEST are sent. That host must
+    /// have consented, and should run a STUN server on the same two ports. Default: no.
+    pub forges: bool,
     /// Threads that answer datagrams, each with sockets of its own; more than cores are of no use. Default: as many as
     /// there are cores for this process, at most 64.
     pub shards: usize,
@@ -52,6 +55,7 @@ impl From<&Stun> for Options {
         Self {
             listen: stun.listen.clone(),
             alternate: stun.alternate.clone(),
+            forges: stun.mode == StunMode::Forged,
             shards: if stun.shards == 0 { cores() } else { stun.shards as usize },
             budget: match stun.replies_per_second {
                 0 => None,

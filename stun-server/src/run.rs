@@ -2,6 +2,7 @@
 
 use crate::bind::{BindError, Sockets, Transport};
 use crate::options::Options;
+use crate::other::Other;
 use crate::probes::Probes;
 use crate::shard::{Place, Shard, Tally, Threads};
 use crate::streams::Streams;
@@ -28,18 +29,22 @@ pub struct Server {
     addresses: Vec<SocketAddr>,
     quartets: Vec<Quartet>,
     core: Arc<Core>,
+    other: Other,
     shards: Vec<Shard>,
     listeners: Vec<Async<TcpListener>>,
 }
 
 /// The server of the protocol, for all streams.
 #[derive(Debug)]
-pub(crate) struct Core(Mutex<server::Server>);
+pub(crate) struct Core {
+    server: Mutex<server::Server>,
+    other: Other,
+}
 
 impl Core {
     fn lock(&self) -> MutexGuard<'_, server::Server> {
         // It holds nothing but counters; a panic elsewhere cannot have left it half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds the reply to a request to `replies`.
@@ -49,6 +54,7 @@ impl Core {
         let outcome = {
             let mut server = self.lock();
             server.advance(Instant::now());
+            self.other.tell(&mut server);
             server.handle_request(request, &mut replies[start..])
         };
         replies.truncate(outcome.as_ref().map_or(start, |reply| start + reply.length));
@@ -88,20 +94,31 @@ impl Server {
             let listener = Async::new_nonblocking(place.listener);
             listeners.push(listener.map_err(failed(Transport::Tcp))?);
         }
+        for (address, senders) in sockets.forged {
+            for (shard, socket) in shards.iter_mut().zip(senders) {
+                let place = Place::new(socket, address);
+                shard.push(place.map_err(|error| BindError::new(Transport::Udp, address, error))?);
+            }
+        }
+        let other = Other::new(options.forges);
+        if options.forges {
+            core.withhold_other_address(true);
+        }
         let count = u32::try_from(shards.len()).unwrap_or(u32::MAX);
         let shards = shards.into_iter().map(|places| {
             let mut server = core.clone();
             if let Some(limits) = options.budget {
                 server.limit(Budget::new(share_of(limits, count), random_keys()));
             }
-            Shard { places, server, tally: Tally::default() }
+            Shard { places, server, tally: Tally::default(), other: other.clone() }
         });
         let shards = shards.collect();
         Ok(Self {
             options: options.clone(),
             addresses,
             quartets: sockets.quartets,
-            core: Arc::new(Core(Mutex::new(core))),
+            core: Arc::new(Core { server: Mutex::new(core), other: other.clone() }),
+            other,
             shards,
             listeners,
         })
@@ -126,10 +143,19 @@ impl Server {
         Meter { core: Arc::clone(&self.core), tallies }
     }
 
+    /// How it comes by its alternate address: `dual`, `forged`, or `basic` without any.
+    pub fn mode(&self) -> &'static str {
+        match (self.quartets.is_empty(), self.options.forges) {
+            (true, _) => "basic",
+            (false, false) => "dual",
+            (false, true) => "forged",
+        }
+    }
+
     /// Serves until `stop` is ready, and returns what was counted. Cancel safe: dropping the future closes every socket.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Counters {
         let meter = self.meter();
-        let Self { options, quartets, core, shards, listeners, .. } = self;
+        let Self { options, quartets, core, other, shards, listeners, .. } = self;
         let threads = match Threads::start(shards) {
             Ok(threads) => threads,
             Err(error) => {
@@ -138,13 +164,16 @@ impl Server {
             }
         };
         let mut sockets = FuturesUnordered::new();
-        let probes = options.probes.then(|| Probes::new(options.probe_limits, &quartets));
+        // No connection can come from an address of another host.
+        let own = if options.forges { &[] } else { &quartets[..] };
+        let probes = options.probes.then(|| Probes::new(options.probe_limits, own));
         let streams = Streams::new(&options, probes);
         for listener in listeners {
             sockets.push(Arc::clone(&streams).serve(listener, Arc::clone(&core)));
         }
         let serving = async { while sockets.next().await.is_some() {} };
-        match select(pin!(stop), pin!(serving)).await {
+        let (serving, watching) = (pin!(serving), pin!(other.watch(&quartets)));
+        match select(pin!(stop), select(serving, watching)).await {
             Either::Left(_) => {}
             Either::Right(_) => tracing::error!("all listeners failed"),
         }

@@ -65,6 +65,9 @@ struct Policy {
     redirect: Option<Arc<Redirect>>,
     software: Option<Arc<str>>,
     now: Option<Instant>,
+    /// Whether the alternate addresses are another host's, and then whether they are withheld
+    /// ([`Server::withhold_other_address`]).
+    withholds_other: Option<bool>,
 }
 
 /// Where clients are sent instead (RFC 8489, section 10).
@@ -148,6 +151,13 @@ impl Server {
         let quartets = &mut self.policy.quartets;
         quartets.retain(|it| it.addresses().iter().all(|own| !quartet.contains(*own)));
         quartets.push(quartet);
+    }
+
+    /// For a server whose alternate IP is another host's: says no longer, or says again, that the alternate addresses answer
+    /// too (OTHER-ADDRESS, CHANGED-ADDRESS), while CHANGE-REQUEST goes on being served. The other host may be down, and a
+    /// client that asks there in vain would take its NAT for what it is not.
+    pub fn withhold_other_address(&mut self, is_withheld: bool) {
+        self.policy.withholds_other = Some(is_withheld);
     }
 
     /// Says in its answers over TCP which tests of [`crate::probe`] are served: a [`Prober`] stands

@@ -99,7 +99,8 @@ impl<'a> Binding<'a> {
     pub(super) fn new(policy: &'a Policy, message: Message<'a>, request: Request<'a>) -> Self {
         let quartet = policy.quartets.iter().find(|it| it.contains(request.local));
         let offers = policy.probes && request.transport == Transport::Tcp && !message.is_classic();
-        let offer = offers.then(|| Prober::offer(quartet.is_some()));
+        let offer =
+            offers.then(|| Prober::offer(quartet.is_some() && policy.withholds_other.is_none()));
         Self { policy, message, request, quartet, offer, extent: Extent::Full }
     }
 
@@ -365,6 +366,7 @@ impl<'a> Binding<'a> {
 
     /// The address that differs from the request's in IP and port, if there is one.
     fn other(&self) -> Option<SocketAddr> {
-        self.quartet?.changed(self.request.local, ChangeRequest::IpAndPort)
+        let quartet = self.quartet.filter(|_| self.policy.withholds_other != Some(true))?;
+        quartet.changed(self.request.local, ChangeRequest::IpAndPort)
     }
 }

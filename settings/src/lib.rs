@@ -49,4 +49,4 @@ pub use section::{
     BROKER_PORT, Config, HolePunch, Log, Node, STUN_PORT, Stun, TCP_BROKER_PORT, Tcp,
 };
 pub use strict::sections;
-pub use stun_words::{StunAccess, StunMode};
+pub use stun_words::{StunAccess, StunMode, StunModeError};

@@ -3,6 +3,13 @@
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use std::fmt;
+use std::str::FromStr;
+use thiserror::Error;
+
+/// The text is none of the four modes.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("not a mode; write auto, basic, dual or forged")]
+pub struct StunModeError;
 
 /// How a STUN server comes by the second address of RFC 5780.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,13 +78,18 @@ impl fmt::Display for StunAccess {
     }
 }
 
+impl FromStr for StunMode {
+    type Err = StunModeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|it| it.as_str() == text).ok_or(StunModeError)
+    }
+}
+
 impl<'de> Deserialize<'de> for StunMode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = crate::list::text(deserializer, "a mode")?;
-        Self::ALL
-            .into_iter()
-            .find(|it| it.as_str() == text)
-            .ok_or_else(|| D::Error::custom("not a mode; write auto, basic, dual or forged"))
+        text.parse().map_err(D::Error::custom)
     }
 }
 

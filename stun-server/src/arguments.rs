@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::{ArgAction, Parser};
-use ntcp_settings::{Config, STUN_PORT};
+use ntcp_settings::{Config, STUN_PORT, StunMode};
 use ntcp_stun_server::Options;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -22,6 +22,9 @@ pub(crate) struct Arguments {
     /// one address of each family. Without a port: the port after the one to listen on.
     #[arg(long, value_name = "IP[:PORT]")]
     alternate: Vec<Alternate>,
+    /// How the server comes by its alternate address: auto, basic, dual or forged [default: auto].
+    #[arg(long, value_name = "MODE")]
+    mode: Option<StunMode>,
     /// Configuration file [default: $NTCP_CONFIG, ./p2pNetwork.toml, or ntcp/p2pNetwork.toml in the user's
     /// configuration folder].
     #[arg(long, value_name = "FILE")]
@@ -78,6 +81,7 @@ impl Arguments {
             let alternate = self.alternate.iter().map(|it| it.beside(listen));
             config.stun.alternate = alternate.collect::<anyhow::Result<_>>()?;
         }
+        config.stun.mode = self.mode.unwrap_or(config.stun.mode);
         config.check()?;
         Ok(config)
     }

@@ -5,6 +5,7 @@
 
 mod data;
 mod doctor;
+mod forged;
 mod outages;
 mod pairs;
 mod refusals;

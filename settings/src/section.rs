@@ -28,7 +28,7 @@ pub struct Config {
     pub stun: Stun,
     /// `[hole_punch]`: signalling over UDP, for peers and for the broker.
     pub hole_punch: HolePunch,
-    /// `[tcp]`: signalling over TCP, for peers and for the broker.
+    /// `[tcp]`: signalling over TCP, for peers and for the broker, and how much peers may connect.
     pub tcp: Tcp,
     /// `[log]`: what goes to standard error.
     pub log: Log,
@@ -168,11 +168,20 @@ pub struct Tcp {
     /// Broker: where to listen, a list of `IP:port`. Default: `["0.0.0.0:9999", "[::]:9999"]`.
     #[serde(deserialize_with = "list::socket_addresses")]
     pub listen: Vec<SocketAddr>,
+    /// Peers: connections begun in one attempt to pass NATs, at most, a number. Default: 256.
+    pub connects_per_attempt: u32,
+    /// Peers: connections begun in one minute, at most, a number. Default: 1200.
+    pub connects_per_minute: u32,
 }
 
 impl Default for Tcp {
     fn default() -> Self {
-        Self { broker: None, listen: everywhere(TCP_BROKER_PORT) }
+        Self {
+            broker: None,
+            listen: everywhere(TCP_BROKER_PORT),
+            connects_per_attempt: 256,
+            connects_per_minute: 1200,
+        }
     }
 }
 

@@ -159,9 +159,9 @@ impl Host {
     pub fn close(&mut self, socket: Socket, now: Instant) {
         self.datagram_sockets.remove(&socket);
         self.listeners.remove(&socket);
-        self.captures.remove(&socket);
         self.shielded.remove(&socket);
         self.saved.remove(&socket);
+        self.captures.remove(&socket);
         if let Some(key) = self.streams.remove(&socket) {
             if let Some((connection, user)) = self.connections.get_mut(&key) {
                 connection.close();

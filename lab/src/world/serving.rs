@@ -219,6 +219,7 @@ impl Process for Serving {
             }
             Notice::Ended { socket, .. } => self.ended(socket, system),
             Notice::Connected { socket, result } => self.connected(socket, result, system.now),
+            // A server captures nothing.
             Notice::Captured { .. } => {}
         }
         self.depart(system);

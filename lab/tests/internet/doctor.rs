@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ntcp_lab::host::Privileges;
 use ntcp_lab::link::Quality;
 use ntcp_lab::meeting;
 use ntcp_lab::presets::{SITES, Site};
@@ -10,6 +11,9 @@ use ntcp_proto::Owner;
 use ntcp_proto::discover::{self, Config, Discovery, Event, Findings};
 use ntcp_proto::nat::{Mapping, NatReport};
 use ntcp_proto::uri::{HostPort, TransportChoice};
+
+/// Captures are permitted.
+const RAW: Privileges = Privileges { raw: true, admin: false };
 
 fn clean() -> Quality {
     Quality::delay(Duration::from_millis(10))
@@ -20,10 +24,20 @@ fn lossy() -> Quality {
 }
 
 fn diagnose(site: &Site, seed: u64, access: Quality) -> (Findings, Duration) {
+    diagnose_with(Privileges::NONE, site, seed, access)
+}
+
+fn diagnose_with(
+    privileges: Privileges,
+    site: &Site,
+    seed: u64,
+    access: Quality,
+) -> (Findings, Duration) {
     let mut world = World::new(seed);
     meeting::serve(&mut world, access);
     let site = world.site("a", site, access);
     let host = world.host(site, "a");
+    world.grant(host, privileges);
     let server = |host: &str| HostPort { host: host.into(), port: None };
     let config = Config {
         servers: vec![server("stun1"), server("stun2")],
@@ -137,6 +151,38 @@ fn whether_a_listener_is_reached_after_an_rst_is_told() {
     for (text, expected) in cases {
         let (found, _) = diagnose(&text.parse().unwrap(), 3, clean());
         assert_eq!(found.reached_after_rst, expected, "{text}");
+    }
+}
+
+#[test]
+fn sequence_numbers_are_compared_where_a_capture_is_permitted() {
+    for text in SITES {
+        let site: Site = text.parse().unwrap();
+        let (found, _) = diagnose_with(RAW, &site, 3, clean());
+        assert_eq!(found.report.tcp.isn, site.declared().tcp.isn, "{text}");
+        let (found, _) = diagnose(&site, 3, clean());
+        assert_eq!(found.report.tcp.isn, None, "{text}, without the privilege");
+    }
+}
+
+#[test]
+fn the_ttl_of_an_opener_is_told_where_the_nat_needs_opening() {
+    let cases = [
+        ("masq", Some(2)),
+        ("masq,in=reset", Some(2)),
+        ("port-restricted", Some(2)),
+        ("masq@port-restricted", Some(3)),
+        // It keeps every TTL, so nothing expires at it.
+        ("masq,ttl=keep", None),
+        ("public", None),
+        ("restricted", None),
+        ("masq,syn=strict", None),
+        ("symmetric-seq", None),
+    ];
+    for (text, expected) in cases {
+        let (found, at) = diagnose(&text.parse().unwrap(), 3, clean());
+        assert_eq!(found.opener_ttl, expected, "{text}");
+        assert!(at <= Duration::from_secs(1), "{text}: it took {at:?}");
     }
 }
 

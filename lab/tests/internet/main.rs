@@ -3,3 +3,4 @@
 mod calls;
 mod doctor;
 mod lone;
+mod traversal;

@@ -159,6 +159,25 @@ fn check(sites: &[&str], server: Server) {
 }
 
 #[test]
+fn the_doctor_counts_the_hops_to_the_outermost_nat() {
+    for (site, expected) in [("masq", Some(2)), ("masq@port-restricted", Some(3)), ("public", None)]
+    {
+        let lab = Lab::builder().delay(LINE).home("a", site).start().unwrap();
+        let _servers = Servers::start(&lab).unwrap();
+        let program = Programs::beside_this_one().unwrap().path("ntcp");
+        let doctor = lab.command("a", program).args(["doctor", "--stun", "server.lab"]);
+        let output = doctor.output().unwrap();
+        let page = String::from_utf8_lossy(&output.stdout).into_owned();
+        let told = page.contains("a packet with a TTL of ");
+        assert_eq!(told, expected.is_some(), "{site}: {page}");
+        if let Some(ttl) = expected {
+            let words = format!("a packet with a TTL of {ttl} opens the outermost NAT");
+            assert!(page.contains(&words), "{site}: {page}");
+        }
+    }
+}
+
+#[test]
 fn the_doctor_is_right_about_open_homes() {
     check(&SITES[..6], Server::Ours);
 }

@@ -53,6 +53,30 @@ fn a_carrier_behind_a_home_is_traversed_as_well() {
 }
 
 #[test]
+fn sequential_ports_are_foretold_on_one_side_and_on_both() {
+    for (a, b) in [("symmetric-seq", "linux-masq"), ("symmetric-seq", "symmetric-seq")] {
+        let reports = connect(a, b, &["tcp"]);
+        let strategy = reports[0]["strategy"].as_str().unwrap();
+        // The side whose ports are foretold only sees the peer's SYN come.
+        let known = ["port_prediction", "simultaneous_open", "shielded_opener"];
+        assert!(known.contains(&strategy), "{:#}", reports[0]);
+    }
+}
+
+#[test]
+fn a_random_symmetric_nat_meets_a_port_restricted_one() {
+    let reports = connect("linux-random", "port-restricted", &["tcp"]);
+    assert_eq!(reports[0]["strategy"], "port_coverage", "{:#}", reports[0]);
+    assert!(reports[0]["elapsed_ms"].as_f64().unwrap() < 6_000.0, "{:#}", reports[0]);
+}
+
+#[test]
+fn two_strict_nats_are_passed_by_a_ghost() {
+    let reports = connect("masq,syn=strict", "port-restricted,syn=strict", &["tcp"]);
+    assert_eq!(reports[0]["strategy"], "ghost_handshake", "{:#}", reports[0]);
+}
+
+#[test]
 fn the_labs_own_nat_is_traversed_as_netfilter_is() {
     let lab = homes("offset-cone", "linux-masq").form(Form::Auto);
     on_stage(lab, |_, stage| {

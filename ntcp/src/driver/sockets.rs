@@ -556,9 +556,9 @@ mod tests {
     #[test]
     fn an_aborted_stream_ends_with_an_rst_and_leaves_its_ends_free() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (local, remote) = ("127.0.0.1:0".parse().unwrap(), listener.local_addr().unwrap());
-        let connect =
-            |local| socket::connect(socket::unconnected(local, Hops::USUAL).unwrap(), remote);
+        let local: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let remote = listener.local_addr().unwrap();
+        let connect = |local| socket::connect(socket::tcp_bound(local).unwrap(), remote);
         let ours = connect(local).unwrap();
         let (mut theirs, _) = listener.accept().unwrap();
         let local = ours.local_addr().unwrap();

@@ -8,6 +8,7 @@ use futures::channel::{mpsc, oneshot};
 use ntcp_proto::entropy::Seed;
 use ntcp_proto::node as proto;
 use ntcp_proto::signal::client;
+use ntcp_proto::tcp_traversal::budget::Limits;
 use ntcp_proto::uri::{HostPort, PeerUri};
 use ntcp_settings::{Config, Endpoint, Host};
 
@@ -136,7 +137,10 @@ fn machine_config(config: &Config, identity: &Identity) -> Result<proto::Config,
         signal,
         stun: config.stun_servers().iter().map(host_port).collect(),
         udp_port: config.hole_punch.port,
-        budget: ntcp_proto::tcp_traversal::budget::Limits::default(),
+        budget: Limits {
+            per_attempt: config.tcp.connects_per_attempt,
+            per_minute: config.tcp.connects_per_minute,
+        },
     })
 }
 

@@ -29,6 +29,9 @@ pub struct Findings {
     /// it with an RST, as connect, close and listen needs; `None` if no server could tell. An RST may
     /// shut the NAT, and a NAT that watches sequence numbers drops the listener's answer.
     pub reached_after_rst: Option<bool>,
+    /// The least IP TTL with which a SYN of this host opens the outermost of its NATs, so one more than
+    /// the hops to it; `None` if that could not be told, as where a NAT filters less than by port.
+    pub opener_ttl: Option<u8>,
     /// How a SYN of this host arrived at a server, if one told.
     pub syn: Option<Seen>,
     /// The UDP verdict in the words of RFC 3489.
@@ -75,6 +78,7 @@ impl Findings {
             report,
             udp_ports,
             tcp_ports: tcp.and_then(TcpSurvey::pattern),
+            opener_ttl: tcp.and_then(TcpSurvey::opener_ttl),
             syn: tcp.and_then(TcpSurvey::seen),
             reached_after_rst: tcp.and_then(TcpSurvey::reached_after_rst),
             evidence,

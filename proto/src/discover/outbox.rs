@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use crate::command::{Command, CommandId, Ends, Names, Owner, SocketId};
+use crate::command::{Command, CommandId, Ends, Hops, Names, Owner, SocketId};
 
 /// Collects the commands of all parts of one discovery and remembers which sockets are open.
 #[derive(Debug)]
@@ -47,14 +47,28 @@ impl Outbox {
         local: SocketAddr,
         remote: SocketAddr,
     ) -> (CommandId, SocketId) {
+        self.connect_tcp_with(local, remote, Hops::USUAL)
+    }
+
+    pub(super) fn connect_tcp_with(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        hops: Hops,
+    ) -> (CommandId, SocketId) {
         let (id, socket) = (self.names.command(), self.open_socket());
-        self.push(Command::connect_tcp(id, socket, local, remote));
+        self.push(Command::ConnectTcp { id, socket, local, remote, hops, sequence: None });
         (id, socket)
     }
 
     pub(super) fn send_tcp(&mut self, socket: SocketId, payload: Vec<u8>) {
         let id = self.names.command();
         self.push(Command::SendTcp { id, socket, payload });
+    }
+
+    pub(super) fn adjust_tcp(&mut self, socket: SocketId, hops: Hops) {
+        let id = self.names.command();
+        self.push(Command::AdjustTcp { id, socket, hops });
     }
 
     pub(super) fn listen_tcp(&mut self, local: SocketAddr) -> (CommandId, SocketId) {

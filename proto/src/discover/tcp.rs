@@ -242,6 +242,7 @@ impl TcpSurvey {
             if let Some(probes) = &mut self.probes {
                 probes.on_message(socket, payload, outbox, now);
             }
+            self.begin_reach(outbox, now);
             if let Some(sequence) = &mut self.sequence {
                 sequence.on_message(socket, payload);
             }
@@ -456,6 +457,11 @@ impl TcpSurvey {
         self.probes.as_ref()?.unsolicited_syn()
     }
 
+    /// The least TTL with which a SYN opens the NAT.
+    pub(super) fn opener_ttl(&self) -> Option<u8> {
+        self.probes.as_ref()?.opener_ttl()
+    }
+
     /// How a SYN of this host arrived.
     pub(super) fn seen(&self) -> Option<Seen> {
         self.sequence.as_ref()?.seen()
@@ -553,6 +559,13 @@ impl TcpSurvey {
         };
         let server = (server, offer, lead.rtt);
         self.probes = Some(Probes::new(self.family, server, &mut self.entropy, outbox, now));
+    }
+
+    fn begin_reach(&mut self, outbox: &mut Outbox, now: Instant) {
+        let mapping = self.mapping();
+        if let Some(probes) = &mut self.probes {
+            probes.begin_reach(mapping, &mut self.entropy, outbox, now);
+        }
     }
 
     /// The samples whose ports serve nothing else.

@@ -129,6 +129,9 @@ impl Findings {
         if let Some(ports) = self.tcp_ports {
             line(f, "", ports)?;
         }
+        if let Some(ttl) = self.opener_ttl {
+            line(f, "", format_args!("a packet with a TTL of {ttl} opens the outermost NAT"))?;
+        }
         match self.reached_after_rst {
             Some(true) => line(f, "", "who refused a connection can still connect back")?,
             Some(false) => line(f, "", "who refused a connection cannot connect back")?,

@@ -31,7 +31,7 @@ const SPARE: u32 = 3;
 /// Most rounds.
 pub const MAX_ROUNDS: u8 = 6;
 /// How long a round waits for its connection beyond three round trips to the broker.
-const ROUND_MARGIN: Duration = Duration::from_millis(300);
+const ROUND_MARGIN: Duration = Duration::from_millis(500);
 
 /// The ports that the connections begun after the last sample have, `begun` of them by now.
 pub fn forecast(last: u16, step: i16, begun: u32) -> Forecast {

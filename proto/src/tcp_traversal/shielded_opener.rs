@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn the_shield_is_above_what_a_router_can_quote_and_below_what_a_peer_can_send() {
-        assert!(LEAST_TTL > 1);
+        const { assert!(LEAST_TTL > 1 && LEAST_TTL <= OPENER_TTL) };
         assert_eq!(OPENED.ttl, None, "what follows the opener goes all the way");
     }
 }

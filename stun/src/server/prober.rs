@@ -29,7 +29,7 @@ pub struct Limits {
     /// Tests under way at once, each with one or two sockets; more are refused with 508.
     pub concurrent: usize,
     /// Tests of one source address (IPv6: of one /64) at once; [`Limits::refill`] gives one more. A
-    /// discovery asks for some dozen. More are refused with 486.
+    /// discovery asks for some forty. More are refused with 486.
     pub burst: u32,
     /// After how long a source may ask for one test more.
     pub refill: Duration,
@@ -39,7 +39,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { concurrent: 256, burst: 64, refill: Duration::from_millis(500), per_second: 500 }
+        Self { concurrent: 256, burst: 128, refill: Duration::from_millis(250), per_second: 500 }
     }
 }
 

@@ -13,6 +13,8 @@
 //!              client ── SYN ────────────────────────▶ server:q, which neither answers nor refuses
 //!              client ◀── SYN ──┤ NAT ├── from q
 //!  after RST   the same with a q that refuses, while the client listens
+//!  reach       crossing once more, the client's SYN with a TTL of 1, 2, 3 …: the least that opens the
+//!              NAT is what an opener needs; asked only where nothing else lets the server's SYN in
 //! ```
 //!
 //! [`ntcp_stun::probe`] has the messages. Nothing here is taken for a measurement but what both ends
@@ -30,7 +32,7 @@ use ntcp_stun::{Message, TransactionId};
 use super::super::outbox::Outbox;
 use super::super::udp::any;
 use crate::address::{Family, canonical};
-use crate::command::{CommandId, Ends, IoFailure, SocketId};
+use crate::command::{CommandId, Ends, Hops, IoFailure, SocketId};
 use crate::entropy::Entropy;
 use crate::machine::Deadline;
 use crate::nat::{Filtering, InboundSynAfterSyn, Mapping, UnsolicitedSyn};
@@ -45,6 +47,12 @@ const WITNESSES: [usize; 5] = [2, 2, 2, 3, 2];
 /// to each destination, and one a second), so the test that waits for one comes first.
 const GOALS: [Test; 5] =
     [Test::Unused, Test::OtherAddress, Test::OtherPort, Test::Cross, Test::Refuse];
+/// The TTLs that are tried: a home NAT is one or two hops away, a carrier's rarely more than four.
+const TTLS: std::ops::RangeInclusive<u8> = 1..=5;
+/// How often each is tried, for a lost packet looks like one that did not get far enough.
+const TTL_COPIES: usize = 2;
+/// The least TTL heard on such a connection: an ICMP time exceeded quotes a packet that had 1 left.
+const SHIELD: u8 = 2;
 /// What a busy host or a queue may add to two round trips before silence is believed.
 const SLACK: Duration = Duration::from_millis(200);
 /// The longest that silence is waited for: a lost SYN is sent again after a second.
@@ -58,7 +66,11 @@ const MAX_ACCEPTED: usize = 4;
 /// The tests at one server.
 #[derive(Debug)]
 pub(super) struct Probes {
+    family: Family,
     probes: Vec<Probe>,
+    /// The crossing tests with a TTL, once they have begun.
+    reach: Vec<Probe>,
+    rtt: Duration,
     patience: Duration,
     end: Instant,
     is_over: bool,
@@ -68,6 +80,8 @@ pub(super) struct Probes {
 #[derive(Debug)]
 struct Probe {
     test: Test,
+    /// Of the SYN to the reserved port.
+    ttl: Option<u8>,
     connect: CommandId,
     socket: SocketId,
     remote: SocketAddr,
@@ -98,6 +112,28 @@ enum Stage {
 }
 
 impl Probe {
+    fn begin(
+        test: Test,
+        ttl: Option<u8>,
+        (family, remote): (Family, SocketAddr),
+        entropy: &mut Entropy,
+        outbox: &mut Outbox,
+    ) -> Self {
+        let (connect, socket) = outbox.connect_tcp(any(family), remote);
+        Self {
+            test,
+            ttl,
+            connect,
+            socket,
+            remote,
+            stage: Stage::Connecting,
+            listener: None,
+            accepted: Vec::new(),
+            token: entropy.transaction_id(),
+            is_token_seen: false,
+        }
+    }
+
     fn is_finished(&self) -> bool {
         match self.stage {
             // The token may come after the outcome: both travel on connections of their own.
@@ -126,7 +162,11 @@ impl Probe {
             self.stage = Stage::Failed;
             return;
         }
-        let (connect, stream) = outbox.connect_tcp(everywhere(local), quiet);
+        let hops = match self.ttl {
+            None => Hops::USUAL,
+            Some(ttl) => Hops { ttl: Some(ttl), least: Some(SHIELD) },
+        };
+        let (connect, stream) = outbox.connect_tcp_with(everywhere(local), quiet, hops);
         self.stage = if self.test == Test::Refuse {
             Stage::Refusing(connect)
         } else {
@@ -192,24 +232,23 @@ impl Probes {
             other => offer.includes(*other),
         });
         let copies = goals.flat_map(|goal| std::iter::repeat_n(goal, of(goal, COPIES)));
-        let probes = copies.map(|test| {
-            let (connect, socket) = outbox.connect_tcp(any(family), server);
-            Probe {
-                test,
-                connect,
-                socket,
-                remote: server,
-                stage: Stage::Connecting,
-                listener: None,
-                accepted: Vec::new(),
-                token: entropy.transaction_id(),
-                is_token_seen: false,
-            }
-        });
+        let probes = copies.map(|test| Probe::begin(test, None, (family, server), entropy, outbox));
         let patience = (rtt * 2 + SLACK).min(MAX_PATIENCE);
         // To connect, to reserve, to ask, and for the last answer to come back.
         let end = now + rtt * 4 + LEAD + patience + SLACK;
-        Self { probes: probes.collect(), patience, end, is_over: false }
+        Self {
+            family,
+            probes: probes.collect(),
+            reach: Vec::new(),
+            rtt,
+            patience,
+            end,
+            is_over: false,
+        }
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = &mut Probe> {
+        self.probes.iter_mut().chain(&mut self.reach)
     }
 
     pub(super) fn on_connected(
@@ -218,8 +257,9 @@ impl Probes {
         result: &Result<Ends, IoFailure>,
         outbox: &mut Outbox,
     ) {
+        let patience = self.patience;
         let crossing = |it: &&mut Probe| it.crossing() == Some(id);
-        if let Some(probe) = self.probes.iter_mut().find(crossing) {
+        if let Some(probe) = self.all().find(crossing) {
             if result.is_err() {
                 // Somebody refused it, and what that does to the NAT is another test.
                 probe.stage = Stage::Failed;
@@ -227,10 +267,10 @@ impl Probes {
             return;
         }
         let refusing = |it: &&mut Probe| matches!(it.stage, Stage::Refusing(it) if it == id);
-        if let Some(probe) = self.probes.iter_mut().find(refusing) {
-            return probe.on_refused(result, self.patience, outbox);
+        if let Some(probe) = self.all().find(refusing) {
+            return probe.on_refused(result, patience, outbox);
         }
-        let Some(probe) = self.probes.iter_mut().find(|it| it.connect == id) else { return };
+        let Some(probe) = self.all().find(|it| it.connect == id) else { return };
         let Stage::Connecting = probe.stage else { return };
         let Ok(ends) = result else {
             outbox.forget(probe.socket);
@@ -246,11 +286,11 @@ impl Probes {
             }
             Test::Unused => {
                 probe.stage = Stage::Asked(None);
-                probe.ask(Test::Unused, self.patience, outbox);
+                probe.ask(Test::Unused, patience, outbox);
             }
             Test::Reserve | Test::Cross | Test::Look => {
                 probe.stage = Stage::Reserving(local);
-                probe.ask(Test::Reserve, self.patience, outbox);
+                probe.ask(Test::Reserve, patience, outbox);
             }
         }
     }
@@ -261,11 +301,12 @@ impl Probes {
         result: &Result<SocketAddr, IoFailure>,
         outbox: &mut Outbox,
     ) {
+        let patience = self.patience;
         let opening = |it: &mut Probe| match it.stage {
             Stage::Opening(open, local) if open == id => Some(local),
             _ => None,
         };
-        let found = self.probes.iter_mut().find_map(|it| Some((opening(it)?, it)));
+        let found = self.all().find_map(|it| Some((opening(it)?, it)));
         let Some((local, probe)) = found else { return };
         if result.is_err() {
             outbox.forget(probe.listener.take().unwrap_or(probe.socket));
@@ -276,11 +317,11 @@ impl Probes {
             Test::Refuse => Stage::Reserving(local),
             _ => Stage::Asked(None),
         };
-        probe.ask(probe.test, self.patience, outbox);
+        probe.ask(probe.test, patience, outbox);
     }
 
     pub(super) fn on_accepted(&mut self, listener: SocketId, socket: SocketId) {
-        let Some(probe) = self.probes.iter_mut().find(|it| it.listener == Some(listener)) else {
+        let Some(probe) = self.all().find(|it| it.listener == Some(listener)) else {
             return;
         };
         if probe.accepted.len() < MAX_ACCEPTED && !probe.accepted.contains(&socket) {
@@ -297,12 +338,12 @@ impl Probes {
         now: Instant,
     ) {
         let message = Message::parse(payload).ok();
-        if let Some(probe) = self.probes.iter_mut().find(|it| it.accepted.contains(&socket)) {
+        if let Some(probe) = self.all().find(|it| it.accepted.contains(&socket)) {
             probe.is_token_seen |=
                 message.and_then(|it| probe::read_token(&it)) == Some(probe.token);
             return;
         }
-        let Some(probe) = self.probes.iter_mut().find(|it| it.socket == socket) else { return };
+        let Some(probe) = self.all().find(|it| it.socket == socket) else { return };
         let reply = message.filter(|it| it.transaction_id() == probe.token);
         let Some(reply) = reply.and_then(|it| Reply::read(&it)) else { return };
         match (probe.stage, reply) {
@@ -321,19 +362,24 @@ impl Probes {
 
     /// A stream ended.
     pub(super) fn on_closed(&mut self, socket: SocketId) {
-        let Some(probe) = self.probes.iter_mut().find(|it| it.socket == socket) else { return };
+        let Some(probe) = self.all().find(|it| it.socket == socket) else { return };
         if !matches!(probe.stage, Stage::Told(_)) {
             probe.stage = Stage::Failed;
         }
     }
 
     pub(super) fn handle_timeout(&mut self, outbox: &mut Outbox, now: Instant) {
-        for probe in &mut self.probes {
+        let patience = self.patience;
+        for probe in self.all() {
             if let Stage::Crossing(connect, at) = probe.stage
                 && at <= now
             {
+                if let (Some(_), Some(stream)) = (probe.ttl, probe.accepted.first()) {
+                    // The SYN has gone; what answers the server's must get there.
+                    outbox.adjust_tcp(*stream, Hops { ttl: None, least: Some(SHIELD) });
+                }
                 probe.stage = Stage::Asked(Some(connect));
-                probe.ask(Test::Cross, self.patience, outbox);
+                probe.ask(Test::Cross, patience, outbox);
             }
         }
         self.is_over |= now >= self.end;
@@ -343,7 +389,7 @@ impl Probes {
         if self.is_settled() {
             return None;
         }
-        let crossing = self.probes.iter().filter_map(|it| match it.stage {
+        let crossing = self.probes.iter().chain(&self.reach).filter_map(|it| match it.stage {
             Stage::Crossing(_, at) => Some(Deadline::new(at, "ask for a SYN that crosses")),
             _ => None,
         });
@@ -359,7 +405,8 @@ impl Probes {
             self.copies(*goal).all(Probe::is_finished)
                 || (self.is_witnessed(*goal) && self.copies(*goal).all(is_gone))
         };
-        self.is_over || GOALS.iter().all(has_ended)
+        let is_reached = self.reach.iter().all(Probe::is_finished) || self.opener_ttl().is_some();
+        self.is_over || (GOALS.iter().all(has_ended) && is_reached)
     }
 
     fn copies(&self, test: Test) -> impl Iterator<Item = &Probe> {
@@ -375,6 +422,44 @@ impl Probes {
 
     fn is_witnessed(&self, test: Test) -> bool {
         self.copies(test).filter_map(Probe::outcome).count() >= of(test, WITNESSES)
+    }
+
+    /// Tries with which TTL a SYN opens the NAT, once it is known that it takes one.
+    pub(super) fn begin_reach(
+        &mut self,
+        mapping: Option<Mapping>,
+        entropy: &mut Entropy,
+        outbox: &mut Outbox,
+        now: Instant,
+    ) {
+        let is_shut = self.filtering() == Some(Filtering::AddressAndPortDependent);
+        let opens = self.inbound_syn_after_syn(mapping) == Some(InboundSynAfterSyn::Accepted);
+        // The shield works on what an ICMP error quotes in IPv4 only.
+        let is_possible = is_shut && opens && self.family == Family::V4 && !self.is_over;
+        let Some(remote) = self.probes.first().map(|it| it.remote) else { return };
+        if !is_possible || !self.reach.is_empty() {
+            return;
+        }
+        let ends = (self.family, remote);
+        let begin = |ttl| Probe::begin(Test::Cross, Some(ttl), ends, entropy, outbox);
+        self.reach = TTLS.flat_map(|ttl| [ttl; TTL_COPIES]).map(begin).collect();
+        self.end = self.end.max(now + self.rtt * 3 + LEAD + self.patience + SLACK);
+    }
+
+    /// The least TTL with which a SYN opens the NAT; `None` if a smaller one might.
+    pub(super) fn opener_ttl(&self) -> Option<u8> {
+        for ttl in TTLS {
+            let copies = self.reach.iter().filter(|it| it.ttl == Some(ttl));
+            let met: Vec<Met> = copies.filter_map(Probe::outcome).collect();
+            if met.contains(&Met::Connected) {
+                // A TTL of 1 passes no box that counts hops.
+                return (ttl > *TTLS.start()).then_some(ttl);
+            }
+            if met.len() < TTL_COPIES {
+                return None;
+            }
+        }
+        None
     }
 
     /// Whether the NAT let a connection of this kind in; `None` if that is not known.

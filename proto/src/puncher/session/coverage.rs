@@ -3,6 +3,7 @@
 use super::*;
 use crate::IoFailure;
 use crate::puncher::report::{Attempt, AttemptResult, Evidence, milliseconds_since};
+use crate::puncher::streams::Stream;
 use crate::tcp_traversal::plan::Part;
 use crate::tcp_traversal::port_coverage::{Coverage, Target};
 use crate::tcp_traversal::survey::Ports;
@@ -100,7 +101,7 @@ impl Session {
         evidence.extend(stream.into_iter().flat_map(account::stream_evidence));
         let remote = stream.map_or(coverage.remote(), |stream| stream.ends.remote);
         let won = winner == Some((Transport::Tcp, remote)) && stream.is_some();
-        let result = match (won, stream.is_some_and(|stream| stream.is_open())) {
+        let result = match (won, stream.is_some_and(Stream::is_open)) {
             (true, _) => AttemptResult::Won,
             (false, true) => AttemptResult::Verified,
             (false, false) => account::unfinished(winner.is_some(), coverage.sent),

@@ -39,6 +39,10 @@ impl Session {
         if both {
             return self.go_round(part, now);
         }
+        if self.engine.survey.is_some() && !self.engine.judged {
+            // Should our own ports turn out to follow one another, each of these would be lost.
+            return;
+        }
         let forecast = self.engine.theirs.and_then(|standing| standing.forecast);
         let (Part::Dialer, Some(forecast)) = (part, forecast) else { return };
         let Some(ip) = self.announced_end().map(|end| end.ip()) else { return };

@@ -38,6 +38,7 @@ mod policy;
 mod probes;
 mod run;
 mod shard;
+mod spoof_check;
 mod streams;
 
 pub use bind::{BindError, Transport};
@@ -45,3 +46,4 @@ pub use ntcp_stun::server::{Allowance, BudgetLimits, Counters, Limits, Redirect}
 pub use options::Options;
 pub use policy::{Credentials, Policy, PolicyError};
 pub use run::{Meter, Server};
+pub use spoof_check::{Forged, sources_beside, spoof_check};

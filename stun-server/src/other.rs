@@ -3,12 +3,12 @@
 //! In mode `forged` the alternate addresses are another host's. A client that wants to learn how its NAT maps asks there
 //! too, so OTHER-ADDRESS names them only while somebody answers on both ports.
 
+use crate::spoof_check::transaction_id;
 use async_io::{Async, Timer};
 use futures::FutureExt;
 use futures::select_biased;
 use ntcp_stun::server::{Quartet, Server};
-use ntcp_stun::{Class, Message, Method, TransactionId, Writer};
-use std::hash::{BuildHasher, RandomState};
+use ntcp_stun::{Class, Message, Method, Writer};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -102,14 +102,4 @@ async fn ask(address: SocketAddr) -> io::Result<bool> {
             return Ok(true);
         }
     }
-}
-
-/// The keys of the standard library's hashing are random.
-fn transaction_id() -> TransactionId {
-    let word = |it: u64| RandomState::new().hash_one(it).to_be_bytes();
-    let (first, second) = (word(0), word(1));
-    let mut id = [0; 12];
-    id[..8].copy_from_slice(&first);
-    id[8..].copy_from_slice(&second[..4]);
-    TransactionId::new(id)
 }

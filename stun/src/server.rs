@@ -20,6 +20,7 @@
 //! | without the credentials asked for | 400, 401 or 438, as RFC 8489, section 9 says; see [`Access`] |
 //! | RESPONSE-PORT without proof of the source | 438 and a NONCE that is the proof, if asked to ([`Server::demand_proof`]) |
 //! | while there is a [`Redirect`] | 300 and ALTERNATE-SERVER |
+//! | a spoof check ([`crate::spoof`]), if it has a [`Mint`] and is open to everybody | a token, or a report to whom the token was given |
 //! | anything else | nothing; a [`Silence`] says why |
 //!
 //! RFC 5780, section 7.6 would have a reply padded to the MTU whatever the request's length; that makes an amplifier
@@ -32,6 +33,7 @@ mod budget;
 mod counters;
 mod prober;
 mod quartet;
+mod spoofing;
 mod token;
 
 pub use access::{Access, User};
@@ -40,7 +42,9 @@ pub use counters::Counters;
 pub use prober::{Conduct, Limits, Look, Order, Prober, RESERVATION, Reservation, Step};
 pub use quartet::{Quartet, QuartetError};
 pub use token::Mint;
+pub(crate) use token::TOKEN_LENGTH;
 
+use crate::spoof;
 use crate::{Check, Class, Message, Method, ParseError, WriteError};
 use binding::{Answer, Binding};
 use std::net::SocketAddr;
@@ -226,6 +230,9 @@ impl Server {
         let message = Message::parse_classic(request.bytes).map_err(Silence::Malformed)?;
         if message.fingerprint() == Check::Invalid {
             return Err(Silence::WrongFingerprint);
+        }
+        if message.method() == spoof::METHOD && !message.is_classic() {
+            return self.answer_spoof_check(&message, request, reply);
         }
         match message.class() {
             Class::Request if message.method() == Method::BINDING => {}

@@ -4,7 +4,7 @@ use crate::support::{PATIENCE, Running, options, request};
 use ntcp_stun::attribute::ChangeRequest::{self, Ip, IpAndPort, Nothing, Port};
 use ntcp_stun::attribute::{OtherAddress, XorMappedAddress};
 use ntcp_stun::{Message, TransactionId};
-use ntcp_stun_server::{Allowance, BudgetLimits, Options};
+use ntcp_stun_server::{Allowance, BudgetLimits, Forged, Options, sources_beside, spoof_check};
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
@@ -194,4 +194,30 @@ fn what_is_refused_to_many_is_granted_to_a_neighbour() {
     let counters = server.stop();
     assert!(counters.over_budget >= 80, "{counters:?}");
     assert!(counters.successes <= 20, "{counters:?}");
+}
+
+#[test]
+fn a_network_that_lets_forged_sources_out_is_found_out() {
+    if moved_inside("a_network_that_lets_forged_sources_out_is_found_out") {
+        return;
+    }
+    let listen = ["192.0.2.10:3478", "[2001:db8::10]:3478"];
+    let server = Running::start(&options(&listen, &[]));
+    // The neighbours are nobody's here, and a link to oneself filters nothing.
+    for (address, own) in listen.iter().zip(["192.0.2.11", "2001:db8::11"]) {
+        // A kernel may lose what is sent to an IPv6 address that it has had for an instant only.
+        ask(&UdpSocket::bind((at(address).ip(), 0)).expect("a socket"), 1, None, at(address));
+        let sources: Vec<_> = sources_beside(own.parse().expect("an IP address"))
+            .into_iter()
+            .filter(|it| *it != at(address).ip())
+            .collect();
+        assert!(sources.len() >= 2);
+        for (source, outcome) in spoof_check(at(address), &sources).expect("the server answers") {
+            assert!(
+                matches!(outcome, Forged::Arrived(seen) if seen.ip() == source),
+                "{source}: {outcome:?}"
+            );
+        }
+    }
+    assert!(server.stop().spoof_checks > 4);
 }

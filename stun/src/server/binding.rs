@@ -46,6 +46,7 @@ pub(super) enum Kind {
     Unauthenticated,
     StaleNonce,
     Redirected,
+    SpoofCheck,
 }
 
 impl Kind {

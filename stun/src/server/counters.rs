@@ -28,6 +28,8 @@ pub struct Counters {
     pub stale_nonces: u64,
     /// Errors 300.
     pub redirected: u64,
+    /// Tokens given and reports sent for spoof checks.
+    pub spoof_checks: u64,
     /// Dropped: not STUN.
     pub malformed: u64,
     /// Dropped: FINGERPRINT wrong.
@@ -74,6 +76,7 @@ impl Counters {
             Kind::Unauthenticated => self.unauthenticated += 1,
             Kind::StaleNonce => self.stale_nonces += 1,
             Kind::Redirected => self.redirected += 1,
+            Kind::SpoofCheck => self.spoof_checks += 1,
         }
     }
 }
@@ -90,6 +93,7 @@ impl AddAssign for Counters {
         self.unauthenticated += other.unauthenticated;
         self.stale_nonces += other.stale_nonces;
         self.redirected += other.redirected;
+        self.spoof_checks += other.spoof_checks;
         self.malformed += other.malformed;
         self.wrong_fingerprints += other.wrong_fingerprints;
         self.not_requests += other.not_requests;

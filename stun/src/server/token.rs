@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// Length of a token.
-pub(super) const TOKEN_LENGTH: usize = 12;
+pub(crate) const TOKEN_LENGTH: usize = 12;
 /// What tokens count time in.
 const TICK: Duration = Duration::from_secs(30);
 /// The digits of base64, by value (RFC 4648, section 4).

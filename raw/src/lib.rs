@@ -16,6 +16,7 @@
 //! | [`repair`] | sequence numbers of one's choice, connections without a handshake | `CAP_NET_ADMIN` |
 //! | [`saved_syn`] | the SYN of an accepted connection, as it arrived | none |
 //! | [`sniffer`] | the SYN of a handshake that has just begun | `CAP_NET_RAW` |
+//! | [`transparent`] | UDP sockets that send in the name of an address that is not this host's | `CAP_NET_RAW` |
 //! | [`tcp_info`] | what the kernel knows of a connection | none |
 //!
 //! It decides nothing: which option is set when, and which packet is sent, is decided elsewhere.
@@ -42,6 +43,7 @@ pub mod saved_syn;
 #[cfg(target_os = "linux")]
 pub mod sniffer;
 pub mod tcp_info;
+pub mod transparent;
 
 /// Which privileged operations this process can do, and through what; see [`privileged`]. Takes a few
 /// milliseconds if a helper has to be started for it.

@@ -41,6 +41,7 @@ mod number;
 mod section;
 mod service_user;
 mod strict;
+mod stun_words;
 mod switch;
 
 pub use endpoint::{Endpoint, EndpointError, Host};
@@ -55,3 +56,4 @@ pub use section::{
 };
 pub use service_user::{ServiceUser, ServiceUserError};
 pub use strict::sections;
+pub use stun_words::{StunAccess, StunMode, StunModeError};

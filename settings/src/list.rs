@@ -45,6 +45,15 @@ pub(crate) fn text<'de, D: Deserializer<'de>>(
     deserializer.deserialize_any(Text(expected))
 }
 
+/// Reads a number up to `MAX`, for serde.
+pub(crate) fn number<'de, D: Deserializer<'de>, const MAX: u32>(
+    deserializer: D,
+) -> Result<u32, D::Error> {
+    let text = text(deserializer, "a number")?;
+    let number = text.parse().ok().filter(|it| *it <= MAX);
+    number.ok_or_else(|| D::Error::custom(format!("not a number from 0 to {MAX}; write one")))
+}
+
 struct Texts(&'static str);
 
 impl<'de> Visitor<'de> for Texts {

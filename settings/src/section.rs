@@ -5,6 +5,7 @@ use crate::log_format::LogFormat;
 use crate::log_level::LogLevel;
 use crate::node_name::NodeName;
 use crate::service_user::ServiceUser;
+use crate::stun_words::{StunAccess, StunMode};
 use crate::{duration, list, number, switch};
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -89,6 +90,33 @@ pub struct Stun {
     /// Server: whether clients over TCP may have it connect back to their own address, so that they
     /// learn how their NAT treats TCP; few times, and never to anybody else. Default: `true`.
     pub probes: bool,
+    /// Server: how it comes by `alternate`: `auto`, `basic` (it has none), `dual` (an address of this machine) or `forged`
+    /// (an address of another machine, in whose name this one sends; needs `CAP_NET_RAW`). Default: `auto`, which is
+    /// `dual` with an alternate address and `basic` without.
+    pub mode: StunMode,
+    /// Server: threads that answer datagrams, 0 to 64. Default: 0, one for each core.
+    #[serde(deserialize_with = "list::number::<_, 64>")]
+    pub shards: u32,
+    /// Server: replies over UDP a second for each network (an IPv4 /24, an IPv6 /48), twice as many at once;
+    /// 0 to 1000000000, where 0 bounds nothing. Default: 10000.
+    #[serde(deserialize_with = "list::number::<_, 1_000_000_000>")]
+    pub replies_per_second: u32,
+    /// Server: whether RESPONSE-PORT is believed without proof that its source is there, as clients that know RFC 5780 only
+    /// need it. Anybody can then send datagrams to any port behind any address. Default: `false`.
+    pub trusts_response_port: bool,
+    /// Server: whom it answers: `open`, `short-term` or `long-term`. Default: `open`.
+    pub access: StunAccess,
+    /// Server: the realm of long-term credentials, 1 to 127 letters. Default: none.
+    pub realm: Option<String>,
+    /// Server: a file with a `name:password` on each line, for `access`. Default: none.
+    pub credentials: Option<PathBuf>,
+    /// Server: the servers to which all clients are sent instead, `IP:port`, at most one for each family. Default: empty.
+    #[serde(deserialize_with = "list::socket_addresses")]
+    pub redirect: Vec<SocketAddr>,
+    /// Server: the name in the certificate of those servers. Default: none.
+    pub redirect_domain: Option<String>,
+    /// Server: what it calls itself in each reply, up to 127 letters. Default: none, since it makes replies longer.
+    pub software: Option<String>,
 }
 
 impl Default for Stun {
@@ -98,6 +126,16 @@ impl Default for Stun {
             listen: everywhere(STUN_PORT),
             alternate: Vec::new(),
             probes: true,
+            mode: StunMode::Auto,
+            shards: 0,
+            replies_per_second: 10_000,
+            trusts_response_port: false,
+            access: StunAccess::Open,
+            realm: None,
+            credentials: None,
+            redirect: Vec::new(),
+            redirect_domain: None,
+            software: None,
         }
     }
 }

@@ -230,6 +230,26 @@ fn what_cannot_work_together_is_refused() {
             "stun.listen = ['192.0.2.1:1', '192.0.2.2:2']",
             "[stun] listen = \"192.0.2.1:1\", \"192.0.2.2:2\": has two addresses of one family; keep",
         ),
+        (
+            "stun.mode = 'forged'",
+            "[stun] mode, alternate = \"forged\": this mode needs an alternate",
+        ),
+        ("stun.mode = 'dual'", "add [stun] alternate"),
+        (
+            "stun = { mode = 'basic', listen = ['192.0.2.1:1'], alternate = ['192.0.2.2:2'] }",
+            "a basic server has no alternate address; remove one of them",
+        ),
+        ("stun.access = 'long-term'", "nobody would be let in; name a file with users in [stun]"),
+        (
+            "stun = { access = 'long-term', credentials = 'f' }",
+            "long-term credentials belong to a realm; add [stun] realm",
+        ),
+        (
+            "stun = { access = 'short-term', credentials = 'f', realm = 'r' }",
+            "short-term credentials have no realm; remove [stun] realm",
+        ),
+        ("stun.realm = 'r'", "nobody is asked for credentials; set access, or remove realm and"),
+        ("stun.redirect = ['192.0.2.1:1', '192.0.2.2:2']", "has two addresses of one family"),
         ("stun.alternate = ['192.0.2.2:3479']", "must know its addresses; write concrete IP"),
         (
             "stun = { listen = ['192.0.2.1:1'], alternate = ['[2001:db8::1]:2'] }",

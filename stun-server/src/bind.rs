@@ -1,6 +1,7 @@
 //! Opens the sockets, or says which one could not be opened and what to do.
 
 use crate::options::Options;
+use ntcp_raw::transparent;
 use ntcp_service::bind::{self, Opening};
 use ntcp_stun::server::{Quartet, QuartetError};
 use std::io;
@@ -34,6 +35,16 @@ pub enum BindError {
         /// The alternate address.
         alternate: SocketAddr,
     },
+    /// Nothing can be sent in the name of that address.
+    #[error(
+        "UDP {address} cannot be sent from: {source}; mode \"forged\" needs CAP_NET_RAW (run as root, or AmbientCapabilities=CAP_NET_RAW)"
+    )]
+    Forging {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// No address at all.
     #[error("nothing to listen on: give at least one address with --listen IP:PORT")]
     Nothing,
@@ -53,6 +64,8 @@ pub struct Sockets {
     shards: usize,
     pub(crate) places: Vec<Place>,
     pub(crate) quartets: Vec<Quartet>,
+    /// Addresses of another host to send from, with a socket for each shard.
+    pub(crate) forged: Vec<(SocketAddr, Vec<UdpSocket>)>,
 }
 
 /// An address with its sockets.
@@ -74,11 +87,15 @@ impl Sockets {
     pub fn open(options: &Options, opening: Opening) -> Result<(Self, Opening), BindError> {
         let opening = opening.stream_buffer(STREAM_BUFFER);
         let shards = options.shards.max(1);
-        let mut sockets = Self { shards, places: Vec::new(), quartets: Vec::new() };
+        let mut sockets =
+            Self { shards, places: Vec::new(), quartets: Vec::new(), forged: Vec::new() };
         let mut lacking = None;
         for &primary in &options.listen {
             let of_family = |it: &&SocketAddr| it.is_ipv4() == primary.is_ipv4();
             let opened = match options.alternate.iter().find(of_family) {
+                Some(&alternate) if options.forges => {
+                    sockets.open_forging(&opening, primary, alternate)
+                }
                 Some(&alternate) => sockets.open_quartet(&opening, primary, alternate),
                 None => sockets.open_single(&opening, primary),
             };
@@ -126,6 +143,35 @@ impl Sockets {
             again_if(any_port, || open_four(opening, (primary, alternate), self.shards))?;
         self.quartets.push(quartet);
         self.places.extend(places);
+        Ok(())
+    }
+}
+
+/// The two of four addresses that are this host's, and senders in the name of the others.
+impl Sockets {
+    fn open_forging(
+        &mut self,
+        opening: &Opening,
+        primary: SocketAddr,
+        alternate: SocketAddr,
+    ) -> Result<(), BindError> {
+        let any_port = primary.port() == 0 || alternate.port() == 0;
+        let (first, second) = again_if(any_port, || {
+            let at = |port| SocketAddr::new(primary.ip(), port);
+            let first = Place::open(opening, at(primary.port()), self.shards)?;
+            let second = Place::open(opening, at(alternate.port()), self.shards)?;
+            Ok((first, second))
+        })?;
+        let at = |port| SocketAddr::new(alternate.ip(), port);
+        let quartet = Quartet::new(first.address, at(second.address.port()))?;
+        for address in [at(first.address.port()), at(second.address.port())] {
+            let open = |_| transparent::udp(address);
+            let sockets: io::Result<Vec<_>> = (0..self.shards).map(open).collect();
+            let sockets = sockets.map_err(|source| BindError::Forging { address, source })?;
+            self.forged.push((address, sockets));
+        }
+        self.quartets.push(quartet);
+        self.places.extend([first, second]);
         Ok(())
     }
 }

@@ -23,13 +23,16 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return complain(&error, 2),
     };
+    let options = match Options::load(&config.stun) {
+        Ok(options) => options,
+        Err(error) => return complain(&error.into(), 2),
+    };
     if arguments.check {
-        let options = Options::from(&config.stun);
         println!("configuration is good: {}", arguments::describe(&options, &config));
         return ExitCode::SUCCESS;
     }
     let log = Log::begin(log::level(arguments.verbose, config.log.level), config.log.format);
-    match serve(config, (log, arguments)) {
+    match serve(config, options, (log, arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&error, 1),
     }
@@ -40,8 +43,11 @@ fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
     ExitCode::from(status)
 }
 
-fn serve(config: Config, (log, arguments): (Log, Arguments)) -> anyhow::Result<()> {
-    let mut options = Options::from(&config.stun);
+fn serve(
+    config: Config,
+    mut options: Options,
+    (log, arguments): (Log, Arguments),
+) -> anyhow::Result<()> {
     options.max_streams = descriptors::room_for(options.max_streams);
     // What needs a privilege, or may only be done before the first thread.
     let (sockets, opening) = Sockets::open(&options, Opening::with_inherited()?)?;
@@ -80,7 +86,8 @@ fn announce(server: &Server) {
     let change_requests: Vec<_> = change_requests.collect();
     let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     tracing::info!(
-        "listening on UDP and TCP {}; change requests: {}",
+        "mode {}, listening on UDP and TCP {}; change requests: {}",
+        server.mode(),
         addresses.join(", "),
         change_requests.join(", ")
     );

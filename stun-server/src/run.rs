@@ -2,6 +2,7 @@
 
 use crate::bind::{BindError, Sockets};
 use crate::options::Options;
+use crate::other::Other;
 use crate::probes::Probes;
 use crate::shard::{Place, Shard, Tally, Threads};
 use crate::streams::Streams;
@@ -17,6 +18,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// What a reply may be longer than its request.
 const REPLY_EXCESS: usize = 512;
@@ -28,25 +30,34 @@ pub struct Server {
     addresses: Vec<SocketAddr>,
     quartets: Vec<Quartet>,
     core: Arc<Core>,
+    other: Other,
     shards: Vec<Shard>,
     listeners: Vec<Async<TcpListener>>,
 }
 
 /// The server of the protocol, for all streams.
 #[derive(Debug)]
-pub(crate) struct Core(Mutex<server::Server>);
+pub(crate) struct Core {
+    server: Mutex<server::Server>,
+    other: Other,
+}
 
 impl Core {
     fn lock(&self) -> MutexGuard<'_, server::Server> {
         // It holds nothing but counters; a panic elsewhere cannot have left it half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds the reply to a request to `replies`.
     pub(crate) fn reply(&self, request: Request<'_>, replies: &mut Vec<u8>) -> Result<(), Silence> {
         let start = replies.len();
         replies.resize(start + request.bytes.len() + REPLY_EXCESS, 0);
-        let outcome = self.lock().handle_request(request, &mut replies[start..]);
+        let outcome = {
+            let mut server = self.lock();
+            server.advance(Instant::now());
+            self.other.tell(&mut server);
+            server.handle_request(request, &mut replies[start..])
+        };
         replies.truncate(outcome.as_ref().map_or(start, |reply| start + reply.length));
         outcome.map(drop)
     }
@@ -75,6 +86,7 @@ impl Server {
         if options.probes {
             core.offer_probes();
         }
+        options.policy.apply(&mut core, random_secret(), Instant::now());
         let addresses = sockets.places.iter().map(|it| it.address).collect();
         let mut shards = Vec::new();
         let mut listeners = Vec::new();
@@ -92,20 +104,31 @@ impl Server {
             let listener = Async::new_nonblocking(place.listener);
             listeners.push(listener.map_err(failed)?);
         }
+        for (address, senders) in sockets.forged {
+            for (shard, socket) in shards.iter_mut().zip(senders) {
+                let place = Place::new(socket, address);
+                shard.push(place.map_err(|source| BindError::Reactor { address, source })?);
+            }
+        }
+        let other = Other::new(options.forges);
+        if options.forges {
+            core.withhold_other_address(true);
+        }
         let count = u32::try_from(shards.len()).unwrap_or(u32::MAX);
         let shards = shards.into_iter().map(|places| {
             let mut server = core.clone();
             if let Some(limits) = options.budget {
                 server.limit(Budget::new(share_of(limits, count), random_keys()));
             }
-            Shard { places, server, tally: Tally::default() }
+            Shard { places, server, tally: Tally::default(), other: other.clone() }
         });
         let shards = shards.collect();
         Ok(Self {
             options: options.clone(),
             addresses,
             quartets: sockets.quartets,
-            core: Arc::new(Core(Mutex::new(core))),
+            core: Arc::new(Core { server: Mutex::new(core), other: other.clone() }),
+            other,
             shards,
             listeners,
         })
@@ -130,10 +153,19 @@ impl Server {
         Meter { core: Arc::clone(&self.core), tallies }
     }
 
+    /// How it comes by its alternate address: `dual`, `forged`, or `basic` without any.
+    pub fn mode(&self) -> &'static str {
+        match (self.quartets.is_empty(), self.options.forges) {
+            (true, _) => "basic",
+            (false, false) => "dual",
+            (false, true) => "forged",
+        }
+    }
+
     /// Serves until `stop` is ready, and returns what was counted. Cancel safe: dropping the future closes every socket.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Counters {
         let meter = self.meter();
-        let Self { options, quartets, core, shards, listeners, .. } = self;
+        let Self { options, quartets, core, other, shards, listeners, .. } = self;
         let threads = match Threads::start(shards) {
             Ok(threads) => threads,
             Err(error) => {
@@ -142,13 +174,16 @@ impl Server {
             }
         };
         let mut sockets = FuturesUnordered::new();
-        let probes = options.probes.then(|| Probes::new(options.probe_limits, &quartets));
+        // No connection can come from an address of another host.
+        let own = if options.forges { &[] } else { &quartets[..] };
+        let probes = options.probes.then(|| Probes::new(options.probe_limits, own));
         let streams = Streams::new(&options, probes);
         for listener in listeners {
             sockets.push(Arc::clone(&streams).serve(listener, Arc::clone(&core)));
         }
         let serving = async { while sockets.next().await.is_some() {} };
-        match select(pin!(stop), pin!(serving)).await {
+        let (serving, watching) = (pin!(serving), pin!(other.watch(&quartets)));
+        match select(pin!(stop), select(serving, watching)).await {
             Either::Left(_) => {}
             Either::Right(_) => tracing::error!("all listeners failed"),
         }
@@ -188,6 +223,17 @@ fn share_of(limits: BudgetLimits, count: u32) -> BudgetLimits {
 /// The keys of the standard library's hashing are random.
 fn random_keys() -> [u64; 2] {
     [0, 1].map(|it| RandomState::new().hash_one(it))
+}
+
+/// Without the system's source of randomness, what the standard library had from it earlier.
+fn random_secret() -> [u8; 32] {
+    let mut secret = [0; 32];
+    if let Err(error) = getrandom::fill(&mut secret) {
+        tracing::warn!(%error, "no randomness from the system");
+        let words: [u64; 4] = std::array::from_fn(|_| random_keys()[0]);
+        secret = std::array::from_fn(|place| words[place / 8].to_be_bytes()[place % 8]);
+    }
+    secret
 }
 
 /// Lets the other futures of this task run.

@@ -10,6 +10,7 @@
 //!                                   └────────▶ send what must leave elsewhere (CHANGE-REQUEST)
 //! ```
 
+use crate::other::Other;
 use ntcp_raw::batch::{self, Datagram, Destination, Receiver, Sender};
 use ntcp_stun::server::{self, Counters, Reply, Request, Transport};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -76,6 +77,7 @@ pub(crate) struct Shard {
     pub(crate) places: Vec<Place>,
     pub(crate) server: server::Server,
     pub(crate) tally: Tally,
+    pub(crate) other: Other,
 }
 
 /// Threads that serve until this is dropped.
@@ -114,7 +116,7 @@ impl Drop for Threads {
 impl Shard {
     /// Serves until the other end of `halt` is closed.
     fn run(self, halt: &PipeReader) {
-        let Self { places, server, tally } = self;
+        let Self { places, server, tally, other } = self;
         let senders = places.iter().map(|_| Sender::new(BATCH)).collect();
         let reply = vec![0; batch::MAX_DATAGRAM].into();
         let mut work = Work { places: &places, senders, server, reply, lost: 0 };
@@ -131,6 +133,7 @@ impl Shard {
                 return;
             }
             work.server.advance(Instant::now());
+            other.tell(&mut work.server);
             for (index, place) in places.iter().enumerate() {
                 if !waited[index].revents().is_empty() {
                     work.serve(index, place, &mut receiver);

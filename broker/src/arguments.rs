@@ -25,6 +25,9 @@ pub(crate) struct Arguments {
     /// TCP address to listen on; repeatable [default: 0.0.0.0:9999 and [::]:9999].
     #[arg(long, value_name = "IP:PORT")]
     tcp: Vec<SocketAddr>,
+    /// Where to answer HTTP with metrics, health and a status page [default: nowhere].
+    #[arg(long, value_name = "IP:PORT")]
+    metrics: Option<SocketAddr>,
     /// Configuration file [default: $NTCP_CONFIG, ./p2pNetwork.toml, or ntcp/p2pNetwork.toml in
     /// the user's configuration folder].
     #[arg(long, value_name = "FILE")]
@@ -49,21 +52,27 @@ enum Service {
 }
 
 impl Arguments {
-    /// The configuration from its layers below the flags.
+    /// The configuration with all its layers, the flags on top.
     pub(crate) fn config(&self) -> anyhow::Result<Config> {
-        Ok(match &self.config {
+        let mut config = match &self.config {
             Some(path) => Config::load(path)?,
             None => Config::find()?,
-        })
+        };
+        let or = |configured: &mut Vec<SocketAddr>, flags: &[SocketAddr]| {
+            if !flags.is_empty() {
+                configured.clear();
+                configured.extend_from_slice(flags);
+            }
+        };
+        or(&mut config.hole_punch.listen, &self.udp);
+        or(&mut config.tcp.listen, &self.tcp);
+        config.metrics.listen = self.metrics.or(config.metrics.listen);
+        Ok(config)
     }
 
-    /// Where to listen: by the flags, or else by the configuration.
+    /// Where to listen, and what limits.
     pub(crate) fn options(&self, config: &Config) -> anyhow::Result<Options> {
-        let or = |flags: &[SocketAddr], configured: &[SocketAddr]| {
-            if flags.is_empty() { configured.to_vec() } else { flags.to_vec() }
-        };
-        let udp = or(&self.udp, &config.hole_punch.listen);
-        let tcp = or(&self.tcp, &config.tcp.listen);
+        let (udp, tcp) = (config.hole_punch.listen.clone(), config.tcp.listen.clone());
         let (udp, tcp) = match self.service {
             Service::All => (udp, tcp),
             Service::Udp if !self.tcp.is_empty() => {
@@ -76,7 +85,7 @@ impl Arguments {
             Service::Tcp => (Vec::new(), tcp),
         };
         let limits = Limits { forging: forging(&config.spoof), ..Limits::default() };
-        Ok(Options { udp, tcp, limits, ..Options::default() })
+        Ok(Options { udp, tcp, limits, drain: config.service.drain, ..Options::default() })
     }
 }
 
@@ -93,7 +102,7 @@ fn forging(spoof: &Spoof) -> Forging {
 }
 
 /// Where it would listen, for `--check`.
-pub(crate) fn describe(options: &Options) -> String {
+pub(crate) fn describe(options: &Options, config: &Config) -> String {
     let list = |name: &str, addresses: &[SocketAddr]| match addresses {
         [] => format!("no {name}"),
         some => {
@@ -105,5 +114,7 @@ pub(crate) fn describe(options: &Options) -> String {
         Forging::Off => "",
         Forging::Within(_) => ", forging SYN-ACKs for peers that both ask",
     };
-    format!("{}, {}{forging}", list("UDP", &options.udp), list("TCP", &options.tcp))
+    let metrics: Vec<_> = config.metrics.listen.into_iter().collect();
+    let [udp, tcp] = [list("UDP", &options.udp), list("TCP", &options.tcp)];
+    format!("{udp}, {tcp}, {}{forging}", list("metrics", &metrics))
 }

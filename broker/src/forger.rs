@@ -8,15 +8,16 @@ use ntcp_proto::rendezvous::{Config, Forging};
 use ntcp_raw::injector::Injector;
 
 /// Sends raw packets, if it may.
+#[derive(Debug)]
 pub(crate) struct Forger {
     #[cfg(target_os = "linux")]
     injector: Option<Injector>,
 }
 
 impl Forger {
-    /// Opens raw sockets if forging is configured; turns forging off in `config` if that fails.
+    /// Opens raw sockets if forging is configured. They stay usable after the privilege is given up.
     #[cfg(target_os = "linux")]
-    pub(crate) fn open(config: &mut Config) -> Self {
+    pub(crate) fn open(config: &Config) -> Self {
         if config.forging == Forging::Off {
             return Self { injector: None };
         }
@@ -27,7 +28,6 @@ impl Forger {
             }
             Err(error) => {
                 tracing::warn!(%error, "[spoof] needs CAP_NET_RAW: nothing is forged");
-                config.forging = Forging::Off;
                 Self { injector: None }
             }
         }
@@ -35,12 +35,22 @@ impl Forger {
 
     /// Elsewhere than on Linux nothing is forged.
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn open(config: &mut Config) -> Self {
+    pub(crate) fn open(config: &Config) -> Self {
         if config.forging != Forging::Off {
             tracing::warn!("[spoof] works on Linux only: nothing is forged");
-            config.forging = Forging::Off;
         }
         Self {}
+    }
+
+    /// Turns forging off in `config` if there is nothing to do it with.
+    pub(crate) fn restrain(&self, config: &mut Config) {
+        #[cfg(target_os = "linux")]
+        let able = self.injector.is_some();
+        #[cfg(not(target_os = "linux"))]
+        let able = false;
+        if !able {
+            config.forging = Forging::Off;
+        }
     }
 
     /// Sends one packet, now or never: the machine repeats what matters.

@@ -34,6 +34,7 @@ mod config;
 mod connect;
 mod cookie;
 mod counters;
+mod dismissal;
 pub mod forging;
 #[cfg(test)]
 mod hostile;
@@ -63,6 +64,7 @@ use crate::signal::codec::{MAX_MESSAGE_BYTES, ParseError, Received};
 use crate::signal::message::{Body, Message, Refused};
 use crate::signal::{ErrorCode, RegistrationId, SessionId, SignalMethod};
 use cookie::Cookies;
+use dismissal::Dismissal;
 use forging::{Forgery, Meters};
 use memory::Memory;
 use parked::ParkingLot;
@@ -110,6 +112,8 @@ pub struct Broker<R = Table> {
     prober: Prober,
     memory: Memory,
     timers: Timers,
+    /// There once the broker stops.
+    dismissal: Option<Dismissal>,
     counters: Counters,
     commands: VecDeque<Command>,
     events: VecDeque<Event>,
@@ -140,6 +144,7 @@ impl<R: Registry> Broker<R> {
             prober: Prober::default(),
             memory: Memory::default(),
             timers: Timers::default(),
+            dismissal: None,
             counters: Counters::default(),
             commands: VecDeque::new(),
             events: VecDeque::new(),
@@ -315,6 +320,7 @@ impl<R: Registry> Machine for Broker<R> {
                 timers::Timer::Parked(ticket) => self.on_parked_timer(ticket),
                 timers::Timer::Forge(id) => self.on_forge_timer(id, now),
                 timers::Timer::Probe => self.on_probe_timer(now),
+                timers::Timer::Dismissal => self.on_dismissal_timer(now),
             }
         }
     }

@@ -4,17 +4,17 @@
 //! is no second list to keep.
 
 use crate::error::Error;
-use crate::section::{Config, HolePunch, Log, Node, Spoof, Stun, Tcp};
+use crate::section::{Config, HolePunch, Log, Metrics, Node, Service, Spoof, Stun, Tcp};
 use config::{ConfigError, Map, Value, ValueKind};
 use serde::de::{Deserialize, Deserializer, Visitor, value};
 use std::collections::BTreeMap;
 
 /// Sections of the design that do nothing yet.
-const NOT_AVAILABLE: [&str; 2] = ["relay", "metrics"];
+const NOT_AVAILABLE: [&str; 1] = ["relay"];
 
 /// Every section of the file with its keys, in the order of their documentation.
 #[must_use]
-pub fn sections() -> [(&'static str, &'static [&'static str]); 6] {
+pub fn sections() -> [(&'static str, &'static [&'static str]); 8] {
     [
         ("node", fields::<Node>()),
         ("stun", fields::<Stun>()),
@@ -22,6 +22,8 @@ pub fn sections() -> [(&'static str, &'static [&'static str]); 6] {
         ("tcp", fields::<Tcp>()),
         ("spoof", fields::<Spoof>()),
         ("log", fields::<Log>()),
+        ("metrics", fields::<Metrics>()),
+        ("service", fields::<Service>()),
     ]
 }
 
@@ -38,6 +40,8 @@ pub(crate) fn read(tree: Map<String, Value>) -> Result<Config, Error> {
     section(&mut tree, "tcp", &mut config.tcp)?;
     section(&mut tree, "spoof", &mut config.spoof)?;
     section(&mut tree, "log", &mut config.log)?;
+    section(&mut tree, "metrics", &mut config.metrics)?;
+    section(&mut tree, "service", &mut config.service)?;
     Ok(config)
 }
 

@@ -30,7 +30,7 @@ const SITES: [&str; 14] = [
 const AXES: [&str; 6] =
     ["reachable", "mapping", "filtering", "hairpin", "unsolicited_syn", "inbound_syn_after_syn"];
 
-fn diagnose(lab: &Lab) -> Value {
+pub(super) fn diagnose(lab: &Lab) -> Value {
     let program = Programs::beside_this_one().unwrap().path("ntcp");
     let doctor = lab.command("a", program).args(["doctor", "--json", "--stun", "server.lab"]);
     let output = doctor.output().unwrap();
@@ -45,7 +45,7 @@ fn declared(site: &str) -> Value {
 }
 
 /// Where the doctor contradicts the lab; an axis that a server cannot measure may be left out.
-fn contradictions(site: &str, found: &Value, server: Server) -> Vec<String> {
+pub(super) fn contradictions(site: &str, found: &Value, server: Server) -> Vec<String> {
     let declared = declared(site);
     let mut wrong = Vec::new();
     for transport in server.transports() {
@@ -62,18 +62,20 @@ fn contradictions(site: &str, found: &Value, server: Server) -> Vec<String> {
 
 /// Whose STUN server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Server {
+pub(super) enum Server {
     Ours,
     Coturn,
     /// Of RFC 3489: no TCP.
     Stund,
+    /// Ours with one address, in the name of another host: no connection can come from there.
+    Forging,
 }
 
 impl Server {
     fn transports(self) -> &'static [&'static str] {
         match self {
             Self::Ours | Self::Coturn => &["udp", "tcp"],
-            Self::Stund => &["udp"],
+            Self::Stund | Self::Forging => &["udp"],
         }
     }
 
@@ -82,7 +84,9 @@ impl Server {
         let is_tcp = declared.get("isn").is_some();
         match axis {
             // RFC 5780 section 4.4 has no filtering test for TCP: a server must connect back.
-            "filtering" => self == Self::Ours || (!is_tcp && self == Self::Stund),
+            "filtering" => {
+                self == Self::Ours || (!is_tcp && matches!(self, Self::Stund | Self::Forging))
+            }
             "unsolicited_syn" => self == Self::Ours,
             // The server must know where the client's SYN came from without having seen it.
             "inbound_syn_after_syn" => {
@@ -108,7 +112,7 @@ fn start(lab: &Lab, server: Server) -> Child {
             .command("server", "turnserver")
             .args(["-n", "-S", "-L", &primary, "-L", &alternate, "--no-tls", "--no-dtls"])
             .args(["--no-cli", "--pidfile", "/dev/null", "--log-file", "/dev/null"]),
-        Server::Stund | Server::Ours => lab
+        Server::Stund | Server::Ours | Server::Forging => lab
             .command("server", "stund")
             .args(["-h", &primary, "-a", &alternate, "-p", "3478", "-o", "3479"]),
     };

@@ -1,7 +1,7 @@
 //! Pairs that no direct path joins: the report says so, and why.
 
 use ntcp_lab::kernel::{Lab, User};
-use ntcp_lab::trial::Call;
+use ntcp_lab::trial::{Call, Stage};
 
 use super::{homes, on_stage, refused};
 

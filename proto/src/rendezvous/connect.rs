@@ -79,6 +79,9 @@ impl<R: Registry> Broker<R> {
             self.counters.at_limit += 1;
             return Err(ErrorCode::TooManyRequests);
         }
+        if self.dismissal.is_some() {
+            return Err(ErrorCode::TableFull);
+        }
         if self.sessions.len() >= self.config.max_sessions {
             self.counters.at_limit += 1;
             return Err(ErrorCode::TableFull);
@@ -95,7 +98,7 @@ impl<R: Registry> Broker<R> {
     }
 
     /// Whether a call waits for its callee.
-    fn is_pending(&self, place: CallPlace) -> bool {
+    pub(super) fn is_pending(&self, place: CallPlace) -> bool {
         match place {
             CallPlace::Parked(ticket) => self.parked.contains(ticket),
             CallPlace::Session(id) => self.sessions.get(&id).is_some_and(|it| it.ask().is_some()),

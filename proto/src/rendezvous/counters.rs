@@ -43,6 +43,8 @@ pub struct Counters {
     pub registered: u64,
     /// Peers whose lease ended.
     pub expired: u64,
+    /// Peers that were let go since the broker stops.
+    pub dismissed: u64,
     /// Registers refused with 409.
     pub name_conflicts: u64,
     /// Holders of a name that did not answer when somebody else asked for it.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::registry::site;
 use super::session::State;
-use super::{Broker, Link, Registry};
+use super::{Broker, Event, Link, Registry};
 use crate::puncher::report::Strategy;
 use crate::signal::codec::Received;
 use crate::signal::message::Outcome;
@@ -179,8 +179,13 @@ impl<R: Registry> Broker<R> {
             return;
         };
         self.counters.outcomes += 1;
+        let is_caller = self.sessions.get(&outcome.session).is_some_and(|it| it.caller == sender);
         for told in &outcome.outcomes {
             self.memory.vote(nats, link.remote().ip(), *told, now);
+            // Both peers tell of one path.
+            if let Some(took) = told.took.filter(|_| is_caller) {
+                self.events.push_back(Event::Stood { strategy: told.strategy, took });
+            }
         }
     }
 

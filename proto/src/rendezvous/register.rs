@@ -94,6 +94,9 @@ impl<R: Registry> Broker<R> {
             self.challenge(holder, now);
             return Err(ErrorCode::NameTaken);
         }
+        if self.dismissal.is_some() {
+            return Err(ErrorCode::TableFull);
+        }
         if known.is_some() {
             return Ok(());
         }
@@ -253,8 +256,10 @@ impl<R: Registry> Broker<R> {
         if let Some(challenge) = &registration.challenge {
             self.asked.remove(&challenge.transaction);
         }
-        if let (Link::Tcp { stream, .. }, Departure::Expired | Departure::Dead) =
-            (registration.link, why)
+        if let (
+            Link::Tcp { stream, .. },
+            Departure::Expired | Departure::Dead | Departure::Dismissed,
+        ) = (registration.link, why)
         {
             self.commands.push_back(Command::Close { stream });
         }

@@ -21,6 +21,8 @@ pub(super) enum Timer {
     Forge(SessionId),
     /// What the network lets out is probed.
     Probe,
+    /// The next peers are let go.
+    Dismissal,
 }
 
 impl Timer {
@@ -32,6 +34,7 @@ impl Timer {
             Self::Parked(_) => "give up waiting for a callee",
             Self::Forge(_) => "forge a SYN-ACK, or give up waiting for a SYN",
             Self::Probe => "probe what the network lets out",
+            Self::Dismissal => "let the next peers go",
         }
     }
 }

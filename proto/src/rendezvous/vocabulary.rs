@@ -1,9 +1,11 @@
 //! What the broker is told, what it wants done, and what it tells.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::link::{Link, StreamId};
 use crate::address::Family;
+use crate::puncher::report::Strategy;
 use crate::segment::Segment;
 use crate::signal::{ErrorCode, SessionId, Spoofing};
 use crate::uri::PeerName;
@@ -74,6 +76,8 @@ pub enum Departure {
     LinkClosed,
     /// Its address registered anew.
     Replaced,
+    /// The broker stops, and has told it so.
+    Dismissed,
 }
 
 /// What happened, for the log.
@@ -120,6 +124,13 @@ pub enum Event {
     Forging {
         /// The meeting.
         session: SessionId,
+    },
+    /// A direct path stood, as the caller tells.
+    Stood {
+        /// What brought it about.
+        strategy: Strategy,
+        /// How long it took from the call.
+        took: Duration,
     },
     /// A probe of what the network lets out has ended.
     Probed {

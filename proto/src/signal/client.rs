@@ -386,6 +386,12 @@ impl Client {
                 registration.abandon(&mut self.core);
                 self.attempt(now);
             }
+            // All its peers are told at one moment: they spread out. The next attempt looks the broker's name up
+            // again, which by then may lead to another one.
+            LossReason::Dismissed => {
+                registration.abandon(&mut self.core);
+                self.rest(now);
+            }
             // All peers of a restarted broker see this at one moment: they spread out.
             LossReason::LinkBroke(_) => {
                 self.rest(now);

@@ -95,6 +95,8 @@ pub enum Body {
     Unregister,
     /// Unregister success.
     Unregistered,
+    /// Unregister indication: the broker stops and lets the peer go.
+    Dismissed,
     /// Lookup request.
     Lookup(PeerName),
     /// Lookup success.
@@ -150,6 +152,7 @@ impl Body {
             Self::Refreshed(_) => (Class::Success, SignalMethod::Refresh),
             Self::Unregister => (Class::Request, SignalMethod::Unregister),
             Self::Unregistered => (Class::Success, SignalMethod::Unregister),
+            Self::Dismissed => (Class::Indication, SignalMethod::Unregister),
             Self::Lookup(_) => (Class::Request, SignalMethod::Lookup),
             Self::Found(_) => (Class::Success, SignalMethod::Lookup),
             Self::Connect(_) => (Class::Request, SignalMethod::Connect),

@@ -15,7 +15,7 @@ pub enum SignalMethod {
     Register,
     /// 0x0F1: a peer stays known, moves, or changes what it told.
     Refresh,
-    /// 0x0F2: a peer leaves.
+    /// 0x0F2: a peer leaves; as an indication, the broker lets it go since it stops.
     Unregister,
     /// 0x0F3: is somebody registered by that name?
     Lookup,

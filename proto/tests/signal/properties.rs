@@ -326,6 +326,7 @@ fn body() -> impl Strategy<Value = Body> {
         select(vec![
             Body::Unregister,
             Body::Unregistered,
+            Body::Dismissed,
             Body::Punching,
             Body::Ping,
             Body::Pong,

@@ -64,6 +64,7 @@ pub(crate) fn all() -> Vec<Sample> {
         signed("refreshed", answer(Body::Refreshed(refreshed()))),
         signed("unregister", by_peer(Body::Unregister)),
         signed("unregistered", answer(Body::Unregistered)),
+        signed("dismissed", plain(Body::Dismissed)),
         signed("lookup", by_peer(Body::Lookup(name("bob")))),
         signed("found", answer(Body::Found(found()))),
         signed("connect", by_peer(Body::Connect(connect()))),

@@ -105,6 +105,7 @@ impl Client {
             Body::Relay(relay) => self.news.handle(core, standing, relay, now),
             Body::Forged(forged) => self.forging.handle_forged(core, forged),
             Body::Probe(peer) => self.probes.handle_probe(core, standing, (message, *peer), now),
+            Body::Dismissed => self.lose(LossReason::Dismissed, None, now),
             Body::Ping => {
                 core.send(standing, &message.answer(Body::Pong));
             }

@@ -109,6 +109,7 @@ impl<'b> Composer<'b> {
             Body::Refused(refused) => self.refused(refused),
             Body::Unregister
             | Body::Unregistered
+            | Body::Dismissed
             | Body::Punching
             | Body::Ping
             | Body::Pong

@@ -112,6 +112,7 @@ impl<'a> Reader<'a> {
             }),
             (Class::Request, M::Unregister) => Body::Unregister,
             (Class::Success, M::Unregister) => Body::Unregistered,
+            (Class::Indication, M::Unregister) => Body::Dismissed,
             (Class::Request, M::Lookup) => Body::Lookup(self.required(NAME, name)?),
             (Class::Success, M::Lookup) => Body::Found(Found {
                 fingerprint: Fingerprint(self.required(CERTIFICATE, fixed)?),

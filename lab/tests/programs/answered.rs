@@ -49,11 +49,12 @@ fn two_nats_that_let_no_syn_in_are_passed_and_forged_packets_go_to_these_two_onl
 }
 
 #[test]
-fn without_the_setting_nothing_is_forged() {
+fn without_the_setting_the_broker_forges_nothing() {
     let lab = homes(STRICT, STRICT).start().unwrap();
     let stage = Stage::set(&lab, "b", User::Root).unwrap();
     let mut report = serde_json::Value::Null;
     let forged = forged(&lab, || report = stage.connect("a", "tcp").unwrap());
-    assert_eq!(report["outcome"], "failed", "{report:#}");
+    // Each host answers for itself then, where it may.
+    assert_eq!(report["strategy"], "syn_ack_injection", "{report:#}");
     assert_eq!(forged, []);
 }

@@ -1,6 +1,7 @@
 //! Opens the sockets, or says which one could not be opened and what to do.
 
 use crate::options::Options;
+use crate::spoof_check::sources_beside;
 use ntcp_raw::transparent;
 use ntcp_stun::server::{Quartet, QuartetError};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -117,6 +118,9 @@ pub(crate) struct Sockets {
     pub(crate) quartets: Vec<Quartet>,
     /// Addresses of another host to send from, with a socket for each shard.
     pub(crate) forged: Vec<(SocketAddr, Vec<UdpSocket>)>,
+    /// For each such host: one of its addresses, and a sender in the name of its neighbour, which finds out whether the network
+    /// lets forged sources out.
+    pub(crate) provers: Vec<(SocketAddr, UdpSocket)>,
 }
 
 /// An address with its sockets.
@@ -202,6 +206,12 @@ impl Sockets {
             let sockets = sockets.map_err(|source| BindError::Forging { address, source })?;
             self.forged.push((address, sockets));
         }
+        // The next one may be the other host's router, or a broadcast address.
+        let neighbour = sources_beside(alternate.ip()).into_iter().nth(1).unwrap_or(alternate.ip());
+        let address = SocketAddr::new(neighbour, 0);
+        let forging = |source| BindError::Forging { address, source };
+        let sender = transparent::udp(address).map_err(forging)?;
+        self.provers.push((at(first.address.port()), sender));
         self.quartets.push(quartet);
         self.places.extend([first, second]);
         Ok(())

@@ -100,7 +100,7 @@ impl Server {
                 shard.push(place.map_err(|error| BindError::new(Transport::Udp, address, error))?);
             }
         }
-        let other = Other::new(options.forges);
+        let other = Other::new(options.forges, sockets.provers);
         if options.forges {
             core.withhold_other_address(true);
         }

@@ -26,7 +26,7 @@ fn the_doctor_is_right_at_a_server_that_forges_in_the_name_of_one_that_answers()
             .map(|port| start(&lab, "b", &["--listen", &format!("{other}:{port}")], "listening"));
         let (own, other) = (format!("{}:3478", SERVER_ADDRESSES[0]), format!("{other}:3479"));
         let flags = ["--mode", "forged", "--listen", &own, "--alternate", &other];
-        let _own = start(&lab, "server", &flags, "the alternate host answers");
+        let _own = start(&lab, "server", &flags, "forged sources leave this network");
         let wrong = contradictions(site, &diagnose(&lab), Server::Forging);
         assert!(wrong.is_empty(), "{wrong:#?}");
     }

@@ -31,3 +31,20 @@ fn the_doctor_is_right_at_a_server_that_forges_in_the_name_of_one_that_answers()
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
 }
+
+#[test]
+fn the_spoof_check_tells_an_open_network_from_one_that_rewrites_sources() {
+    // A NAT puts its own address into whatever passes; the lab's open internet lets everything pass.
+    for (site, expected) in
+        [("public", ": arrived\n"), ("linux-masq", "a NAT put in its own address")]
+    {
+        let lab = Lab::builder().delay(LINE).home("a", site).start().unwrap();
+        let own = format!("{}:3478", SERVER_ADDRESSES[0]);
+        let _server = start(&lab, "server", &["--listen", &own], "listening");
+        let program = Programs::beside_this_one().unwrap().path("ntcp");
+        let output = lab.command("a", program).args(["spoof-check", &own]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{output:?}");
+        assert!(said.contains(expected), "{site}: {said}");
+    }
+}

@@ -201,7 +201,9 @@ mod tests {
         let words = ["ntcp", "connect"].into_iter().chain(words.split_whitespace());
         match Arguments::try_parse_from(words).map_err(|error| error.to_string())?.command {
             Command::Connect(connect) => Ok(connect),
-            Command::Doctor(_) | Command::Listen(_) => unreachable!("the word was connect"),
+            Command::Doctor(_) | Command::Listen(_) | Command::SpoofCheck(_) => {
+                unreachable!("the word was connect")
+            }
         }
     }
 

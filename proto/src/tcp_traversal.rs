@@ -8,6 +8,7 @@
 //! | [`port_prediction`] | the next ports of a sequential NAT are foretold from fresh samples | none |
 //! | [`port_coverage`] | a steady side opens many holes, a random one draws many ports | none |
 //! | [`ghost_handshake`] | both sides assume a connection that never had a handshake | both: assume connections |
+//! | [`spoofed_syn_ack`] | the broker answers both SYNs in the other one's name | both: capture, or choose sequence numbers |
 //!
 //! The [`plan`] chooses from what was measured; a [`survey`] measures what must be fresh; [`note`]s
 //! carry what one side learns to the other; a [`budget`] bounds all of it. The
@@ -18,10 +19,12 @@
 
 pub mod budget;
 pub mod ghost_handshake;
+pub mod lone;
 pub mod note;
 pub mod plan;
 pub mod port_coverage;
 pub mod port_prediction;
 pub mod shielded_opener;
 pub mod simultaneous_open;
+pub mod spoofed_syn_ack;
 pub mod survey;

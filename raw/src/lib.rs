@@ -10,6 +10,7 @@
 //! | [`filter`] | which SYN a capture is for | none |
 //! | [`helper`] | the program that has privileges so that applications need none | its own |
 //! | [`hops`] | how far packets travel, and which ones a socket hears | none |
+//! | [`inherited`] | sockets that the service manager opened | none |
 //! | [`injector`] | whole packets from bytes | `CAP_NET_RAW` |
 //! | [`privileged`] | the privileged operations, here or through the helper | |
 //! | [`repair`] | sequence numbers of one's choice, connections without a handshake | `CAP_NET_ADMIN` |
@@ -29,6 +30,8 @@ pub mod helper;
 #[cfg(target_os = "linux")]
 mod holder;
 pub mod hops;
+#[cfg(unix)]
+pub mod inherited;
 #[cfg(target_os = "linux")]
 pub mod injector;
 mod option;

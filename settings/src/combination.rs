@@ -112,9 +112,12 @@ impl Config {
     /// One machine cannot give one port to two servers.
     fn check_listeners_differ(&self) -> Result<(), Error> {
         let stun = [&self.stun.listen[..], &self.stun.alternate[..]].concat();
+        let metrics = Vec::from_iter(self.metrics.listen);
         for (keys, one, other) in [
             ("[stun] listen, [hole_punch] listen", &stun, &self.hole_punch.listen),
             ("[stun] listen, [tcp] listen", &stun, &self.tcp.listen),
+            ("[stun] listen, [metrics] listen", &stun, &metrics),
+            ("[tcp] listen, [metrics] listen", &self.tcp.listen, &metrics),
         ] {
             let clash = one.iter().find(|a| other.iter().any(|b| collide(**a, *b)));
             if let Some(clash) = clash {

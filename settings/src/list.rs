@@ -13,6 +13,14 @@ pub(crate) fn socket_addresses<'de, D: Deserializer<'de>>(
     texts.iter().map(|text| parse_socket_address(text)).collect()
 }
 
+/// One `IP:port` that may be absent, for serde.
+pub(crate) fn optional_socket_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    let text = text(deserializer, "one \"IP:port\"")?;
+    parse_socket_address(&text).map(Some)
+}
+
 fn parse_socket_address<E: Error>(text: &str) -> Result<SocketAddr, E> {
     text.trim().parse().map_err(|_| {
         let shape = "write an IP address of this machine and a port";

@@ -1,10 +1,12 @@
 //! The sections of the file as typed structs. A key is a field; its comment is its documentation.
 
 use crate::endpoint::{self, Endpoint};
+use crate::log_format::LogFormat;
 use crate::log_level::LogLevel;
 use crate::node_name::NodeName;
+use crate::service_user::ServiceUser;
 use crate::stun_words::{StunAccess, StunMode};
-use crate::{duration, list};
+use crate::{duration, list, number, switch};
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -30,8 +32,14 @@ pub struct Config {
     pub hole_punch: HolePunch,
     /// `[tcp]`: signalling over TCP, for peers and for the broker, and how much peers may connect.
     pub tcp: Tcp,
+    /// `[spoof]`: packets in other hosts' names, for the broker, and a peer's consent.
+    pub spoof: Spoof,
     /// `[log]`: what goes to standard error.
     pub log: Log,
+    /// `[metrics]`: where a server tells its numbers and its health.
+    pub metrics: Metrics,
+    /// `[service]`: how a server lives on its machine.
+    pub service: Service,
     /// The file that was read, for messages.
     #[serde(skip)]
     pub(crate) file: Option<PathBuf>,
@@ -185,6 +193,43 @@ impl Default for Tcp {
     }
 }
 
+/// `[spoof]`: packets in other hosts' names, for the broker, and a peer's consent.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Spoof {
+    /// Broker: answer the SYNs of two peers that both ask for it in each other's name: `true` or
+    /// `false`. Needs `CAP_NET_RAW`, and a network that lets such packets out. Default: `false`.
+    #[serde(deserialize_with = "switch::switch")]
+    pub enabled: bool,
+    /// Broker: forged packets a second in all, 6 to 10000; a connection takes six. Default: 60.
+    #[serde(deserialize_with = "number::within::<_, 6, 10_000>")]
+    pub packets_per_second: u32,
+    /// Broker: forged packets a second to one IPv4 address or IPv6 /64, 3 to 1000; a connection
+    /// takes three to each side. Default: 6.
+    #[serde(deserialize_with = "number::within::<_, 3, 1_000>")]
+    pub packets_per_second_per_address: u32,
+    /// Broker: meetings at once whose peers have asked, 1 to 16384. Default: 64.
+    #[serde(deserialize_with = "number::within::<_, 1, 16_384>")]
+    pub sessions: u32,
+    /// Peers: let a broker find out with this peer whether forged packets get out of its network:
+    /// `true` or `false`. It costs a datagram to and from this peer now and then. Default: `false`.
+    #[serde(deserialize_with = "switch::switch")]
+    pub consent: bool,
+}
+
+impl Default for Spoof {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            packets_per_second: 60,
+            packets_per_second_per_address: 6,
+            sessions: 64,
+            consent: false,
+        }
+    }
+}
+
 /// `[log]`: what goes to standard error.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
@@ -193,6 +238,41 @@ pub struct Log {
     /// How much to log: `off`, `error`, `warn`, `info`, `debug` or `trace`.
     /// Default: none, which means `info` in the servers and `warn` in the `ntcp` command.
     pub level: Option<LogLevel>,
+    /// Servers: how a line of the log is written, `text` or `json`. Default: `text`.
+    pub format: LogFormat,
+}
+
+/// `[metrics]`: where a server tells its numbers and its health.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Servers: where to answer HTTP with metrics, health and a status page, one `IP:port`. Whoever
+    /// can reach it can read it, so it should be a loopback address or one inside the operator's own network.
+    /// Default: none.
+    #[serde(deserialize_with = "list::optional_socket_address")]
+    pub listen: Option<SocketAddr>,
+}
+
+/// `[service]`: how a server lives on its machine.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Service {
+    /// Servers that are started as root: the user to become once every socket is open, a name, or numbers as in
+    /// `65534` or `65534:65534`; `root` stays root, without capabilities. Default: none, which means
+    /// `nobody`.
+    pub user: Option<ServiceUser>,
+    /// Broker: how long it may take to let its peers go when it is told to stop: a duration from 0 s to
+    /// 1 min. Default: `"5 s"`.
+    #[serde(deserialize_with = "duration::seconds::<_, 0, 60>")]
+    pub drain: Duration,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self { user: None, drain: Duration::from_secs(5) }
+    }
 }
 
 impl Config {

@@ -25,6 +25,9 @@ pub(crate) struct Arguments {
     /// How the server comes by its alternate address: auto, basic, dual or forged [default: auto].
     #[arg(long, value_name = "MODE")]
     mode: Option<StunMode>,
+    /// Where to answer HTTP with metrics and health [default: nowhere].
+    #[arg(long, value_name = "IP:PORT")]
+    metrics: Option<SocketAddr>,
     /// Configuration file [default: $NTCP_CONFIG, ./p2pNetwork.toml, or ntcp/p2pNetwork.toml in the user's
     /// configuration folder].
     #[arg(long, value_name = "FILE")]
@@ -76,6 +79,7 @@ impl Arguments {
                 config.stun.alternate.retain(has_family);
             }
         }
+        config.metrics.listen = self.metrics.or(config.metrics.listen);
         if !self.alternate.is_empty() {
             let listen = &config.stun.listen;
             let alternate = self.alternate.iter().map(|it| it.beside(listen));
@@ -103,18 +107,24 @@ impl Alternate {
 }
 
 /// What it would do and where it would listen, for `--check`.
-pub(crate) fn describe(options: &Options) -> String {
+pub(crate) fn describe(options: &Options, config: &Config) -> String {
     let list = |addresses: &[SocketAddr]| {
         let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         addresses.join(" and ")
     };
     let listen = list(&options.listen);
+    let metrics = match config.metrics.listen {
+        Some(address) => format!("metrics on {address}"),
+        None => "no metrics".to_owned(),
+    };
     match &options.alternate[..] {
-        [] => format!("mode basic, UDP and TCP on {listen}, no alternate address"),
+        [] => format!("mode basic, UDP and TCP on {listen}, no alternate address, {metrics}"),
         some if options.forges => {
             let some = list(some);
-            format!("mode forged, UDP and TCP on {listen}, in the name of the alternate {some}")
+            format!(
+                "mode forged, UDP and TCP on {listen}, in the name of the alternate {some}, {metrics}"
+            )
         }
-        some => format!("mode dual, UDP and TCP on {listen}, alternate {}", list(some)),
+        some => format!("mode dual, UDP and TCP on {listen}, alternate {}, {metrics}", list(some)),
     }
 }

@@ -3,87 +3,28 @@
 use crate::options::Options;
 use crate::spoof_check::sources_beside;
 use ntcp_raw::transparent;
+use ntcp_service::bind::{self, Opening};
 use ntcp_stun::server::{Quartet, QuartetError};
-use socket2::{Domain, Protocol, Socket, Type};
-use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
 
-/// Bytes of datagrams that may wait in the kernel: a burst of some ten thousand requests.
-const RECEIVE_BUFFER: usize = 4 << 20;
-/// Bytes of replies that may wait for the network.
-const SEND_BUFFER: usize = 1 << 20;
 /// Bytes that may wait in the kernel for each direction of a stream: some requests and some replies. Left to itself the
 /// kernel lets a peer that does not read hold megabytes.
 const STREAM_BUFFER: usize = 16 << 10;
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 1024;
 /// How often free ports are sought where port 0 was asked for: one that is free for UDP on one address need not be free
 /// for TCP and on the other address too.
 const ATTEMPTS: usize = 32;
-
-/// UDP or TCP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Transport {
-    /// UDP.
-    Udp,
-    /// TCP.
-    Tcp,
-}
-
-impl fmt::Display for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Udp => "UDP",
-            Self::Tcp => "TCP",
-        })
-    }
-}
+/// The flags that set the addresses, for messages.
+const FLAGS: &str = "--listen IP:PORT or --alternate IP:PORT";
 
 /// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// Another program listens there.
-    #[error(
-        "{transport} {address} is in use by another program: stop that one, or choose another port with --listen IP:PORT or --alternate IP:PORT"
-    )]
-    InUse {
-        /// UDP or TCP.
-        transport: Transport,
-        /// The address.
-        address: SocketAddr,
-    },
-    /// This host does not have that address.
-    #[error(
-        "{transport} {address} is not an address of this host: add it to an interface, or give one of its own with --listen IP:PORT or --alternate IP:PORT"
-    )]
-    NotOurs {
-        /// UDP or TCP.
-        transport: Transport,
-        /// The address.
-        address: SocketAddr,
-    },
-    /// A port below 1024 without the privilege.
-    #[error(
-        "{transport} {address} is not permitted: ports below 1024 need a privilege, choose a higher one"
-    )]
-    NotPermitted {
-        /// UDP or TCP.
-        transport: Transport,
-        /// The address.
-        address: SocketAddr,
-    },
-    /// Anything else.
-    #[error("{transport} {address} cannot be listened on: {source}")]
-    Other {
-        /// UDP or TCP.
-        transport: Transport,
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// A socket could not be had.
+    #[error(transparent)]
+    Socket(#[from] bind::BindError),
     /// An alternate address that makes no RFC 5780 server with the primary one.
     #[error("the alternate address cannot be used: {0}")]
     Alternate(#[from] QuartetError),
@@ -108,11 +49,19 @@ pub enum BindError {
     /// No address at all.
     #[error("nothing to listen on: give at least one address with --listen IP:PORT")]
     Nothing,
+    /// The reactor or the system has no room for the sockets.
+    #[error("the sockets on {address} cannot be waited for: {source}")]
+    Reactor {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
-/// All sockets of a server.
-#[derive(Debug, Default)]
-pub(crate) struct Sockets {
+/// All sockets of a server, before anything runs on them: nothing else of a server needs a privilege.
+#[derive(Debug)]
+pub struct Sockets {
     shards: usize,
     pub(crate) places: Vec<Place>,
     pub(crate) quartets: Vec<Quartet>,
@@ -135,15 +84,24 @@ pub(crate) struct Place {
 impl Sockets {
     /// Opens all that `options` ask for. An unspecified address of a family that this host lacks is passed over as long
     /// as another one works.
-    pub(crate) fn open(options: &Options) -> Result<Self, BindError> {
-        let mut sockets = Self { shards: options.shards.max(1), ..Self::default() };
+    ///
+    /// # Errors
+    ///
+    /// A [`BindError`] that names the address and what to do.
+    pub fn open(options: &Options, opening: Opening) -> Result<(Self, Opening), BindError> {
+        let opening = opening.stream_buffer(STREAM_BUFFER);
+        let shards = options.shards.max(1);
+        let mut sockets =
+            Self { shards, places: Vec::new(), quartets: Vec::new(), forged: Vec::new() };
         let mut lacking = None;
         for &primary in &options.listen {
             let of_family = |it: &&SocketAddr| it.is_ipv4() == primary.is_ipv4();
             let opened = match options.alternate.iter().find(of_family) {
-                Some(&alternate) if options.forges => sockets.open_forging(primary, alternate),
-                Some(&alternate) => sockets.open_quartet(primary, alternate),
-                None => sockets.open_single(primary),
+                Some(&alternate) if options.forges => {
+                    sockets.open_forging(&opening, primary, alternate)
+                }
+                Some(&alternate) => sockets.open_quartet(&opening, primary, alternate),
+                None => sockets.open_single(&opening, primary),
             };
             match opened {
                 Err(error) if error.lacks_family(primary) => {
@@ -161,12 +119,18 @@ impl Sockets {
         if sockets.places.is_empty() {
             Err(lacking.unwrap_or(BindError::Nothing))
         } else {
-            Ok(sockets)
+            Ok((sockets, opening))
         }
     }
 
-    fn open_single(&mut self, address: SocketAddr) -> Result<(), BindError> {
-        let open = || Place::open(address.ip(), address.port(), self.shards);
+    /// The listeners, for whoever changes their owner: to connect from a listener's address a socket needs the same
+    /// owner (`SO_REUSEPORT`, socket(7)).
+    pub fn listeners(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.places.iter().map(|place| place.listener.as_fd())
+    }
+
+    fn open_single(&mut self, opening: &Opening, address: SocketAddr) -> Result<(), BindError> {
+        let open = || Place::open(opening, address, self.shards);
         let place = again_if(address.port() == 0, open)?;
         self.places.push(place);
         Ok(())
@@ -174,11 +138,13 @@ impl Sockets {
 
     fn open_quartet(
         &mut self,
+        opening: &Opening,
         primary: SocketAddr,
         alternate: SocketAddr,
     ) -> Result<(), BindError> {
         let any_port = primary.port() == 0 || alternate.port() == 0;
-        let (quartet, places) = again_if(any_port, || open_four(primary, alternate, self.shards))?;
+        let (quartet, places) =
+            again_if(any_port, || open_four(opening, (primary, alternate), self.shards))?;
         self.quartets.push(quartet);
         self.places.extend(places);
         Ok(())
@@ -189,13 +155,15 @@ impl Sockets {
 impl Sockets {
     fn open_forging(
         &mut self,
+        opening: &Opening,
         primary: SocketAddr,
         alternate: SocketAddr,
     ) -> Result<(), BindError> {
         let any_port = primary.port() == 0 || alternate.port() == 0;
         let (first, second) = again_if(any_port, || {
-            let first = Place::open(primary.ip(), primary.port(), self.shards)?;
-            let second = Place::open(primary.ip(), alternate.port(), self.shards)?;
+            let at = |port| SocketAddr::new(primary.ip(), port);
+            let first = Place::open(opening, at(primary.port()), self.shards)?;
+            let second = Place::open(opening, at(alternate.port()), self.shards)?;
             Ok((first, second))
         })?;
         let at = |port| SocketAddr::new(alternate.ip(), port);
@@ -219,15 +187,15 @@ impl Sockets {
 }
 
 fn open_four(
-    primary: SocketAddr,
-    alternate: SocketAddr,
+    opening: &Opening,
+    (primary, alternate): (SocketAddr, SocketAddr),
     shards: usize,
 ) -> Result<(Quartet, [Place; 4]), BindError> {
     if primary.port() != 0 && alternate.port() != 0 {
         // Before anything is opened, so that the error is about the addresses.
         Quartet::new(primary, alternate)?;
     }
-    let open = |ip, port| Place::open(ip, port, shards);
+    let open = |ip, port| Place::open(opening, SocketAddr::new(ip, port), shards);
     let first = open(primary.ip(), primary.port())?;
     let last = open(alternate.ip(), alternate.port())?;
     let quartet = Quartet::new(first.address, last.address)?;
@@ -241,7 +209,10 @@ fn again_if<T>(any_port: bool, open: impl Fn() -> Result<T, BindError>) -> Resul
     let attempts = if any_port { ATTEMPTS } else { 1 };
     for _ in 1..attempts {
         match open() {
-            Err(BindError::InUse { .. } | BindError::Alternate(QuartetError::SamePort { .. })) => {}
+            Err(
+                BindError::Socket(bind::BindError::InUse { .. })
+                | BindError::Alternate(QuartetError::SamePort { .. }),
+            ) => {}
             other => return other,
         }
     }
@@ -249,100 +220,17 @@ fn again_if<T>(any_port: bool, open: impl Fn() -> Result<T, BindError>) -> Resul
 }
 
 impl Place {
-    fn open(ip: IpAddr, port: u16, shards: usize) -> Result<Self, BindError> {
-        let wanted = SocketAddr::new(ip, port);
-        let failed = |transport, address| move |error| BindError::new(transport, address, error);
-        let first = open_udp(wanted, Sharing::Nobody).map_err(failed(Transport::Udp, wanted))?;
-        let address = first.local_addr().map_err(failed(Transport::Udp, wanted))?;
-        let datagrams = share(first, address, shards).map_err(failed(Transport::Udp, address))?;
-        let listener = open_tcp(address).map_err(failed(Transport::Tcp, address))?;
+    fn open(opening: &Opening, wanted: SocketAddr, shards: usize) -> Result<Self, BindError> {
+        let datagrams = opening.udp_shared(wanted, FLAGS, shards)?;
+        let address = datagrams[0].local_addr();
+        let address = address.map_err(|source| BindError::Reactor { address: wanted, source })?;
+        let listener = opening.tcp(address, FLAGS)?;
         Ok(Self { address, datagrams, listener })
     }
 }
 
-/// Whether another socket may have the same address.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sharing {
-    Nobody,
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "shards are Linux' own"))]
-    Shards,
-}
-
-/// As many sockets of the same address as there are shards. The first one was bound alone, so that an address which
-/// another program has is noticed, be it another instance of this one: the kernel would deal the datagrams out among
-/// both.
-#[cfg(target_os = "linux")]
-fn share(first: UdpSocket, address: SocketAddr, shards: usize) -> io::Result<Vec<UdpSocket>> {
-    let mut sockets = vec![first];
-    if shards > 1 {
-        socket2::SockRef::from(&sockets[0]).set_reuse_port(true)?;
-    }
-    for _ in 1..shards {
-        sockets.push(open_udp(address, Sharing::Shards)?);
-    }
-    Ok(sockets)
-}
-
-/// Elsewhere than on Linux the datagrams of an address are not dealt out: one socket has them all.
-#[cfg(not(target_os = "linux"))]
-fn share(first: UdpSocket, _: SocketAddr, _: usize) -> io::Result<Vec<UdpSocket>> {
-    Ok(vec![first])
-}
-
-fn open_udp(address: SocketAddr, sharing: Sharing) -> io::Result<UdpSocket> {
-    let socket = open(address, Type::DGRAM, Protocol::UDP)?;
-    #[cfg(unix)]
-    if sharing == Sharing::Shards {
-        socket.set_reuse_port(true)?;
-    }
-    // Smaller buffers than wished for only mean that a burst loses datagrams.
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
-    let _ = socket.set_send_buffer_size(SEND_BUFFER);
-    socket.bind(&address.into())?;
-    Ok(socket.into())
-}
-
-fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = open(address, Type::STREAM, Protocol::TCP)?;
-    // A restarted server takes its port back though old connections linger in TIME_WAIT.
-    socket.set_reuse_address(true)?;
-    // Accepted streams inherit both.
-    socket.set_recv_buffer_size(STREAM_BUFFER)?;
-    socket.set_send_buffer_size(STREAM_BUFFER)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
-    if address.is_ipv6() {
-        // IPv4 has sockets of its own, so that addresses are never mapped.
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
-
 impl BindError {
-    pub(crate) fn new(transport: Transport, address: SocketAddr, source: io::Error) -> Self {
-        match source.kind() {
-            io::ErrorKind::AddrInUse => Self::InUse { transport, address },
-            io::ErrorKind::AddrNotAvailable => Self::NotOurs { transport, address },
-            io::ErrorKind::PermissionDenied => Self::NotPermitted { transport, address },
-            _ => Self::Other { transport, address, source },
-        }
-    }
-
-    /// Whether it says no more than that the host lacks the address family of `address`, which asks for all addresses.
     fn lacks_family(&self, address: SocketAddr) -> bool {
-        let lacks = match self {
-            // EAFNOSUPPORT: 97 on Linux, 47 on BSD.
-            Self::Other { source, .. } => matches!(source.raw_os_error(), Some(97 | 47)),
-            // So does Linux say when IPv6 is switched off.
-            Self::NotOurs { .. } => true,
-            _ => false,
-        };
-        lacks && address.ip().is_unspecified()
+        matches!(self, Self::Socket(error) if error.lacks_family(address))
     }
 }

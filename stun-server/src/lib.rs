@@ -32,6 +32,7 @@
 
 mod bind;
 mod connect_back;
+mod numbers;
 mod options;
 mod other;
 mod policy;
@@ -41,7 +42,8 @@ mod shard;
 mod spoof_check;
 mod streams;
 
-pub use bind::{BindError, Transport};
+pub use bind::{BindError, Sockets};
+pub use ntcp_service::bind::{BindError as SocketError, Transport};
 pub use ntcp_stun::server::{Allowance, BudgetLimits, Counters, Limits, Redirect};
 pub use options::Options;
 pub use policy::{Credentials, Policy, PolicyError};

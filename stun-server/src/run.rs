@@ -1,6 +1,6 @@
 //! [`Server`]: its sockets, and what runs on them.
 
-use crate::bind::{BindError, Sockets, Transport};
+use crate::bind::{BindError, Sockets};
 use crate::options::Options;
 use crate::other::Other;
 use crate::probes::Probes;
@@ -10,6 +10,7 @@ use async_io::Async;
 use futures::StreamExt;
 use futures::future::{Either, select};
 use futures::stream::FuturesUnordered;
+use ntcp_service::bind::Opening;
 use ntcp_stun::server::{
     self, Allowance, Budget, BudgetLimits, Counters, Quartet, Request, Silence,
 };
@@ -69,7 +70,15 @@ impl Server {
     ///
     /// A [`BindError`] that names the address and what to do.
     pub fn bind(options: &Options) -> Result<Self, BindError> {
-        let sockets = Sockets::open(options)?;
+        Self::new(Sockets::open(options, Opening::new())?.0, options)
+    }
+
+    /// A server on open sockets.
+    ///
+    /// # Errors
+    ///
+    /// The system has no room for them.
+    pub fn new(sockets: Sockets, options: &Options) -> Result<Self, BindError> {
         let mut core = server::Server::new();
         for quartet in &sockets.quartets {
             core.add_quartet(*quartet);
@@ -82,22 +91,23 @@ impl Server {
         let mut shards = Vec::new();
         let mut listeners = Vec::new();
         for place in sockets.places {
-            let failed = |transport| move |error| BindError::new(transport, place.address, error);
+            let address = place.address;
+            let failed = |source| BindError::Reactor { address, source };
             shards.resize_with(place.datagrams.len().max(shards.len()), Vec::new);
             for (shard, socket) in shards.iter_mut().zip(place.datagrams) {
                 let place = Place::new(socket, place.address);
-                shard.push(place.map_err(failed(Transport::Udp))?);
+                shard.push(place.map_err(failed)?);
             }
             if options.probes {
                 Probes::prepare(&place.listener);
             }
             let listener = Async::new_nonblocking(place.listener);
-            listeners.push(listener.map_err(failed(Transport::Tcp))?);
+            listeners.push(listener.map_err(failed)?);
         }
         for (address, senders) in sockets.forged {
             for (shard, socket) in shards.iter_mut().zip(senders) {
                 let place = Place::new(socket, address);
-                shard.push(place.map_err(|error| BindError::new(Transport::Udp, address, error))?);
+                shard.push(place.map_err(|source| BindError::Reactor { address, source })?);
             }
         }
         let other = Other::new(options.forges, sockets.provers);

@@ -102,6 +102,11 @@ impl Host {
         Ok(())
     }
 
+    /// Sends a packet with any source, as a raw socket does; what is none is dropped.
+    pub(crate) fn send_raw(&mut self, packet: Option<Vec<u8>>) {
+        self.outgoing.extend(packet);
+    }
+
     /// Every packet that is about to leave passes here.
     pub(super) fn show_to_captures(&mut self, packet: &Packet) {
         let is_syn = packet.tcp().is_some_and(|fields| fields.is_syn());

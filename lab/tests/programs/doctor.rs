@@ -5,7 +5,6 @@ use std::process::Command as Here;
 use ntcp_lab::kernel::{Child, Command, Lab, SERVER_ADDRESSES, Stream};
 use ntcp_lab::presets::Site;
 use ntcp_lab::trial::{Programs, Servers};
-use ntcp_proto::nat::Mapping;
 use serde_json::Value;
 
 use super::{LINE, PATIENCE};
@@ -40,15 +39,9 @@ pub(super) fn diagnose(lab: &Lab) -> Value {
     })
 }
 
-/// What a perfect classifier says about a site of real netfilter NATs. One that gives random or
-/// sequential ports forgets a mapping with its connection: a SYN after an RST makes it look up
-/// everything again, and so a second connection between the same ends gets another port.
+/// What a perfect classifier says about a site.
 fn declared(site: &str) -> Value {
-    let mut declared = site.parse::<Site>().unwrap().declared();
-    if declared.tcp.mapping == Some(Mapping::AddressAndPortDependent) {
-        declared.tcp.mapping = Some(Mapping::ConnectionDependent);
-    }
-    serde_json::to_value(declared).unwrap()
+    serde_json::to_value(site.parse::<Site>().unwrap().declared()).unwrap()
 }
 
 /// Where the doctor contradicts the lab; an axis that a server cannot measure may be left out.
@@ -97,7 +90,7 @@ impl Server {
             "unsolicited_syn" => self == Self::Ours,
             // The server must know where the client's SYN came from without having seen it.
             "inbound_syn_after_syn" => {
-                self == Self::Ours && declared["mapping"] != "connection_dependent"
+                self == Self::Ours && declared["mapping"] != "address_and_port_dependent"
             }
             _ => true,
         }

@@ -3,6 +3,7 @@
 //! The programs are those of the last `cargo build --workspace`. Nothing here measures time: set-up
 //! times have a benchmark of their own.
 
+mod answered;
 mod data;
 mod doctor;
 mod forged;

@@ -133,6 +133,7 @@ fn machine_config(config: &Config, identity: &Identity) -> Result<proto::Config,
     signal.tcp_broker = config.tcp_broker().as_ref().map(host_port);
     signal.refresh = config.node.keepalive;
     signal.connect_timeout = config.node.deadline;
+    signal.consents = config.spoof.consent;
     Ok(proto::Config {
         signal,
         stun: config.stun_servers().iter().map(host_port).collect(),

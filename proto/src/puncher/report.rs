@@ -261,7 +261,7 @@ pub fn milliseconds(duration: Duration) -> f64 {
 }
 
 /// Counts equal failures, for the evidence.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Failures(BTreeMap<IoFailure, u32>);
 
 impl Failures {

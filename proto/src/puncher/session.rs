@@ -18,6 +18,7 @@
 //! datagram on a verified path counts as one: it can only be the caller's next layer.
 
 mod account;
+mod answered;
 mod coverage;
 mod decide;
 mod engine;
@@ -41,7 +42,8 @@ use crate::candidate::{Candidate, CandidateKind, MAX_CANDIDATES, Transport};
 use crate::command::{Ends, Names};
 use crate::entropy::{Entropy, Seed};
 use crate::machine::{Deadline, Machine};
-use crate::signal::{Role, SessionId, SessionSecret};
+use crate::segment::Segment;
+use crate::signal::{Hint, Role, SessionId, SessionSecret};
 use crate::tcp_traversal::plan::Privileges;
 use crate::tcp_traversal::simultaneous_open::Dialer;
 use crate::uri::{PeerName, TransportChoice};
@@ -87,6 +89,8 @@ pub struct Introduction {
     pub transport: TransportChoice,
     /// The agreed instant.
     pub start: Instant,
+    /// How strategies have fared between NATs like these two.
+    pub hints: Vec<Hint>,
 }
 
 /// What this host brings into a session.
@@ -108,6 +112,9 @@ pub struct Resources {
     pub privileges: Option<Privileges>,
     /// SYNs of one attempt.
     pub per_attempt: u32,
+    /// In which families the broker may answer our SYNs in the peer's name: it offers to, is not
+    /// known to do so in vain, and there is a connection to it from our TCP port.
+    pub forges: Vec<Family>,
 }
 
 /// The winning path.
@@ -449,7 +456,7 @@ impl Machine for Session {
                     self.on_stream_closed(socket, reason, now);
                 }
             }
-            Input::Captured { .. } => {}
+            Input::Captured { socket, segment } => self.on_captured(socket, &segment, now),
         }
     }
 

@@ -12,10 +12,12 @@
 //! | shielded opener | both NATs answer strangers: at once; else after refusals | one opens, the other dials |
 //! | port prediction | one side's ports are sequential and the other's are not random | both |
 //! | port coverage | one side's ports are random and the other's are steady | the steady one covers, the other draws |
+//! | spoofed SYN-ACK | the broker forges, both sides know their SYNs, and SYNs are not known to pass | both |
 //! | ghost handshake | both may assume connections, and SYNs are not known to pass | both |
 
 use std::fmt;
 
+use super::spoofed_syn_ack::Knowledge;
 use super::survey::Ports;
 use crate::nat::{
     Filtering, InboundSynAfterSyn, InitialSequence, Mapping, NatReport, PortAllocation,
@@ -66,6 +68,8 @@ pub struct Facts {
     pub keeps_sequence: Option<bool>,
     /// What it may do.
     pub privileges: Option<Privileges>,
+    /// Its broker answers SYNs in the name of others, as far as is known.
+    pub broker_forges: Option<bool>,
 }
 
 impl Facts {
@@ -98,6 +102,7 @@ impl Facts {
             }),
             keeps_sequence: tcp.isn.map(|isn| isn == InitialSequence::Preserved),
             privileges: None,
+            broker_forges: None,
         }
     }
 }
@@ -211,7 +216,7 @@ impl Plan {
             (Strategy::PortPrediction, port_prediction(role, ours.ports, theirs.ports)),
             (Strategy::PortCoverage, port_coverage(ours.ports, theirs.ports)),
             (Strategy::GhostHandshake, ghost_handshake(ours, theirs)),
-            (Strategy::SpoofedSynAck, forging(Reason::BrokerCannotSpoof)),
+            (Strategy::SpoofedSynAck, spoofed_syn_ack(ours, theirs)),
             (Strategy::ConnectCloseListen, forging(Reason::OptIn)),
         ];
         let entry = |(strategy, verdict)| Entry { strategy, verdict };
@@ -301,6 +306,28 @@ fn ghost_handshake(ours: &Facts, theirs: &Facts) -> Verdict {
         Verdict::Skip(Reason::NotPrivileged(CAPABILITY))
     } else if !may(theirs) {
         Verdict::Skip(Reason::PeerNotPrivileged(CAPABILITY))
+    } else if rewritten(ours) || rewritten(theirs) {
+        Verdict::Skip(Reason::SequenceRewritten)
+    } else if ours.ports.is_unsteady() || theirs.ports.is_unsteady() {
+        Verdict::Skip(Reason::NothingSteady)
+    } else if ours.admits_syn == Some(true) || theirs.admits_syn == Some(true) {
+        Verdict::Skip(Reason::SynsPass)
+    } else {
+        Verdict::Run(Part::Both)
+    }
+}
+
+fn spoofed_syn_ack(ours: &Facts, theirs: &Facts) -> Verdict {
+    const CAPABILITIES: &str = "CAP_NET_RAW or CAP_NET_ADMIN";
+    let may = |facts: &Facts| facts.privileges.and_then(Knowledge::with).is_some();
+    let rewritten = |facts: &Facts| facts.keeps_sequence == Some(false);
+    // It is one broker: what one side knows of it holds for both.
+    if ours.broker_forges.or(theirs.broker_forges) != Some(true) {
+        Verdict::Skip(Reason::BrokerCannotSpoof)
+    } else if !may(ours) {
+        Verdict::Skip(Reason::NotPrivileged(CAPABILITIES))
+    } else if !may(theirs) {
+        Verdict::Skip(Reason::PeerNotPrivileged(CAPABILITIES))
     } else if rewritten(ours) || rewritten(theirs) {
         Verdict::Skip(Reason::SequenceRewritten)
     } else if ours.ports.is_unsteady() || theirs.ports.is_unsteady() {
@@ -407,6 +434,26 @@ mod tests {
                  sequence numbers",
             ]
         );
+    }
+
+    #[test]
+    fn a_spoofed_answer_needs_a_broker_that_forges_and_two_sides_that_know_their_syns() {
+        let held = Some(Privileges { capture: true, ..Privileges::NONE });
+        let may = Facts { privileges: held, broker_forges: Some(true), ..with(Ports::Steady) };
+        let verdict = |ours: &Facts, theirs: &Facts| spoofed_syn_ack(ours, theirs);
+        assert_eq!(verdict(&may, &may), Verdict::Run(Part::Both));
+        let broker = Facts { broker_forges: Some(false), ..may };
+        assert_eq!(verdict(&broker, &may), Verdict::Skip(Reason::BrokerCannotSpoof));
+        let nothing = Facts { privileges: Some(Privileges::NONE), ..may };
+        let capabilities = "CAP_NET_RAW or CAP_NET_ADMIN";
+        assert_eq!(verdict(&nothing, &may), Verdict::Skip(Reason::NotPrivileged(capabilities)));
+        assert_eq!(verdict(&may, &nothing), Verdict::Skip(Reason::PeerNotPrivileged(capabilities)));
+        let rewritten = Facts { keeps_sequence: Some(false), ..may };
+        assert_eq!(verdict(&may, &rewritten), Verdict::Skip(Reason::SequenceRewritten));
+        let random = Facts { ports: Ports::ANYWHERE, ..may };
+        assert_eq!(verdict(&random, &may), Verdict::Skip(Reason::NothingSteady));
+        let passes = Facts { admits_syn: Some(true), ..may };
+        assert_eq!(verdict(&may, &passes), Verdict::Skip(Reason::SynsPass));
     }
 
     #[test]

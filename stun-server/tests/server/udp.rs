@@ -6,7 +6,7 @@ use ntcp_stun::attribute::{
     ResponseOrigin, ResponsePort, XorMappedAddress,
 };
 use ntcp_stun::{Class, Message, Method, TransactionId, Writer};
-use ntcp_stun_server::{BindError, Options, Policy, Server, Transport};
+use ntcp_stun_server::{BindError, Options, Policy, Server, SocketError, Transport};
 use std::net::{SocketAddr, UdpSocket};
 
 #[test]
@@ -210,7 +210,7 @@ fn a_stopped_server_frees_its_ports() {
     let taken = Server::bind(&options).err();
     let transport = Transport::Udp;
     assert!(
-        matches!(taken, Some(BindError::InUse { transport: t, address }) if t == transport && address == addresses[0]),
+        matches!(taken, Some(BindError::Socket(SocketError::InUse { transport: t, address, .. })) if t == transport && address == addresses[0]),
         "{taken:?}"
     );
     server.stop();
@@ -231,10 +231,14 @@ fn addresses_that_would_make_a_liar_are_refused() {
     let alone = Server::bind(&options(&["[::1]:0"], &["127.0.0.2:0"])).err();
     assert!(matches!(
         alone,
-        Some(BindError::AlternateAlone { .. }) | Some(BindError::NotOurs { .. })
+        Some(BindError::AlternateAlone { .. })
+            | Some(BindError::Socket(SocketError::NotOurs { .. }))
     ));
     let nothing = Server::bind(&options(&[], &[])).err();
     assert!(matches!(nothing, Some(BindError::Nothing)));
     let not_ours = Server::bind(&options(&["192.0.2.77:0"], &[])).err();
-    assert!(matches!(not_ours, Some(BindError::NotOurs { .. })), "{not_ours:?}");
+    assert!(
+        matches!(not_ours, Some(BindError::Socket(SocketError::NotOurs { .. }))),
+        "{not_ours:?}"
+    );
 }

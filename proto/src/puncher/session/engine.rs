@@ -50,6 +50,8 @@ pub(super) struct Engine {
     pub(super) ghost: Option<ghost::Ghost>,
     /// A port that no SYN has left from towards the peer, and how the outside sees it.
     pub(super) spare: Option<Sample>,
+    /// The broker's answer to our SYN.
+    pub(super) answered: answered::Answered,
     /// Connects so far.
     pub(super) connects: u32,
     /// Refusals so far.
@@ -76,6 +78,7 @@ impl Engine {
             opened: 0,
             coverage: None,
             ghost: None,
+            answered: answered::Answered::default(),
             spare: None,
             connects: 0,
             refused: 0,
@@ -85,7 +88,8 @@ impl Engine {
     /// The sockets that are neither a dialer's nor a stream's.
     pub(super) fn sockets(&self) -> Vec<SocketId> {
         let survey = self.survey.iter().flat_map(survey::Survey::sockets);
-        survey.chain(self.coverage.iter().flat_map(Coverage::pending)).collect()
+        let coverage = self.coverage.iter().flat_map(Coverage::pending);
+        survey.chain(coverage).chain(self.answered.capture()).collect()
     }
 
     /// Whether something of it may still bring a connection about.
@@ -187,6 +191,7 @@ impl Session {
         self.predict(now);
         self.cover(now);
         self.haunt(now);
+        self.seek_answer(now);
         self.tell();
     }
 
@@ -197,7 +202,7 @@ impl Session {
         let coverage = self.engine.coverage.as_ref().and_then(Coverage::due);
         let coverage = coverage.map(|at| Deadline::new(at, "more holes or draws"));
         let round = self.round_due().map(|at| Deadline::new(at, "end of a round of prediction"));
-        [coverage, round, self.guess_due(), self.ghost_due()]
+        [coverage, round, self.guess_due(), self.ghost_due(), self.answer_due()]
             .into_iter()
             .fold(survey, Deadline::earlier)
     }
@@ -215,7 +220,8 @@ impl Session {
         let measured = self.engine.ports;
         let ports = if measured == Ports::Unknown { told.ports } else { measured };
         let ports = self.or_guess(ports, now);
-        Facts { ports, privileges: self.resources.privileges, ..told }
+        let broker_forges = Some(!self.resources.forges.is_empty());
+        Facts { ports, privileges: self.resources.privileges, broker_forges, ..told }
     }
 
     pub(super) fn their_facts(&self, now: Instant) -> Facts {

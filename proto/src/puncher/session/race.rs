@@ -38,7 +38,8 @@ impl Session {
             return;
         }
         let hops = self.dialers[index].stance.hops();
-        let socket = self.connect(local, remote, hops);
+        let sequence = self.prepare_syn(local, remote);
+        let socket = self.connect_with(local, remote, hops, sequence);
         self.dialers[index].connecting(socket, now);
     }
 
@@ -49,17 +50,20 @@ impl Session {
         remote: SocketAddr,
         hops: Hops,
     ) -> SocketId {
+        self.connect_with(local, remote, hops, None)
+    }
+
+    fn connect_with(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        hops: Hops,
+        sequence: Option<u32>,
+    ) -> SocketId {
         self.engine.connects += 1;
         let (id, socket) = (self.names.command(), self.names.socket());
         self.connecting.push((id, socket));
-        self.commands.push_back(Command::ConnectTcp {
-            id,
-            socket,
-            local,
-            remote,
-            hops,
-            sequence: None,
-        });
+        self.commands.push_back(Command::ConnectTcp { id, socket, local, remote, hops, sequence });
         if hops.ttl.is_some() {
             let id = self.names.command();
             self.commands.push_back(Command::AdjustTcp { id, socket, hops: OPENED });
@@ -75,11 +79,8 @@ impl Session {
                     self.on_connected(id, *connected, now);
                 }
             }
-            Answer::Bound(_)
-            | Answer::Done(_)
-            | Answer::Closed
-            | Answer::Resolved(_)
-            | Answer::Interfaces(_) => {}
+            Answer::Done(done) => self.on_done(id, *done),
+            Answer::Bound(_) | Answer::Closed | Answer::Resolved(_) | Answer::Interfaces(_) => {}
         }
     }
 
@@ -96,6 +97,7 @@ impl Session {
             return;
         };
         let (_, socket) = self.connecting.swap_remove(at);
+        let connected = connected.map_err(|failure| self.lose_pin(socket, failure));
         let racing = matches!(self.state, State::Racing);
         if racing && self.on_sample_connected(socket, connected, now) {
             return;

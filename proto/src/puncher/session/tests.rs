@@ -48,6 +48,7 @@ fn session(
         nat: None,
         transport,
         start,
+        hints: Vec::new(),
     };
     let resources = Resources {
         udp: vec![(main_socket(role), socket_address(own_udp))],
@@ -57,6 +58,7 @@ fn session(
         told: vec![socket_address(own_tcp)],
         stun: Vec::new(),
         privileges: None,
+        forges: Vec::new(),
         per_attempt: 256,
     };
     let owner = Owner(if role == Role::Controlling { 16 } else { 17 });

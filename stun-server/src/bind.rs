@@ -91,8 +91,13 @@ impl Sockets {
     pub fn open(options: &Options, opening: Opening) -> Result<(Self, Opening), BindError> {
         let opening = opening.stream_buffer(STREAM_BUFFER);
         let shards = options.shards.max(1);
-        let mut sockets =
-            Self { shards, places: Vec::new(), quartets: Vec::new(), forged: Vec::new() };
+        let mut sockets = Self {
+            shards,
+            places: Vec::new(),
+            quartets: Vec::new(),
+            forged: Vec::new(),
+            provers: Vec::new(),
+        };
         let mut lacking = None;
         for &primary in &options.listen {
             let of_family = |it: &&SocketAddr| it.is_ipv4() == primary.is_ipv4();

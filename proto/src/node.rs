@@ -187,6 +187,7 @@ pub struct Node {
     made_sessions: u32,
     budget: Budget,
     privileges: Option<Privileges>,
+    classic: bool,
     /// Accepted streams and the sessions that have them.
     adopted: BTreeMap<SocketId, SessionId>,
     /// Accepted streams of which nobody knows yet whose they are.
@@ -227,6 +228,7 @@ impl Node {
             made_sessions: 0,
             budget: Budget::new(config_budget),
             privileges: None,
+            classic: false,
             adopted: BTreeMap::new(),
             unclaimed: BTreeMap::new(),
             commands: VecDeque::new(),
@@ -243,6 +245,11 @@ impl Node {
     pub fn set_nat(&mut self, nat: NatReport, now: Instant) {
         self.nat = Some(nat);
         self.announce(now);
+    }
+
+    /// Connect, close and listen is asked for in calls from now on.
+    pub fn ask_for_connect_close_listen(&mut self) {
+        self.classic = true;
     }
 
     /// What this host may do with TCP; sessions that begin from now on use it.

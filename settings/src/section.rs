@@ -180,6 +180,10 @@ pub struct Tcp {
     pub connects_per_attempt: u32,
     /// Peers: connections begun in one minute, at most, a number. Default: 1200.
     pub connects_per_minute: u32,
+    /// Peers: also try connect, close and listen, if the peer asks for it as well: `true` or `false`. It
+    /// fails at every NAT that follows sequence numbers. Default: `false`.
+    #[serde(deserialize_with = "switch::switch")]
+    pub connect_close_listen: bool,
 }
 
 impl Default for Tcp {
@@ -189,6 +193,7 @@ impl Default for Tcp {
             listen: everywhere(TCP_BROKER_PORT),
             connects_per_attempt: 256,
             connects_per_minute: 1200,
+            connect_close_listen: false,
         }
     }
 }

@@ -81,6 +81,11 @@ impl Host {
         Ok(socket)
     }
 
+    /// Captures that are open.
+    pub fn captures(&self) -> usize {
+        self.captures.len()
+    }
+
     /// Sends a segment as it is; one for the host itself arrives at once. It must belong to a pair
     /// of ends that is connected or captured here.
     ///

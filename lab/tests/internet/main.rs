@@ -3,5 +3,6 @@
 mod answered;
 mod calls;
 mod doctor;
+mod forging;
 mod lone;
 mod traversal;

@@ -189,6 +189,7 @@ impl Node {
             told: self.gatherer.tcp_told(port),
             stun: self.gatherer.tcp_servers(port),
             privileges: self.privileges,
+            classic: self.classic,
             per_attempt: self.budget.limits().per_attempt,
             forges: self.forges(port),
         }

@@ -181,6 +181,7 @@ impl Puncher {
             stun: self.gatherer.tcp_servers(self.port),
             privileges: None,
             forges: Vec::new(),
+            classic: false,
             per_attempt: self.budget.limits().per_attempt,
         };
         let (names, seed) = (Names::new(SESSION), self.entropy.seed());

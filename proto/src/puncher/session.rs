@@ -22,6 +22,7 @@ mod answered;
 mod coverage;
 mod decide;
 mod engine;
+mod forging;
 mod ghost;
 mod prediction;
 mod race;
@@ -44,6 +45,7 @@ use crate::entropy::{Entropy, Seed};
 use crate::machine::{Deadline, Machine};
 use crate::segment::Segment;
 use crate::signal::{Hint, Role, SessionId, SessionSecret};
+use crate::tcp_traversal::connect_listen;
 use crate::tcp_traversal::plan::Privileges;
 use crate::tcp_traversal::simultaneous_open::Dialer;
 use crate::uri::{PeerName, TransportChoice};
@@ -110,6 +112,8 @@ pub struct Resources {
     pub stun: Vec<SocketAddr>,
     /// What this host may do; `None` if nobody has said.
     pub privileges: Option<Privileges>,
+    /// Whether connect, close and listen is asked for.
+    pub classic: bool,
     /// SYNs of one attempt.
     pub per_attempt: u32,
     /// In which families the broker may answer our SYNs in the peer's name: it offers to, is not
@@ -268,11 +272,7 @@ impl Session {
             return;
         }
         let kind = self.kind_of(Transport::Tcp, ends.remote);
-        let strategy = match kind {
-            CandidateKind::Host => Strategy::Direct,
-            CandidateKind::PeerReflexive => Strategy::ConnectListen,
-            CandidateKind::Mapped | CandidateKind::ServerReflexive => Strategy::SimultaneousOpen,
-        };
+        let strategy = self.strategy_at(ends).unwrap_or(connect_listen::strategy_of(kind));
         self.established(socket, ends, (kind, strategy), now);
     }
 
@@ -456,7 +456,11 @@ impl Machine for Session {
                     self.on_stream_closed(socket, reason, now);
                 }
             }
-            Input::Captured { socket, segment } => self.on_captured(socket, &segment, now),
+            Input::Captured { socket, segment } => {
+                if !self.on_stand_captured(socket, &segment, now) {
+                    self.on_captured(socket, &segment, now);
+                }
+            }
         }
     }
 

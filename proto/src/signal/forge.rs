@@ -24,7 +24,7 @@ use ntcp_stun::attribute::Problem;
 use crate::segment::{Options, Segment, Timestamps};
 
 /// Bytes of the SYN attribute.
-pub(super) const ENCODED_LENGTH: usize = 16;
+pub(crate) const ENCODED_LENGTH: usize = 16;
 /// Largest shift of a window (RFC 7323 section 2.3).
 const MAX_WINDOW_SCALE: u8 = 14;
 
@@ -52,7 +52,7 @@ impl Syn {
     }
 
     /// As the value of the SYN attribute.
-    pub(super) fn to_bytes(self) -> [u8; ENCODED_LENGTH] {
+    pub(crate) fn to_bytes(self) -> [u8; ENCODED_LENGTH] {
         let Options { max_segment_size, window_scale, sack_permitted, timestamps } = self.options;
         let mut bytes = [0; ENCODED_LENGTH];
         bytes[..4].copy_from_slice(&self.sequence.to_be_bytes());
@@ -69,7 +69,7 @@ impl Syn {
     }
 
     /// The reverse; other bits are ignored.
-    pub(super) fn from_bytes(bytes: [u8; ENCODED_LENGTH]) -> Result<Self, Problem> {
+    pub(crate) fn from_bytes(bytes: [u8; ENCODED_LENGTH]) -> Result<Self, Problem> {
         let [s0, s1, s2, s3, w0, w1, m0, m1, bits, scale, _, _, t0, t1, t2, t3] = bytes;
         let max_segment_size = Some(u16::from_be_bytes([m0, m1])).filter(|size| *size != 0);
         let window_scale = (bits & SCALED != 0).then_some(scale);

@@ -28,7 +28,7 @@ use crate::puncher::report::Strategy;
 pub const MAX_ENTRIES: usize = 16;
 
 /// Every strategy with its number in messages; a number is never given to another one.
-const NUMBERS: [(Strategy, u8); 10] = [
+const NUMBERS: [(Strategy, u8); 13] = [
     (Strategy::Direct, 1),
     (Strategy::SimultaneousOpen, 2),
     (Strategy::ConnectListen, 3),
@@ -39,6 +39,9 @@ const NUMBERS: [(Strategy, u8); 10] = [
     (Strategy::SpoofedSynAck, 8),
     (Strategy::ConnectCloseListen, 9),
     (Strategy::UdpHolePunch, 10),
+    (Strategy::SynReplay, 11),
+    (Strategy::SynAckInjection, 12),
+    (Strategy::SynInjection, 13),
 ];
 
 /// How one strategy fared in one meeting.

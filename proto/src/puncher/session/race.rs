@@ -53,7 +53,7 @@ impl Session {
         self.connect_with(local, remote, hops, None)
     }
 
-    fn connect_with(
+    pub(super) fn connect_with(
         &mut self,
         local: SocketAddr,
         remote: SocketAddr,
@@ -73,13 +73,21 @@ impl Session {
 
     pub(super) fn on_answer(&mut self, id: CommandId, answer: &Answer, now: Instant) {
         match answer {
-            Answer::Sent(sent) => self.on_sent(id, *sent),
+            Answer::Sent(sent) => {
+                if !self.on_injected(id, *sent) {
+                    self.on_sent(id, *sent);
+                }
+            }
             Answer::Connected(connected) => {
                 if !self.on_assumed(id, *connected, now) {
                     self.on_connected(id, *connected, now);
                 }
             }
-            Answer::Done(done) => self.on_done(id, *done),
+            Answer::Done(done) => {
+                if !self.on_stand_capture(id, *done, now) {
+                    self.on_done(id, *done);
+                }
+            }
             Answer::Bound(_) | Answer::Closed | Answer::Resolved(_) | Answer::Interfaces(_) => {}
         }
     }
@@ -100,6 +108,9 @@ impl Session {
         let connected = connected.map_err(|failure| self.lose_pin(socket, failure));
         let racing = matches!(self.state, State::Racing);
         if racing && self.on_sample_connected(socket, connected, now) {
+            return;
+        }
+        if racing && self.on_stand_connected(socket, connected, now) {
             return;
         }
         if racing && self.on_covered(socket, connected, now) {

@@ -74,6 +74,8 @@ enum Phase {
 pub struct Dialer {
     /// The peer's address.
     pub remote: SocketAddr,
+    /// The own end, if it is not the punching port.
+    pub local: Option<SocketAddr>,
     /// How it was learned.
     pub kind: CandidateKind,
     /// When the first SYN was to go out.
@@ -123,6 +125,7 @@ impl Dialer {
         };
         Self {
             remote,
+            local: None,
             kind,
             started: start,
             tries: 0,

@@ -19,7 +19,6 @@
 //!   enough that one side lets a SYN in that comes after its own.
 //! * And over TCP a side that is not steady can still be met: if its ports follow one another, by a
 //!   peer that is steady or counts as well; if they do not, by a steady peer that covers many of them.
-//!   A counter for each address is of no use to a peer that may begin one connection only.
 
 use ntcp_proto::candidate::Transport;
 
@@ -51,8 +50,6 @@ struct Facing {
     steady: bool,
     /// Its ports, if they differ, are one another's successors.
     counts: bool,
-    /// There is one port for each remote address, whatever the port there.
-    per_address: bool,
     /// The outside always sees the same address of the site.
     one_address: bool,
     /// The strictest filter on the way in.
@@ -78,9 +75,6 @@ impl Facing {
         Self {
             steady: boxes().all(|behaviour| is_steady(&translation(behaviour))),
             counts: boxes().map(translation).all(|it| is_steady(&it) || is_counter(&it)),
-            per_address: boxes()
-                .map(translation)
-                .any(|it| it.mapping == Mapping::AddressDependent && !is_steady(&it)),
             one_address: boxes().all(|behaviour| {
                 let moves = behaviour.pooling == Pooling::Arbitrary;
                 !moves || translation(behaviour).mapping == Mapping::EndpointIndependent
@@ -139,7 +133,7 @@ pub fn direct_path_possible(a: &Site, b: &Site, transport: Transport) -> Prospec
 fn guess(x: &Facing, y: &Facing) -> Prospect {
     match (x.counts, y.steady) {
         (true, true) => Prospect::Certain,
-        (true, false) if y.counts && !x.per_address && !y.per_address => Prospect::Certain,
+        (true, false) if y.counts => Prospect::Certain,
         // What misses is gone at once if it is answered, and a pool has other addresses.
         (false, true) if y.resets || !x.one_address => Prospect::Chance,
         (false, true) => Prospect::Certain,
@@ -189,7 +183,7 @@ mod tests {
             ("full-cone", "linux-random", [Certain, Certain]),
             ("port-restricted", "linux-random", [Impossible, Certain]),
             ("symmetric-seq", "symmetric-seq", [Impossible, Certain]),
-            ("symmetric-seq", "address-seq", [Impossible, Impossible]),
+            ("symmetric-seq", "address-seq", [Impossible, Certain]),
             ("symmetric-seq", "linux-random", [Impossible, Impossible]),
             ("symmetric-block", "masq", [Impossible, Certain]),
             ("linux-random", "linux-random", [Impossible, Impossible]),

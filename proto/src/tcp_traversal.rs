@@ -6,6 +6,7 @@
 //! | [`simultaneous_open`] | both sides connect from their punching ports at the agreed instant, retry without a gap, and listen on the same ports | none |
 //! | [`connect_listen`] | a listener takes the SYN that comes from a port nobody could announce | none |
 //! | [`shielded_opener`] | one side opens its NAT with a SYN that dies on the way, the other dials | none |
+//! | [`rounds`] of these | both take ports that nothing has happened to, one SYN each, and again if nothing came of it | none |
 //! | [`port_prediction`] | the next ports of a sequential NAT are foretold from fresh samples | none |
 //! | [`port_coverage`] | a steady side opens many holes, a random one draws many ports | none |
 //! | [`syn_replay`] | both sides open their NATs with SYNs that die on the way, and send them again | both: send segments |
@@ -33,6 +34,7 @@ pub mod note;
 pub mod plan;
 pub mod port_coverage;
 pub mod port_prediction;
+pub mod rounds;
 pub mod shielded_opener;
 pub mod simultaneous_open;
 pub mod spoofed_syn_ack;

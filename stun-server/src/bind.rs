@@ -1,6 +1,7 @@
 //! Opens the sockets, or says which one could not be opened and what to do.
 
 use crate::options::Options;
+use crate::spoof_check::sources_beside;
 use ntcp_raw::transparent;
 use ntcp_service::bind::{self, Opening};
 use ntcp_stun::server::{Quartet, QuartetError};
@@ -66,6 +67,9 @@ pub struct Sockets {
     pub(crate) quartets: Vec<Quartet>,
     /// Addresses of another host to send from, with a socket for each shard.
     pub(crate) forged: Vec<(SocketAddr, Vec<UdpSocket>)>,
+    /// For each such host: one of its addresses, and a sender in the name of its neighbour, which finds out whether the network
+    /// lets forged sources out.
+    pub(crate) provers: Vec<(SocketAddr, UdpSocket)>,
 }
 
 /// An address with its sockets.
@@ -87,8 +91,13 @@ impl Sockets {
     pub fn open(options: &Options, opening: Opening) -> Result<(Self, Opening), BindError> {
         let opening = opening.stream_buffer(STREAM_BUFFER);
         let shards = options.shards.max(1);
-        let mut sockets =
-            Self { shards, places: Vec::new(), quartets: Vec::new(), forged: Vec::new() };
+        let mut sockets = Self {
+            shards,
+            places: Vec::new(),
+            quartets: Vec::new(),
+            forged: Vec::new(),
+            provers: Vec::new(),
+        };
         let mut lacking = None;
         for &primary in &options.listen {
             let of_family = |it: &&SocketAddr| it.is_ipv4() == primary.is_ipv4();
@@ -170,6 +179,12 @@ impl Sockets {
             let sockets = sockets.map_err(|source| BindError::Forging { address, source })?;
             self.forged.push((address, sockets));
         }
+        // The next one may be the other host's router, or a broadcast address.
+        let neighbour = sources_beside(alternate.ip()).into_iter().nth(1).unwrap_or(alternate.ip());
+        let address = SocketAddr::new(neighbour, 0);
+        let forging = |source| BindError::Forging { address, source };
+        let sender = transparent::udp(address).map_err(forging)?;
+        self.provers.push((at(first.address.port()), sender));
         self.quartets.push(quartet);
         self.places.extend([first, second]);
         Ok(())

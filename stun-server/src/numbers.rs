@@ -36,12 +36,19 @@ fn metrics(counters: &Counters) -> Metrics {
     count("successes", "Binding success responses.", counters.successes);
     count("classic_responses", "Responses to clients of RFC 3489.", counters.classic);
     count("changed_source", "Successes from another address than the one asked.", counters.changed);
+    count("spoof_checks", "Tokens given and reports sent for spoof checks.", counters.spoof_checks);
     count("replies_lost", "Replies that could not be sent.", counters.lost);
     metrics.counters(
         "ntcp_stun_errors_total",
         "Error responses, by code.",
         "code",
-        [("400", counters.bad_requests), ("420", counters.unknown_attributes)],
+        [
+            ("300", counters.redirected),
+            ("400", counters.bad_requests),
+            ("401", counters.unauthenticated),
+            ("420", counters.unknown_attributes),
+            ("438", counters.stale_nonces),
+        ],
     );
     metrics.counters(
         "ntcp_stun_messages_dropped_total",

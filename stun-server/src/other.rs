@@ -1,9 +1,10 @@
 //! [`Other`]: whether the other host, in whose name this one sends, answers itself.
 //!
 //! In mode `forged` the alternate addresses are another host's. A client that wants to learn how its NAT maps asks there
-//! too, so OTHER-ADDRESS names them only while somebody answers on both ports.
+//! too, so OTHER-ADDRESS names them only while somebody answers on both ports, and not where the network is known to drop
+//! packets with forged sources: then silence would look like a NAT that filters.
 
-use crate::spoof_check::transaction_id;
+use crate::spoof_check::{self, Forged, transaction_id};
 use async_io::{Async, Timer};
 use futures::FutureExt;
 use futures::select_biased;
@@ -17,6 +18,8 @@ use std::time::Duration;
 
 /// Between two looks.
 const BETWEEN: Duration = Duration::from_secs(15);
+/// Proofs that the network lets forged sources out are sought each quarter of an hour.
+const ROUNDS_BETWEEN_PROOFS: u32 = 60;
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_millis(700);
 /// Requests to each address until it counts as down.
@@ -24,34 +27,50 @@ const ATTEMPTS: usize = 3;
 
 /// Whether OTHER-ADDRESS is to be withheld, as all shards see it; nothing where it is this host's own.
 #[derive(Clone, Debug)]
-pub(crate) struct Other(Option<Arc<AtomicBool>>);
+pub(crate) struct Other(Option<Arc<Known>>);
+
+#[derive(Debug)]
+struct Known {
+    is_withheld: AtomicBool,
+    provers: Vec<(SocketAddr, Arc<UdpSocket>)>,
+}
 
 impl Other {
-    pub(crate) fn new(is_another_host: bool) -> Self {
-        Self(is_another_host.then(|| Arc::new(AtomicBool::new(true))))
+    /// `provers`: addresses of the other host, and senders in its neighbour's name.
+    pub(crate) fn new(is_another_host: bool, provers: Vec<(SocketAddr, UdpSocket)>) -> Self {
+        let provers = provers.into_iter().map(|(address, sender)| (address, Arc::new(sender)));
+        let known = || Known { is_withheld: AtomicBool::new(true), provers: provers.collect() };
+        Self(is_another_host.then(|| Arc::new(known())))
     }
 
     /// Has a server know what is known.
     pub(crate) fn tell(&self, server: &mut Server) {
-        if let Some(is_withheld) = &self.0 {
-            server.withhold_other_address(is_withheld.load(Ordering::Relaxed));
+        if let Some(known) = &self.0 {
+            server.withhold_other_address(known.is_withheld.load(Ordering::Relaxed));
         }
     }
 
     /// Looks from time to time, for as long as the future is kept, whether both alternate addresses of all `quartets`
     /// answer.
     pub(crate) async fn watch(&self, quartets: &[Quartet]) {
-        let mut said = None;
-        while let Some(is_withheld) = &self.0 {
+        let (mut said, mut rounds, mut are_lost) = (None, 0_u32, false);
+        while let Some(known) = &self.0 {
             let mut answers = true;
             for address in quartets.iter().flat_map(|it| it.addresses().into_iter().skip(2)) {
                 answers &= does_answer(address).await;
             }
-            is_withheld.store(!answers, Ordering::Relaxed);
             if said != Some(answers) {
                 said = Some(answers);
                 tell(answers);
             }
+            if rounds.is_multiple_of(ROUNDS_BETWEEN_PROOFS) {
+                are_lost = false;
+                for (address, sender) in &known.provers {
+                    are_lost |= prove(*address, Arc::clone(sender)).await;
+                }
+            }
+            known.is_withheld.store(!answers || are_lost, Ordering::Relaxed);
+            rounds = rounds.wrapping_add(1);
             Timer::after(BETWEEN).await;
         }
         std::future::pending::<()>().await;
@@ -66,6 +85,34 @@ fn tell(answers: bool) {
             "the alternate host does not answer STUN on both ports: clients are not told of it, so they learn how their NAT filters but not how it maps"
         );
     }
+}
+
+/// Finds out, on a thread of its own, whether a packet with a forged source gets to the other host, and says so; whether it
+/// is known to be lost.
+async fn prove(address: SocketAddr, sender: Arc<UdpSocket>) -> bool {
+    let (told, heard) = futures::channel::oneshot::channel();
+    std::thread::spawn(move || {
+        // Nobody hears it any more when the server has stopped.
+        let _ = told.send(spoof_check::prove(address, &sender));
+    });
+    let Ok(outcome) = heard.await else { return false };
+    match outcome {
+        Ok(Forged::Arrived(_)) => {
+            tracing::info!("forged sources leave this network");
+            return false;
+        }
+        Ok(Forged::Lost) => tracing::warn!(
+            "forged sources do not leave this network: clients are not told of the alternate host, since what they learned would be wrong"
+        ),
+        Ok(Forged::NotSent(error)) | Err(error) => {
+            tracing::warn!(
+                %error,
+                "it cannot be told whether forged sources leave this network: the alternate host must run ntcp-stun-server for that"
+            );
+            return false;
+        }
+    }
+    true
 }
 
 /// Whether a STUN server answers there.

@@ -110,7 +110,7 @@ impl Server {
                 shard.push(place.map_err(|source| BindError::Reactor { address, source })?);
             }
         }
-        let other = Other::new(options.forges);
+        let other = Other::new(options.forges, sockets.provers);
         if options.forges {
             core.withhold_other_address(true);
         }

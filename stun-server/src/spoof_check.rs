@@ -33,17 +33,32 @@ pub enum Forged {
 /// [`io::ErrorKind::TimedOut`] if the server does not answer, [`io::ErrorKind::Unsupported`] if it does not offer the
 /// check; otherwise as the system reports them.
 pub fn spoof_check(server: SocketAddr, sources: &[IpAddr]) -> io::Result<Vec<(IpAddr, Forged)>> {
-    let any: IpAddr = match server {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0))?;
+    let socket = UdpSocket::bind((any_beside(server), 0))?;
     socket.connect(server)?;
     let port = socket.local_addr()?.port();
     let proven = own_address(&socket)?;
     let token = token(&socket)?;
-    let check = |ip: &IpAddr| (*ip, forge(&socket, SocketAddr::new(*ip, port), proven, &token));
+    let check = |ip: &IpAddr| {
+        let sender = transparent::udp(SocketAddr::new(*ip, port));
+        let outcome = sender.and_then(|it| forge(&socket, &it, proven, &token));
+        (*ip, outcome.unwrap_or_else(Forged::NotSent))
+    };
     Ok(sources.iter().map(check).collect())
+}
+
+/// The same with a sender that is bound to a forged source already.
+pub(crate) fn prove(server: SocketAddr, sender: &UdpSocket) -> io::Result<Forged> {
+    let socket = UdpSocket::bind((any_beside(server), 0))?;
+    socket.connect(server)?;
+    let (proven, token) = (own_address(&socket)?, token(&socket)?);
+    Ok(forge(&socket, sender, proven, &token).unwrap_or_else(Forged::NotSent))
+}
+
+fn any_beside(address: SocketAddr) -> IpAddr {
+    match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
 }
 
 /// Sources that are worth a try from `own`: a neighbour in its /24 (IPv6: /64), one beyond it (IPv6: /48), and one from
@@ -84,24 +99,22 @@ fn token(socket: &UdpSocket) -> io::Result<Vec<u8>> {
     answered?.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, unsupported))
 }
 
-fn forge(socket: &UdpSocket, source: SocketAddr, proven: SocketAddr, token: &[u8]) -> Forged {
-    let sent = || {
-        let (id, mut bytes) = (transaction_id(), [0; 64]);
-        let length =
-            spoof::write_forged(&mut bytes, id, proven, token).map_err(io::Error::other)?;
-        let (sender, server) = (transparent::udp(source)?, socket.peer_addr()?);
-        for _ in 0..ATTEMPTS {
-            sender.send_to(&bytes[..length], server)?;
-        }
-        await_reply(socket, |message| {
-            spoof::read_report(message).filter(|_| message.transaction_id() == id)
-        })
-    };
-    match sent() {
-        Ok(Some(seen)) => Forged::Arrived(seen),
-        Ok(None) => Forged::Lost,
-        Err(error) => Forged::NotSent(error),
+fn forge(
+    socket: &UdpSocket,
+    sender: &UdpSocket,
+    proven: SocketAddr,
+    token: &[u8],
+) -> io::Result<Forged> {
+    let (id, mut bytes) = (transaction_id(), [0; 64]);
+    let length = spoof::write_forged(&mut bytes, id, proven, token).map_err(io::Error::other)?;
+    let server = socket.peer_addr()?;
+    for _ in 0..ATTEMPTS {
+        sender.send_to(&bytes[..length], server)?;
     }
+    let seen = await_reply(socket, |message| {
+        spoof::read_report(message).filter(|_| message.transaction_id() == id)
+    });
+    Ok(seen?.map_or(Forged::Lost, Forged::Arrived))
 }
 
 /// Sends a request until there is what `read` finds in a reply.

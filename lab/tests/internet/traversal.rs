@@ -55,6 +55,82 @@ fn nats_that_answer_strangers_are_passed_on_paths_below_a_millisecond() {
     meets_at_every_skew("masq,in=reset", "masq,in=admin", line, slack);
 }
 
+/// One-way delays of 10 to 100 ms, of which the skews are multiples: things happen at one instant.
+fn meets_over_every_line(a: &str, b: &str) {
+    for line in [5, 10, 25, 50].map(Duration::from_millis) {
+        meets_at_every_skew(a, b, line, Duration::from_secs(4));
+    }
+}
+
+#[test]
+fn a_port_that_a_nat_gave_up_over_a_refusal_is_replaced() {
+    for (a, b) in [
+        ("port-restricted,rst=kill", "masq,in=reset"),
+        ("full-cone,rst=kill", "port-restricted,in=reset"),
+        ("preserving-cone,rst=kill", "masq,in=open"),
+        ("port-restricted,rst=kill,in=reset", "port-restricted,rst=kill,in=reset"),
+        ("port-restricted,unreach=kill", "masq,in=admin"),
+        ("restricted,unreach=kill,in=admin", "port-restricted,unreach=kill,in=port"),
+        ("port-restricted,ttlx=kill", "masq,in=reset"),
+        ("port-restricted,ttlx=kill", "masq,in=admin"),
+        ("port-restricted,rst=kill", "port-restricted,ttlx=kill"),
+    ] {
+        meets_over_every_line(a, b);
+    }
+}
+
+#[test]
+fn the_side_whose_port_survives_the_end_of_a_ttl_opens_in_one_of_two_rounds() {
+    let (a, b) = ("port-restricted,rst=kill", "port-restricted,ttlx=kill,in=reset");
+    meets_at_every_skew(a, b, Duration::from_millis(10), Duration::from_secs(4));
+}
+
+#[test]
+fn a_flow_ruined_between_a_refusal_and_the_retry_is_left_for_another() {
+    for (a, b) in [
+        ("masq,in=admin", "masq,in=admin"),
+        ("masq,in=admin", "masq,in=reset"),
+        ("masq,in=open", "masq,in=admin"),
+        ("masq,in=open", "masq,in=open"),
+        ("port-restricted,in=port", "masq,in=admin"),
+        ("masq,syn=strict,in=reset", "masq,in=reset"),
+    ] {
+        meets_over_every_line(a, b);
+    }
+}
+
+#[test]
+fn an_unreachable_private_address_does_not_cost_the_punching_port() {
+    let outcome = Meeting::new(&setup("port-restricted,unreach=kill", "masq")).call();
+    let (strategy, elapsed) = met(&outcome).expect("a path");
+    let limit = Duration::from_millis(80);
+    assert_eq!((strategy, elapsed), (Strategy::SimultaneousOpen, limit), "at the limit");
+}
+
+#[test]
+fn a_sequential_port_for_each_address_is_foretold_as_well() {
+    let (line, slack) = (Duration::from_millis(10), Duration::from_secs(4));
+    meets_at_every_skew("address-seq", "address-seq", line, slack);
+    meets_at_every_skew("address-seq", "symmetric-step", line, slack);
+    meets_at_every_skew("address-seq", "masq,in=reset", line, slack);
+    meets_at_every_skew("symmetric-seq", "masq,in=admin", line, slack);
+}
+
+#[test]
+fn a_carrier_before_a_home_and_a_missing_udp_make_no_difference() {
+    let (line, slack) = (Duration::from_millis(10), Duration::from_secs(4));
+    for (a, b) in [
+        ("masq@symmetric-seq", "masq@symmetric-seq"),
+        ("masq@symmetric-seq", "symmetric-step,udp=block"),
+        ("masq,in=reset@symmetric-seq", "masq,in=reset"),
+        ("masq,udp=block@port-restricted", "masq@symmetric-seq,udp=block"),
+        ("masq@masq", "masq@masq,in=reset"),
+        ("port-restricted@masq,in=reset", "masq@port-restricted,udp=block"),
+    ] {
+        meets_at_every_skew(a, b, line, slack);
+    }
+}
+
 #[test]
 fn ports_that_follow_one_another_are_foretold() {
     let line = Duration::from_millis(10);

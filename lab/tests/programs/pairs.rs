@@ -64,6 +64,18 @@ fn sequential_ports_are_foretold_on_one_side_and_on_both() {
 }
 
 #[test]
+fn a_port_that_was_given_up_over_an_rst_is_replaced() {
+    let access = Access { delay: LINE, ..Access::default() };
+    let lab = homes("port-restricted,rst=kill", "masq,in=reset").form(Form::Auto);
+    on_stage(lab, |_, stage| {
+        for skew in [0, 100, 300] {
+            stage.skew("b", access, Duration::from_millis(skew)).unwrap();
+            connected(stage, "tcp", "a NAT that an RST makes forget");
+        }
+    });
+}
+
+#[test]
 fn a_random_symmetric_nat_meets_a_port_restricted_one() {
     let reports = connect("linux-random", "port-restricted", &["tcp"]);
     assert_eq!(reports[0]["strategy"], "port_coverage", "{:#}", reports[0]);

@@ -26,10 +26,11 @@ mod forging;
 mod ghost;
 mod prediction;
 mod race;
+mod rounds;
 mod survey;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use engine::Engine;
@@ -59,6 +60,9 @@ const MAX_ANNOUNCED: usize = 2 * MAX_CANDIDATES;
 /// Ports of one IP address that are tried over one transport, unless the peer shows up on more: who
 /// lies about its addresses shall not turn this host against somebody else's.
 const MAX_PER_IP: usize = 4;
+/// The first of the ports that belong to nobody, and their number (RFC 6335 section 6).
+const DYNAMIC: u16 = 49_152;
+const DYNAMIC_PORTS: u64 = 16_384;
 /// Copies of the caller's nomination: it is not answered on the winning path, which the next layer
 /// owns by then.
 const NOMINATIONS: u32 = 3;
@@ -260,7 +264,7 @@ impl Session {
     }
 
     /// Whether the peer announced this IP address: a stream from there is likely of this session.
-    pub fn expects(&self, ip: std::net::IpAddr) -> bool {
+    pub fn expects(&self, ip: IpAddr) -> bool {
         matches!(self.state, State::Racing)
             && self.introduction.candidates.iter().any(|it| it.address.ip() == ip)
     }
@@ -358,6 +362,7 @@ impl Session {
                     let known = self.dialers.iter().any(|it| it.remote == candidate.address);
                     if self.tcp_local(family).is_some() && !known && !full {
                         let mut dialer = Dialer::new(candidate.address, candidate.kind, start);
+                        dialer.local = self.aside_from(&candidate);
                         self.assign(&mut dialer);
                         self.dialers.push(dialer);
                     }
@@ -373,6 +378,26 @@ impl Session {
         let own_loopback = || self.resources.own.iter().any(|own| own.address.ip().is_loopback());
         let loopback = address.ip().is_loopback() && address.port() != 0;
         address::is_usable(address) || (loopback && own_loopback())
+    }
+
+    /// The own end for a private address of some other network than ours, which is hardly the peer's:
+    /// a router that refuses it may make our NAT give up the port that it came from, and that shall
+    /// not be the punching port.
+    fn aside_from(&mut self, candidate: &Candidate) -> Option<SocketAddr> {
+        let IpAddr::V4(remote) = candidate.address.ip() else { return None };
+        let elsewhere = |own: &Candidate| match own.address.ip() {
+            IpAddr::V4(own) => own.octets()[..3] != remote.octets()[..3],
+            IpAddr::V6(_) => true,
+        };
+        let strange = candidate.kind == CandidateKind::Host
+            && address::is_private(candidate.address.ip())
+            && self.resources.own.iter().all(elsewhere);
+        let local = self.tcp_local(Family::V4).filter(|_| strange)?;
+        let known = self.dialers.iter().find_map(|dialer| dialer.local);
+        known.or_else(|| {
+            let port = DYNAMIC + u16::try_from(self.entropy.below(DYNAMIC_PORTS)).ok()?;
+            Some(SocketAddr::new(local.ip(), port))
+        })
     }
 
     fn open_own_nat(&mut self) {

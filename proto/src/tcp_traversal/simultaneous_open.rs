@@ -75,6 +75,8 @@ enum Phase {
 pub struct Dialer {
     /// The peer's address.
     pub remote: SocketAddr,
+    /// The own end, if it is not the punching port.
+    pub local: Option<SocketAddr>,
     /// How it was learned.
     pub kind: CandidateKind,
     /// When the first SYN was to go out.
@@ -120,6 +122,7 @@ impl Dialer {
             if direct::applies(kind) { Strategy::Direct } else { Strategy::SimultaneousOpen };
         Self {
             remote,
+            local: None,
             kind,
             started: start,
             tries: 0,

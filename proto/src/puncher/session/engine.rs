@@ -10,7 +10,7 @@ use crate::tcp_traversal::budget::Budget;
 use crate::tcp_traversal::note::{Notary, Standing};
 use crate::tcp_traversal::plan::{Facts, Part, Plan};
 use crate::tcp_traversal::port_coverage::Coverage;
-use crate::tcp_traversal::port_prediction::Rounds;
+use crate::tcp_traversal::rounds::{Purpose, Rounds};
 use crate::tcp_traversal::shielded_opener::{OPENER_TTL, REFUSALS};
 use crate::tcp_traversal::simultaneous_open::{INSTANT_RETRIES, Stance};
 use crate::tcp_traversal::survey::{Ports, SAMPLES, Sample, is_steady};
@@ -56,8 +56,10 @@ pub(super) struct Engine {
     pub(super) answered: answered::Answered,
     /// Connects so far.
     pub(super) connects: u32,
-    /// Refusals so far.
-    pub(super) refused: u32,
+    /// When a NAT on the way to the peer refused a SYN for the first time.
+    pub(super) refused_at: Option<Instant>,
+    /// Whether rounds would be of use, should nothing come of what goes on.
+    pub(super) may_recover: bool,
 }
 
 impl Engine {
@@ -84,7 +86,8 @@ impl Engine {
             answered: answered::Answered::default(),
             spare: None,
             connects: 0,
-            refused: 0,
+            refused_at: None,
+            may_recover: false,
         }
     }
 
@@ -193,6 +196,7 @@ impl Session {
         self.engine.plan =
             Plan::of(self.introduction.role, &self.our_facts(now), &self.their_facts(now));
         self.yield_where_needed();
+        self.go_round(now);
         self.predict(now);
         self.cover(now);
         self.haunt(now);
@@ -263,7 +267,8 @@ impl Session {
     /// A new dialer's part.
     pub(super) fn assign(&self, dialer: &mut Dialer) {
         // In IPv6 the shield does not hold (see `shielded_opener`).
-        if self.engine.rounds.is_some() {
+        let counts = |rounds: Rounds| rounds.purpose == Purpose::Foretold;
+        if self.engine.rounds.is_some_and(counts) {
             dialer.hold();
         }
         if dialer.kind == CandidateKind::Host || dialer.remote.is_ipv6() {

@@ -191,7 +191,7 @@ impl Session {
             Stage::Making(sample, _, until) if until <= now => self.listen_instead(sample),
             Stage::Opening(..) if forging.last == Strategy::ConnectCloseListen => {}
             Stage::Opening(sample, pending) => self.arm(sample, pending, now),
-            Stage::Armed(_, pending) => self.fire(pending, now),
+            Stage::Armed(_, pending) => self.inject_for(pending, now),
             Stage::Making(..) | Stage::Listening(..) | Stage::Over(_) => {}
         }
     }
@@ -381,11 +381,11 @@ impl Session {
             forging.moves = moves;
             forging.stage = Stage::Armed(sample, pending);
         }
-        self.fire(pending, now);
+        self.inject_for(pending, now);
     }
 
     /// Sends the segments that are due.
-    fn fire(&mut self, Pending { ends, .. }: Pending, now: Instant) {
+    fn inject_for(&mut self, Pending { ends, .. }: Pending, now: Instant) {
         let theirs = self.theirs_stand().and_then(|stand| stand.syn);
         let Some((forging, theirs)) = self.engine.forging.as_mut().zip(theirs) else { return };
         // Who cannot tell its own SYN needs only offer what the peer does.

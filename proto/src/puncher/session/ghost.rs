@@ -33,6 +33,8 @@ impl Session {
         match self.engine.ghost {
             None if self.ghost_start() <= now && self.streams.open().next().is_none() => {
                 self.engine.ghost = Some(Ghost::Sampling);
+                self.engine.rounds = None;
+                self.engine.spare = None;
                 self.engine.judged = false;
                 self.begin_survey(1, Some(now));
             }
@@ -61,7 +63,9 @@ impl Session {
 
     /// Both spare ports are known: the socket is made, and its first segment dies on the way.
     fn assume(&mut self) {
-        let theirs = self.engine.theirs.and_then(|standing| standing.spare);
+        // In a round its spare port is not for a ghost.
+        let theirs = self.engine.theirs.filter(|standing| standing.round == 0);
+        let theirs = theirs.and_then(|standing| standing.spare);
         let (Some(spare), Some(remote)) = (self.engine.spare, theirs) else { return };
         if Family::of(spare.local.ip()) != Family::of(remote.ip()) {
             return;

@@ -28,7 +28,8 @@ impl Session {
 
     fn dial(&mut self, index: usize, now: Instant) {
         let remote = self.dialers[index].remote;
-        let Some(local) = self.tcp_local(Family::of(remote.ip())) else {
+        let usual = self.tcp_local(Family::of(remote.ip()));
+        let Some(local) = self.dialers[index].local.or(usual) else {
             self.dialers[index].lost(LeadsElsewhere::Yes, now);
             return;
         };
@@ -135,7 +136,8 @@ impl Session {
             }
             Err(failure) => {
                 dialer.failed(failure, now);
-                self.engine.refused += 1;
+                let kind = dialer.kind;
+                self.note_refusal(kind, failure, now);
                 self.pursue(now);
                 self.race(now);
             }

@@ -149,7 +149,9 @@ impl Session {
         self.engine.last = samples.last().map(|sample| (sample.mapped.port(), after));
         self.engine.spare = samples.last().copied();
         let ports = survey::pattern(&self.resources.told, &samples);
-        if ports != Ports::Unknown && !self.engine.ports.is_steady() {
+        // A single sample tells where a port is met, and nothing of a pattern.
+        let tells = ports != Ports::Unknown && samples.len() > 1;
+        if tells && !self.engine.ports.is_steady() {
             self.engine.ports = ports;
         }
         self.pursue(now);

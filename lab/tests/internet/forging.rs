@@ -82,9 +82,10 @@ fn a_rst_that_takes_the_mapping_away_is_avoided_at_every_skew() {
         let outcome = Meeting::new(&setup(both, both, RAW, skew)).call();
         let (strategy, _) =
             met(&outcome).unwrap_or_else(|| panic!("{skew:?} late: {:#?}", outcome.report));
-        // Two SYNs that cross meet no closed NAT.
+        // A round of shielded openers from fresh ports is as good, and comes first.
         let crosses = skew.is_zero();
-        assert!(crosses || strategy == Strategy::SynReplay, "{skew:?} late: {strategy}");
+        let either = [Strategy::ShieldedOpener, Strategy::SynReplay].contains(&strategy);
+        assert!(crosses || either, "{skew:?} late: {strategy}");
     }
 }
 

@@ -30,9 +30,10 @@ fn a_rst_that_takes_the_mapping_away_is_avoided_at_every_skew() {
         for skew in [0, 100, 300] {
             stage.skew("b", access, Duration::from_millis(skew)).unwrap();
             let report = connected(stage, "tcp", "rst=kill x in=reset");
-            if skew > 0 {
-                assert_eq!(report["strategy"], "syn_replay", "{skew} ms late: {report:#}");
-            }
+            let strategy = report["strategy"].as_str().unwrap();
+            // A round of shielded openers from fresh ports is as good, and comes first.
+            let known = ["shielded_opener", "syn_replay"];
+            assert!(skew == 0 || known.contains(&strategy), "{skew} ms late: {report:#}");
         }
     });
 }

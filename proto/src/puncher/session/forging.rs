@@ -30,8 +30,10 @@ use crate::tcp_traversal::survey::Sample;
 use crate::tcp_traversal::{connect_close_listen, syn_ack_injection, syn_injection, syn_replay};
 use crate::{Hops, IoFailure};
 
-/// How long a shielded opener is given, once somebody was refused.
-const OPENERS_FIRST: Duration = Duration::from_millis(400);
+/// How long shielded openers and a round of recovery are given, once somebody was refused.
+const OPENERS_FIRST: Duration = Duration::from_millis(1200);
+/// How long rounds of recovery stand back for it: the last copy leaves before that.
+const PRECEDENCE: Duration = Duration::from_secs(4);
 /// How long SYNs are given, where nobody knows that they do not pass.
 const SYNS_FIRST: Duration = Duration::from_millis(700);
 /// How long a ghost is given before that, since it is quicker and may need the samples.
@@ -143,6 +145,11 @@ impl Forging {
         !matches!(self.stage, Stage::Over(_))
     }
 
+    /// Whether nothing else may take samples.
+    pub(super) fn has_precedence(&self, now: Instant) -> bool {
+        self.is_alive() && now < self.started + PRECEDENCE
+    }
+
     /// What the peer is told.
     fn stand(&self) -> Stand {
         let mapped = self.sample().map(|it| it.mapped);
@@ -177,6 +184,7 @@ impl Session {
             let due = self.forging_start().is_some_and(|at| at <= now);
             if (asked || due) && self.is_alone() {
                 self.engine.forging = Some(Forging::begin(now));
+                self.engine.rounds = None;
                 (self.engine.judged, self.engine.spare) = (false, None);
                 self.begin_survey(1, Some(now));
             }

@@ -70,7 +70,8 @@ impl Session {
             return Some(Purpose::Foretold);
         }
         let [ours, theirs] = [self.our_facts(now), self.their_facts(now)].map(|it| it.ports);
-        let hopeless = random(ours) || random(theirs) || self.engine.ghost.is_some();
+        let by_hand = self.engine.forging.as_ref().is_some_and(|it| it.has_precedence(now));
+        let hopeless = random(ours) || random(theirs) || self.engine.ghost.is_some() || by_hand;
         let asks = self.announced_end().is_some() && !self.resources.stun.is_empty();
         (asks && !hopeless).then_some(Purpose::Recovery)
     }

@@ -186,6 +186,7 @@ pub struct Node {
     made_sessions: u32,
     budget: Budget,
     privileges: Option<Privileges>,
+    opener_ttl: Option<u8>,
     /// Accepted streams and the sessions that have them.
     adopted: BTreeMap<SocketId, SessionId>,
     /// Accepted streams of which nobody knows yet whose they are.
@@ -226,6 +227,7 @@ impl Node {
             made_sessions: 0,
             budget: Budget::new(config_budget),
             privileges: None,
+            opener_ttl: None,
             adopted: BTreeMap::new(),
             unclaimed: BTreeMap::new(),
             commands: VecDeque::new(),
@@ -242,6 +244,12 @@ impl Node {
     pub fn set_nat(&mut self, nat: NatReport, now: Instant) {
         self.nat = Some(nat);
         self.announce(now);
+    }
+
+    /// The TTL with which a SYN opens the outermost NAT of this host; sessions that begin from now on
+    /// use it.
+    pub fn set_opener_ttl(&mut self, ttl: Option<u8>) {
+        self.opener_ttl = ttl;
     }
 
     /// What this host may do with TCP; sessions that begin from now on use it.

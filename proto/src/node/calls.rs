@@ -189,6 +189,7 @@ impl Node {
             stun: self.gatherer.tcp_servers(port),
             privileges: self.privileges,
             per_attempt: self.budget.limits().per_attempt,
+            opener_ttl: self.opener_ttl,
         }
     }
 

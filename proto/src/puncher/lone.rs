@@ -180,6 +180,7 @@ impl Puncher {
             stun: self.gatherer.tcp_servers(self.port),
             privileges: None,
             per_attempt: self.budget.limits().per_attempt,
+            opener_ttl: None,
         };
         let (names, seed) = (Names::new(SESSION), self.entropy.seed());
         let deadline = agreement.deadline;

@@ -112,6 +112,8 @@ pub struct Resources {
     pub privileges: Option<Privileges>,
     /// SYNs of one attempt.
     pub per_attempt: u32,
+    /// The TTL with which a SYN opens the outermost of our NATs, if it was measured.
+    pub opener_ttl: Option<u8>,
 }
 
 /// The winning path.

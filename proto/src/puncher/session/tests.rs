@@ -58,6 +58,7 @@ fn session(
         stun: Vec::new(),
         privileges: None,
         per_attempt: 256,
+        opener_ttl: None,
     };
     let owner = Owner(if role == Role::Controlling { 16 } else { 17 });
     let deadline = start + Duration::from_secs(10);

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::{ArgAction, Parser, ValueEnum};
 use ntcp_broker::Options;
-use ntcp_settings::Config;
+use ntcp_proto::rendezvous::{Config as Limits, ForgeLimits, Forging};
+use ntcp_settings::{Config, Spoof};
 
 /// The connection broker: peers register under names and call each other; the broker tells both
 /// when and where to open a direct path. It relays no data.
@@ -24,6 +25,9 @@ pub(crate) struct Arguments {
     /// TCP address to listen on; repeatable [default: 0.0.0.0:9999 and [::]:9999].
     #[arg(long, value_name = "IP:PORT")]
     tcp: Vec<SocketAddr>,
+    /// Where to answer HTTP with metrics, health and a status page [default: nowhere].
+    #[arg(long, value_name = "IP:PORT")]
+    metrics: Option<SocketAddr>,
     /// Configuration file [default: $NTCP_CONFIG, ./p2pNetwork.toml, or ntcp/p2pNetwork.toml in
     /// the user's configuration folder].
     #[arg(long, value_name = "FILE")]
@@ -48,21 +52,27 @@ enum Service {
 }
 
 impl Arguments {
-    /// The configuration from its layers below the flags.
+    /// The configuration with all its layers, the flags on top.
     pub(crate) fn config(&self) -> anyhow::Result<Config> {
-        Ok(match &self.config {
+        let mut config = match &self.config {
             Some(path) => Config::load(path)?,
             None => Config::find()?,
-        })
+        };
+        let or = |configured: &mut Vec<SocketAddr>, flags: &[SocketAddr]| {
+            if !flags.is_empty() {
+                configured.clear();
+                configured.extend_from_slice(flags);
+            }
+        };
+        or(&mut config.hole_punch.listen, &self.udp);
+        or(&mut config.tcp.listen, &self.tcp);
+        config.metrics.listen = self.metrics.or(config.metrics.listen);
+        Ok(config)
     }
 
-    /// Where to listen: by the flags, or else by the configuration.
+    /// Where to listen, and what limits.
     pub(crate) fn options(&self, config: &Config) -> anyhow::Result<Options> {
-        let or = |flags: &[SocketAddr], configured: &[SocketAddr]| {
-            if flags.is_empty() { configured.to_vec() } else { flags.to_vec() }
-        };
-        let udp = or(&self.udp, &config.hole_punch.listen);
-        let tcp = or(&self.tcp, &config.tcp.listen);
+        let (udp, tcp) = (config.hole_punch.listen.clone(), config.tcp.listen.clone());
         let (udp, tcp) = match self.service {
             Service::All => (udp, tcp),
             Service::Udp if !self.tcp.is_empty() => {
@@ -74,12 +84,25 @@ impl Arguments {
             Service::Udp => (udp, Vec::new()),
             Service::Tcp => (Vec::new(), tcp),
         };
-        Ok(Options { udp, tcp, ..Options::default() })
+        let limits = Limits { forging: forging(&config.spoof), ..Limits::default() };
+        Ok(Options { udp, tcp, limits, drain: config.service.drain, ..Options::default() })
     }
 }
 
+/// What may be forged, by the configuration.
+fn forging(spoof: &Spoof) -> Forging {
+    if !spoof.enabled {
+        return Forging::Off;
+    }
+    Forging::Within(ForgeLimits {
+        packets_per_second: spoof.packets_per_second,
+        packets_per_second_per_address: spoof.packets_per_second_per_address,
+        max_sessions: usize::try_from(spoof.sessions).unwrap_or(usize::MAX),
+    })
+}
+
 /// Where it would listen, for `--check`.
-pub(crate) fn describe(options: &Options) -> String {
+pub(crate) fn describe(options: &Options, config: &Config) -> String {
     let list = |name: &str, addresses: &[SocketAddr]| match addresses {
         [] => format!("no {name}"),
         some => {
@@ -87,5 +110,11 @@ pub(crate) fn describe(options: &Options) -> String {
             format!("{name} on {}", some.join(" and "))
         }
     };
-    format!("{}, {}", list("UDP", &options.udp), list("TCP", &options.tcp))
+    let forging = match &options.limits.forging {
+        Forging::Off => "",
+        Forging::Within(_) => ", forging SYN-ACKs for peers that both ask",
+    };
+    let metrics: Vec<_> = config.metrics.listen.into_iter().collect();
+    let [udp, tcp] = [list("UDP", &options.udp), list("TCP", &options.tcp)];
+    format!("{udp}, {tcp}, {}{forging}", list("metrics", &metrics))
 }

@@ -18,10 +18,16 @@
 
 mod bind;
 mod datagrams;
+mod forger;
+mod numbers;
 mod options;
+mod page;
 mod run;
+mod status;
 mod streams;
 
-pub use bind::{BindError, Transport};
+pub use bind::{BindError, Sockets};
+pub use ntcp_service::bind::{BindError as SocketError, Transport};
 pub use options::Options;
 pub use run::Broker;
+pub use status::{Observer, Status};

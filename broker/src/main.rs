@@ -2,17 +2,18 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
-mod descriptors;
-mod stop;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use ntcp_broker::{Broker, Options};
-use ntcp_settings::{Config, LogLevel};
-use tracing_subscriber::EnvFilter;
+use ntcp_broker::{Broker, Options, Sockets};
+use ntcp_service::bind::Opening;
+use ntcp_service::confine::{Needs, confine};
+use ntcp_service::log::{self, Log};
+use ntcp_service::{Reload, Supervisor, descriptors, metrics_listener};
+use ntcp_settings::Config;
 
 use arguments::Arguments;
 
@@ -27,7 +28,7 @@ enum Failure {
 fn main() -> ExitCode {
     // Bad flags end the program with status 2 here.
     let arguments = Arguments::parse();
-    match run(&arguments) {
+    match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Running(error)) => complain(&error, 1),
         Err(Failure::Configuration(error)) => complain(&error, 2),
@@ -39,41 +40,49 @@ fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
     ExitCode::from(status)
 }
 
-fn run(arguments: &Arguments) -> Result<(), Failure> {
+fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = arguments.config().map_err(Failure::Configuration)?;
     let mut options = arguments.options(&config).map_err(Failure::Configuration)?;
     if arguments.check {
-        println!("configuration is good: {}", arguments::describe(&options));
+        println!("configuration is good: {}", arguments::describe(&options, &config));
         return Ok(());
     }
-    log_to_stderr(arguments, &config);
-    descriptors::make_room_for(&mut options);
-    serve(&options).map_err(Failure::Running)
+    let log = Log::begin(log::level(arguments.verbose, config.log.level), config.log.format);
+    options.max_streams = descriptors::room_for(options.max_streams);
+    serve(&options, config, (log, arguments)).map_err(Failure::Running)
 }
 
-fn serve(options: &Options) -> anyhow::Result<()> {
-    let stop = stop::signals().context("signals cannot be waited for")?;
-    let broker = Broker::bind(options)?;
+fn serve(
+    options: &Options,
+    config: Config,
+    (log, arguments): (Log, Arguments),
+) -> anyhow::Result<()> {
+    // What needs a privilege, or may only be done before the first thread.
+    let opening = Opening::with_inherited()?;
+    let sockets = Sockets::open(options, &opening)?;
+    let metrics = metrics_listener(&opening, config.metrics.listen)?;
+    opening.finish()?;
+    let configuration = config.file().map(Into::into);
+    let user = config.service.user.clone();
+    let confined = confine(&Needs { user, configuration, ..Needs::default() }, [])?;
+    // From here on it runs.
+    let broker = Broker::new(sockets, options)?;
+    let observer = broker.observer();
+    let verbose = arguments.verbose;
+    let patience = observer.clone();
+    let reload = Reload::new(config, (log, verbose), move || arguments.config())
+        .and(move |config| patience.set_drain(config.service.drain));
+    let supervisor = Supervisor::start(Arc::new(observer), metrics, reload)
+        .context("signals or metrics cannot be waited for")?;
+    // Said last: who reads it may send signals from now on.
     for address in broker.udp_addresses() {
         tracing::info!(%address, "listening on UDP");
     }
     for address in broker.tcp_addresses() {
         tracing::info!(%address, "listening on TCP");
     }
-    let counters = async_io::block_on(broker.run(stop));
+    confined.tell();
+    let counters = async_io::block_on(broker.run(supervisor.stopped()));
     tracing::info!(?counters, "stopped");
     Ok(())
-}
-
-fn log_to_stderr(arguments: &Arguments, config: &Config) {
-    let level = match arguments.verbose {
-        0 => config.log.level.unwrap_or(LogLevel::Info),
-        1 => LogLevel::Debug,
-        _ => LogLevel::Trace,
-    };
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level.to_string()));
-    let is_terminal = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal);
-    log.with_writer(std::io::stderr).init();
 }

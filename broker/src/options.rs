@@ -25,6 +25,8 @@ pub struct Options {
     /// How long a stream may stay without a further message. Default 310 s, a little more than the
     /// longest lease.
     pub next_message: Duration,
+    /// How long it may take to let its peers go when it is told to stop. Default 5 s.
+    pub drain: Duration,
 }
 
 impl Default for Options {
@@ -43,6 +45,7 @@ impl Default for Options {
             max_unread: 64 << 10,
             first_message: Duration::from_secs(10),
             next_message: Duration::from_secs(310),
+            drain: Duration::from_secs(5),
         }
     }
 }

@@ -3,19 +3,23 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_io::{Async, Timer};
-use futures::{Future, FutureExt, StreamExt};
-use ntcp_proto::Machine;
+use futures::{Future, FutureExt, Stream, StreamExt};
 use ntcp_proto::entropy::Seed;
 use ntcp_proto::rendezvous::{self, Command, Counters, Event, Input, Link, StreamId};
+use ntcp_proto::{Machine, datagram};
+use ntcp_service::Rarely;
+use ntcp_service::bind::Opening;
 
 use crate::datagrams::Datagrams;
+use crate::forger::Forger;
+use crate::status::{self, Question, Tally};
 use crate::streams::{Happening, Streams};
-use crate::{BindError, Options, Transport, bind};
+use crate::{BindError, Observer, Options, Sockets, Status};
 
 /// How many datagrams, connections or streams are served in one turn of the loop.
 const BATCH: usize = 64;
@@ -24,6 +28,8 @@ const BATCH: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Longest datagram read; a longer one is cut, and refused by the machine for its length.
 const MAX_DATAGRAM: usize = 2048;
+/// Said once a minute, however often it happens.
+static CANNOT_ACCEPT: Rarely = Rarely::new(Duration::from_secs(60));
 
 /// A broker with its sockets open.
 pub struct Broker {
@@ -31,9 +37,16 @@ pub struct Broker {
     datagrams: Vec<Datagrams>,
     listeners: Vec<Async<TcpListener>>,
     streams: Streams,
+    forger: Forger,
     /// Until when no connection is accepted.
     accept_after: Option<Instant>,
     buffer: [u8; MAX_DATAGRAM],
+    tally: Tally,
+    observer: Observer,
+    questions: Pin<Box<dyn Stream<Item = Question> + Send>>,
+    started: Instant,
+    /// There once it was told to stop: when it ends though peers are left.
+    ends_at: Option<Instant>,
 }
 
 /// What woke the loop. Everything that is ready is served in each turn, so that no flood on one
@@ -44,6 +57,7 @@ struct Woken {
     datagrams: bool,
     connections: bool,
     streams: Vec<Happening>,
+    questions: Vec<Question>,
     deadline: bool,
 }
 
@@ -53,6 +67,7 @@ impl Woken {
             || self.datagrams
             || self.connections
             || !self.streams.is_empty()
+            || !self.questions.is_empty()
             || self.deadline
     }
 }
@@ -64,29 +79,45 @@ impl Broker {
     ///
     /// A [`BindError`] that names the address and what to do.
     pub fn bind(options: &Options) -> Result<Self, BindError> {
-        if options.udp.is_empty() && options.tcp.is_empty() {
-            return Err(BindError::Nothing);
-        }
+        Self::new(Sockets::open(options, &Opening::new())?, options)
+    }
+
+    /// A broker on open sockets.
+    ///
+    /// # Errors
+    ///
+    /// The system has no random bytes, or no room for the sockets.
+    pub fn new(sockets: Sockets, options: &Options) -> Result<Self, BindError> {
         let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(BindError::Entropy)?;
-        let machine = rendezvous::Broker::new(options.limits.clone(), Seed(seed), Instant::now());
-        let datagrams = bind::udp(&options.udp)?;
-        let listeners = bind::tcp(&options.tcp)?;
-        let failed = |transport, address: Option<&SocketAddr>| {
-            let address = address.copied().unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
-            move |source| BindError::Other { transport, address, source }
-        };
-        let datagrams: io::Result<Vec<_>> = datagrams.into_iter().map(Datagrams::new).collect();
+        fill_with_entropy(&mut seed).map_err(BindError::Entropy)?;
+        let started = Instant::now();
+        let mut limits = options.limits.clone();
+        let forger = sockets.forger;
+        forger.restrain(&mut limits);
+        let machine = rendezvous::Broker::new(limits, Seed(seed), started);
+        let datagrams: io::Result<Vec<_>> = sockets.udp.into_iter().map(Datagrams::new).collect();
         let listeners: io::Result<Vec<_>> =
-            listeners.into_iter().map(Async::new_nonblocking).collect();
+            sockets.tcp.into_iter().map(Async::new_nonblocking).collect();
+        let (observer, questions) = status::channel(options.drain);
         Ok(Self {
             machine,
-            datagrams: datagrams.map_err(failed(Transport::Udp, options.udp.first()))?,
-            listeners: listeners.map_err(failed(Transport::Tcp, options.tcp.first()))?,
+            datagrams: datagrams.map_err(BindError::Reactor)?,
+            listeners: listeners.map_err(BindError::Reactor)?,
             streams: Streams::new(options),
+            forger,
             accept_after: None,
             buffer: [0; MAX_DATAGRAM],
+            tally: Tally::default(),
+            observer,
+            questions: Box::pin(questions),
+            started,
+            ends_at: None,
         })
+    }
+
+    /// Who can ask how it is while it runs.
+    pub fn observer(&self) -> Observer {
+        self.observer.clone()
     }
 
     /// The UDP addresses it listens on, with the ports that were free where 0 was asked for.
@@ -99,20 +130,23 @@ impl Broker {
         self.listeners.iter().filter_map(|it| it.get_ref().local_addr().ok()).collect()
     }
 
-    /// Serves until `stop` is ready, and returns what was counted. Cancel safe: dropping the future
-    /// closes every socket.
+    /// Serves until `stop` is ready, then lets its peers go, and returns what was counted. Cancel safe:
+    /// dropping the future closes every socket, and the peers find out by themselves.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Counters {
         let mut stop = pin!(stop.fuse());
         let mut timer = Timer::never();
         loop {
             let deadline = self.machine.poll_timeout().map(|it| it.at);
-            match deadline.into_iter().chain(self.accept_after).min() {
+            match deadline.into_iter().chain(self.accept_after).chain(self.ends_at).min() {
                 Some(at) => timer.set_at(at),
                 None => timer = Timer::never(),
             }
             let woken = poll_fn(|context| self.poll_woken(&mut stop, &mut timer, context)).await;
             if woken.stopped {
-                return self.machine.counters().clone();
+                let now = Instant::now();
+                self.ends_at = Some(now + self.observer.drain());
+                self.machine.dismiss_all(now);
+                self.carry_out();
             }
             if woken.datagrams {
                 (0..self.datagrams.len()).for_each(|index| self.receive(index));
@@ -121,12 +155,44 @@ impl Broker {
                 (0..self.listeners.len()).for_each(|index| self.accept(index));
             }
             woken.streams.into_iter().for_each(|happening| self.on_stream(happening));
+            for question in woken.questions {
+                // Who asked may have given up.
+                let _ = question.send(self.status());
+            }
             if woken.deadline {
                 let now = Instant::now();
                 self.accept_after = self.accept_after.filter(|at| *at > now);
                 self.machine.handle_timeout(now);
                 self.carry_out();
             }
+            if self.has_ended() {
+                return self.machine.counters().clone();
+            }
+        }
+    }
+
+    /// Whether it was told to stop, and every peer was let go or the time for that is over.
+    fn has_ended(&self) -> bool {
+        let Some(ends_at) = self.ends_at else { return false };
+        let left = self.machine.registered();
+        if left > 0 && ends_at <= Instant::now() {
+            tracing::warn!(left, "ended though not every peer was let go");
+            return true;
+        }
+        self.machine.is_deserted()
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            counters: self.machine.counters().clone(),
+            peers: self.machine.registered(),
+            streams: self.streams.count(),
+            sessions: self.machine.sessions(),
+            uptime: self.started.elapsed(),
+            is_stopping: self.ends_at.is_some(),
+            invitations: self.tally.invitations.clone(),
+            set_up: self.tally.set_up.clone(),
+            won: self.tally.won.clone(),
         }
     }
 
@@ -136,7 +202,10 @@ impl Broker {
         timer: &mut Timer,
         context: &mut Context<'_>,
     ) -> Poll<Woken> {
-        let mut woken = Woken { stopped: stop.poll_unpin(context).is_ready(), ..Woken::default() };
+        let mut woken = Woken {
+            stopped: self.ends_at.is_none() && stop.poll_unpin(context).is_ready(),
+            ..Woken::default()
+        };
         for socket in &self.datagrams {
             woken.datagrams |= socket.poll_readable(context).is_ready();
         }
@@ -149,6 +218,9 @@ impl Broker {
                 Poll::Ready(Some(happening)) => woken.streams.push(happening),
                 Poll::Ready(None) | Poll::Pending => break,
             }
+        }
+        while let Poll::Ready(Some(question)) = self.questions.poll_next_unpin(context) {
+            woken.questions.push(question);
         }
         woken.deadline = timer.poll_unpin(context).is_ready();
         if woken.is_anything() { Poll::Ready(woken) } else { Poll::Pending }
@@ -185,7 +257,9 @@ impl Broker {
                 // It was gone before it was accepted; the next one may be well.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept connections for the moment");
+                    if let Some(unsaid) = CANNOT_ACCEPT.may_say(Instant::now()) {
+                        tracing::warn!(%error, unsaid, "cannot accept connections for the moment");
+                    }
                     self.accept_after = Some(Instant::now() + ACCEPT_PAUSE);
                     return;
                 }
@@ -235,9 +309,14 @@ impl Broker {
                     }
                 }
                 Command::Close { stream } => self.streams.close(stream),
+                Command::Inject { segment, ttl } => self.forger.send(segment.emit(ttl)),
+                Command::InjectDatagram { source, destination, ttl, payload } => {
+                    self.forger.send(datagram::emit(source, destination, ttl, &payload));
+                }
             }
         }
         while let Some(event) = self.machine.poll_event() {
+            self.tally.note(&event, Instant::now());
             log(&event);
         }
     }
@@ -274,5 +353,32 @@ fn log(event: &Event) {
             tracing::info!(%session, caller = %shown(caller), %callee, "called");
         }
         Event::Settled { session, result } => tracing::debug!(%session, ?result, "settled"),
+        Event::Stood { strategy, took } => {
+            tracing::debug!(%strategy, ?took, "a path stood");
+        }
+        Event::Forging { session } => {
+            tracing::info!(%session, "both peers asked: their SYNs are answered");
+        }
+        Event::Probed { family, spoofing } => {
+            tracing::info!(?family, ?spoofing, "probed what this network lets out");
+        }
     }
+}
+
+/// By the system call itself: the usual way looks for the C library's function at run time and, in a static program,
+/// ends at a device file, which this one cannot open any more.
+#[cfg(target_os = "linux")]
+fn fill_with_entropy(seed: &mut [u8; 32]) -> io::Result<()> {
+    use rustix::rand::{GetRandomFlags, getrandom};
+
+    // Up to 256 bytes come whole (getrandom(2)).
+    match getrandom(&mut seed[..], GetRandomFlags::empty())? {
+        32 => Ok(()),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn fill_with_entropy(seed: &mut [u8; 32]) -> io::Result<()> {
+    getrandom::fill(seed).map_err(io::Error::other)
 }

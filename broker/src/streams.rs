@@ -76,6 +76,11 @@ impl Streams {
         Ok(())
     }
 
+    /// How many are open.
+    pub(crate) fn count(&self) -> usize {
+        self.open.len()
+    }
+
     /// The peer's address, as long as the stream is open.
     pub(crate) fn remote(&self, id: StreamId) -> Option<SocketAddr> {
         self.open.get(&id).map(|stream| stream.remote)

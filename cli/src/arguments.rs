@@ -31,6 +31,22 @@ pub enum Command {
     Listen(Listen),
     /// Connect to a peer: standard input and output, or a local port that is forwarded.
     Connect(Connect),
+    /// Find out, with a server that consents, whether this network lets packets with a forged source out.
+    SpoofCheck(SpoofCheck),
+}
+
+/// Arguments of `ntcp spoof-check`.
+#[derive(Debug, Args)]
+pub struct SpoofCheck {
+    /// The STUN server to send to, an ntcp-stun-server; nobody else receives anything.
+    #[arg(value_name = "SERVER", value_parser = stun_server)]
+    pub server: Endpoint,
+    /// Print the verdict as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Flags that all commands share.
+    #[command(flatten)]
+    pub peer: Peer,
 }
 
 /// Arguments of `ntcp doctor`.
@@ -185,7 +201,9 @@ mod tests {
         let words = ["ntcp", "connect"].into_iter().chain(words.split_whitespace());
         match Arguments::try_parse_from(words).map_err(|error| error.to_string())?.command {
             Command::Connect(connect) => Ok(connect),
-            Command::Doctor(_) | Command::Listen(_) => unreachable!("the word was connect"),
+            Command::Doctor(_) | Command::Listen(_) | Command::SpoofCheck(_) => {
+                unreachable!("the word was connect")
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::local::LocalError;
 use ntcp::{Error, ErrorKind};
+use ntcp_settings::Endpoint;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -45,6 +46,16 @@ pub enum Failure {
         /// What the system said.
         source: io::Error,
     },
+    /// A spoof check could not be made.
+    #[error(
+        "no spoof check with {server}: {source}; name an ntcp-stun-server that can be reached over UDP"
+    )]
+    SpoofCheck {
+        /// The server as it was written.
+        server: Endpoint,
+        /// What the system or the server said.
+        source: io::Error,
+    },
     /// A file cannot be written.
     #[error("cannot write {}: {source}; choose another file", path.display())]
     Write {
@@ -75,6 +86,7 @@ impl Failure {
             | Self::Stopped
             | Self::Local(_)
             | Self::Listen { .. }
+            | Self::SpoofCheck { .. }
             | Self::Write { .. }
             | Self::Signals(_)
             | Self::NothingReachable => 1,

@@ -18,6 +18,7 @@ pub mod log;
 pub mod page;
 pub mod peer;
 pub mod pump;
+pub mod spoof_check;
 mod stop;
 pub mod story;
 pub mod stream;

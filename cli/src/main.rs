@@ -4,7 +4,7 @@ use clap::Parser;
 use ntcp_cli::arguments::{Arguments, Command, Peer};
 use ntcp_cli::failure::Failure;
 use ntcp_cli::story::Terminal;
-use ntcp_cli::{connect, doctor, listen, log};
+use ntcp_cli::{connect, doctor, listen, log, spoof_check};
 use ntcp_settings::{Config, LogLevel};
 use std::process::ExitCode;
 
@@ -25,6 +25,7 @@ fn run(arguments: &Arguments, terminal: Terminal) -> Result<(), Failure> {
         Command::Doctor(doctor) => &doctor.peer,
         Command::Listen(listen) => &listen.peer,
         Command::Connect(connect) => &connect.peer,
+        Command::SpoofCheck(check) => &check.peer,
     };
     let config = flags.config()?;
     if flags.check {
@@ -38,6 +39,7 @@ fn run(arguments: &Arguments, terminal: Terminal) -> Result<(), Failure> {
         Command::Connect(arguments) => {
             async_io::block_on(connect::run(arguments, config, terminal))
         }
+        Command::SpoofCheck(arguments) => spoof_check::run(arguments),
     }
 }
 

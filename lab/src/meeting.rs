@@ -62,6 +62,8 @@ pub struct Setup {
     pub skew: Duration,
     /// What both nodes may do beyond what everybody may.
     pub privileges: Privileges,
+    /// What the broker may do.
+    pub broker: rendezvous::Config,
 }
 
 impl Setup {
@@ -77,6 +79,7 @@ impl Setup {
             record: false,
             skew: Duration::ZERO,
             privileges: Privileges::NONE,
+            broker: rendezvous::Config::default(),
         }
     }
 
@@ -122,7 +125,7 @@ impl Meeting {
         if setup.record {
             world.record();
         }
-        serve(&mut world, setup.access);
+        serve_with(&mut world, setup.access, setup.broker.clone());
         let hosts = [("a", &setup.a), ("b", &setup.b)].map(|(name, site)| {
             let site = world.site(name, site, setup.access);
             (world.host(site, name), site)
@@ -185,8 +188,13 @@ pub struct Services {
 
 /// Starts the broker and two STUN servers.
 pub fn serve(world: &mut World, access: Quality) -> Services {
+    serve_with(world, access, rendezvous::Config::default())
+}
+
+/// The same, with a broker of these limits.
+pub fn serve_with(world: &mut World, access: Quality, config: rendezvous::Config) -> Services {
     let broker_host = world.public_host("broker", &[BROKER], access);
-    let broker = start_broker(world, broker_host);
+    let broker = start_broker_with(world, broker_host, config);
     let stun_hosts =
         [("stun1", STUN[0]), ("stun2", STUN[1])].map(|(name, [primary, alternate])| {
             let host = world.public_host(name, &[primary, alternate], access);
@@ -200,8 +208,12 @@ pub fn serve(world: &mut World, access: Quality) -> Services {
 
 /// Starts a broker with an empty memory on its host.
 pub fn start_broker(world: &mut World, host: HostId) -> ServerId {
+    start_broker_with(world, host, rendezvous::Config::default())
+}
+
+fn start_broker_with(world: &mut World, host: HostId, config: rendezvous::Config) -> ServerId {
     let (udp, tcp) = (end(BROKER, client::DEFAULT_UDP_PORT), end(BROKER, client::DEFAULT_TCP_PORT));
-    let broker = Broker::new(rendezvous::Config::default(), world.draw_seed(), world.now());
+    let broker = Broker::new(config, world.draw_seed(), world.now());
     world.serve(host, Box::new(BrokerServer::new(broker, udp)), &[udp], &[tcp])
 }
 

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+use ntcp_proto::segment::Segment;
 use ntcp_proto::{Deadline, IoFailure};
 use ntcp_stun::server::Conduct;
 
@@ -117,6 +118,24 @@ pub enum Departure {
     GiveUp {
         /// The wish.
         wish: WishId,
+    },
+    /// A raw segment with a source of the server's choice: its network does not look at sources.
+    Segment {
+        /// The segment.
+        segment: Segment,
+        /// TTL or hop limit.
+        ttl: u8,
+    },
+    /// A raw datagram likewise.
+    Forged {
+        /// In whose name.
+        source: SocketAddr,
+        /// To whom.
+        remote: SocketAddr,
+        /// TTL or hop limit.
+        ttl: u8,
+        /// The message.
+        payload: Vec<u8>,
     },
 }
 

@@ -66,6 +66,8 @@ pub struct Servers<'lab> {
     programs: Programs,
     stun: Option<Child>,
     broker: Option<Child>,
+    /// What the broker's environment says beyond the usual.
+    settings: Vec<(String, String)>,
 }
 
 impl<'lab> Servers<'lab> {
@@ -75,8 +77,19 @@ impl<'lab> Servers<'lab> {
     ///
     /// What did not start, with what it said.
     pub fn start(lab: &'lab Lab) -> Result<Self> {
+        Self::start_with(lab, &[])
+    }
+
+    /// Starts both; the broker's environment has these variables.
+    ///
+    /// # Errors
+    ///
+    /// What did not start, with what it said.
+    pub fn start_with(lab: &'lab Lab, settings: &[(&str, &str)]) -> Result<Self> {
         let programs = Programs::beside_this_one()?;
-        let mut servers = Self { lab, programs, stun: None, broker: None };
+        let settings =
+            settings.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let mut servers = Self { lab, programs, stun: None, broker: None, settings };
         servers.start_stun()?;
         servers.start_broker()?;
         Ok(servers)
@@ -100,7 +113,10 @@ impl<'lab> Servers<'lab> {
     ///
     /// Why it did not start.
     pub fn start_broker(&mut self) -> Result<()> {
-        let broker = self.lab.command("server", self.programs.path("ntcp-broker")).arg("all");
+        let mut broker = self.lab.command("server", self.programs.path("ntcp-broker")).arg("all");
+        for (name, value) in &self.settings {
+            broker = broker.env(name, value);
+        }
         self.broker = Some(ready(broker, "listening")?);
         Ok(())
     }
@@ -252,7 +268,21 @@ impl<'lab> Stage<'lab> {
     ///
     /// What did not start, with what it said.
     pub fn set(lab: &'lab Lab, home: &str, user: User) -> Result<Self> {
-        let servers = Servers::start(lab)?;
+        Self::set_with(lab, home, user, &[])
+    }
+
+    /// The same; the broker's environment has these variables.
+    ///
+    /// # Errors
+    ///
+    /// What did not start, with what it said.
+    pub fn set_with(
+        lab: &'lab Lab,
+        home: &str,
+        user: User,
+        broker: &[(&str, &str)],
+    ) -> Result<Self> {
+        let servers = Servers::start_with(lab, broker)?;
         let listener = Listener::start(lab, home, user)?;
         Ok(Self { lab, user, servers, _listener: listener })
     }

@@ -32,7 +32,7 @@
 //! | [`Report`], [`Error`] | how it came about, or why not |
 //! | [`discover`](discover()) | what NAT this host is behind, without a node |
 //! | [`puncher`] | open a path without a broker, with a signalling of one's own |
-//! | [`tcp_traversal`] | the machines behind a TCP path, for a shell of one's own |
+//! | [`tcp_traversal`] | open a TCP connection with addresses known by other means |
 //! | [`Config`] | `p2pNetwork.toml` |
 //!
 //! What this crate does *not* do: decide anything about a protocol. Every decision is made by the
@@ -50,6 +50,7 @@ mod path;
 pub mod puncher;
 mod quic;
 mod runtime;
+pub mod tcp_traversal;
 
 use std::time::Instant;
 
@@ -60,7 +61,6 @@ pub use node::{Builder, Incoming, Node};
 pub use ntcp_proto::candidate::Transport;
 pub use ntcp_proto::nat::NatReport;
 pub use ntcp_proto::puncher::report::{self, Report, Strategy};
-pub use ntcp_proto::tcp_traversal;
 pub use ntcp_proto::uri::{PeerName, PeerUri, TransportChoice};
 pub use ntcp_settings::Config;
 

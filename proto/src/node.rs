@@ -30,10 +30,11 @@ use crate::machine::{Deadline, Machine};
 use crate::nat::NatReport;
 use crate::puncher::Report;
 use crate::puncher::gather::{self, Gatherer, PortId};
+use crate::puncher::report::AttemptResult;
 use crate::puncher::session::{self, Path, Session};
 use crate::signal::client::{self, Availability, Client, Link, LossReason, RegistrationError};
 use crate::signal::message::Note;
-use crate::signal::{Fingerprint, NatSummary, Role, SessionId};
+use crate::signal::{ErrorCode, Fingerprint, NatSummary, Role, SessionId, StrategyOutcome};
 use crate::tcp_traversal::budget::{Budget, Limits};
 use crate::tcp_traversal::plan::Privileges;
 use crate::uri::{HostPort, PeerName};
@@ -187,6 +188,7 @@ pub struct Node {
     budget: Budget,
     privileges: Option<Privileges>,
     opener_ttl: Option<u8>,
+    classic: bool,
     /// Accepted streams and the sessions that have them.
     adopted: BTreeMap<SocketId, SessionId>,
     /// Accepted streams of which nobody knows yet whose they are.
@@ -228,6 +230,7 @@ impl Node {
             budget: Budget::new(config_budget),
             privileges: None,
             opener_ttl: None,
+            classic: false,
             adopted: BTreeMap::new(),
             unclaimed: BTreeMap::new(),
             commands: VecDeque::new(),
@@ -250,6 +253,11 @@ impl Node {
     /// use it.
     pub fn set_opener_ttl(&mut self, ttl: Option<u8>) {
         self.opener_ttl = ttl;
+    }
+
+    /// Connect, close and listen is asked for in calls from now on.
+    pub fn ask_for_connect_close_listen(&mut self) {
+        self.classic = true;
     }
 
     /// What this host may do with TCP; sessions that begin from now on use it.
@@ -324,6 +332,9 @@ impl Node {
     fn on_signal(&mut self, event: client::Event, now: Instant) {
         match event {
             client::Event::Registered { observed, link, rtt, .. } => {
+                if self.client.capabilities().forges {
+                    self.gatherer.want_broker(now);
+                }
                 if link == Link::Udp {
                     self.gatherer.observed(self.listening, observed);
                 }
@@ -352,6 +363,11 @@ impl Node {
                 if let Some(running) = self.sessions.get_mut(&session) {
                     running.session.add_candidates(&candidates, now);
                     running.session.on_note(note.as_bytes(), now);
+                }
+            }
+            client::Event::Forged { session, result } => {
+                if let Some(running) = self.sessions.get_mut(&session) {
+                    running.session.on_forged(result, now);
                 }
             }
             client::Event::PeerRefused { session, .. } => {
@@ -406,7 +422,21 @@ impl Node {
         self.place_calls(now);
         self.check_ready();
         self.pass_notes(now);
+        self.pass_forging(now);
         self.pass_commands(now);
+    }
+
+    /// Takes what sessions want the broker to answer.
+    fn pass_forging(&mut self, now: Instant) {
+        for (session, running) in &mut self.sessions {
+            let Some(handshake) = running.session.poll_forge() else { continue };
+            let family = Family::of(handshake.remote.ip());
+            match self.gatherer.broker_stream(running.port, family) {
+                Some(stream) => self.client.forge(*session, stream, Some(handshake), now),
+                // The connection broke; there may be a new one soon.
+                None => running.session.on_forged(Err(ErrorCode::NoAnswer), now),
+            }
+        }
     }
 
     /// What servers and sessions tell, on its way to sessions and peers.
@@ -471,6 +501,7 @@ impl Node {
         match event {
             session::Event::Established { path, mut report } => {
                 report.nat.local.clone_from(&self.nat);
+                self.client.report(id, outcomes_of(&report));
                 self.events.push_back(Event::Connected(Box::new(Connected {
                     call,
                     session: id,
@@ -485,6 +516,7 @@ impl Node {
             session::Event::Failed { mut report } => {
                 // It may have become known while the session was under way.
                 report.nat.local.clone_from(&self.nat);
+                self.client.report(id, outcomes_of(&report));
                 if let Some(call) = call {
                     let (error, report) = (CallError::NoPath, Box::new(report));
                     self.events.push_back(Event::CallFailed { call, error, report });
@@ -492,6 +524,25 @@ impl Node {
             }
         }
     }
+}
+
+/// How the strategies of a session fared, each once: it worked if it did anywhere, and failed only if
+/// it had its chance.
+fn outcomes_of(report: &Report) -> Vec<StrategyOutcome> {
+    let mut outcomes = BTreeMap::new();
+    for attempt in &report.attempts {
+        let took = Duration::try_from_secs_f64((attempt.ended_ms - attempt.started_ms) / 1e3).ok();
+        let took = match attempt.result {
+            AttemptResult::Won | AttemptResult::Verified => took,
+            AttemptResult::NoAnswer | AttemptResult::Refused => None,
+            AttemptResult::Cancelled | AttemptResult::Impossible | AttemptResult::Skipped => {
+                continue;
+            }
+        };
+        let known: &mut Option<Duration> = outcomes.entry(attempt.strategy).or_default();
+        *known = known.iter().chain(&took).min().copied();
+    }
+    outcomes.into_iter().map(|(strategy, took)| StrategyOutcome { strategy, took }).collect()
 }
 
 impl Machine for Node {

@@ -17,9 +17,11 @@
 //! ```
 //!
 //! While they punch, the two may tell each other what they learn, a few hundred bytes at a time:
-//! addresses that became known late, or that a packet has left. What the broker does *not* do: it
-//! relays no data, forges nothing, and never sends to an address
-//! that has not proved that it receives there, save answers that are no longer than the question
+//! addresses that became known late, or that a packet has left. Where it is configured to, the broker
+//! answers two peers' SYNs in each other's name ([`forging`](mod@forging)), finds out whether its network lets
+//! such packets out, and it remembers which strategies came through between which NATs. What it does
+//! *not* do: it relays no data, and never sends to an address that has not proved that it receives
+//! there, save answers that are no longer than the question
 //! (and Binding responses, which RFC 8489 makes 12 or 24 bytes longer).
 //!
 //! Sends need no answers here, unlike the commands of peers: a datagram that the system refuses is
@@ -32,16 +34,20 @@ mod config;
 mod connect;
 mod cookie;
 mod counters;
+mod dismissal;
+pub mod forging;
 #[cfg(test)]
 mod hostile;
 mod link;
+mod memory;
 mod parked;
+mod probing;
 mod register;
 mod registry;
 mod relay;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod timers;
 mod vocabulary;
 #[cfg(test)]
@@ -58,12 +64,17 @@ use crate::signal::codec::{MAX_MESSAGE_BYTES, ParseError, Received};
 use crate::signal::message::{Body, Message, Refused};
 use crate::signal::{ErrorCode, RegistrationId, SessionId, SignalMethod};
 use cookie::Cookies;
+use dismissal::Dismissal;
+use forging::{Forgery, Meters};
+use memory::Memory;
 use parked::ParkingLot;
+use probing::Prober;
 use session::Session;
 use timers::Timers;
 
 pub use config::Config;
 pub use counters::Counters;
+pub use forging::{ForgeLimits, Forging};
 pub use link::{Link, StreamId};
 pub use registry::{Registration, Registry, Table};
 pub use vocabulary::{Command, Departure, Event, Input};
@@ -75,6 +86,8 @@ enum Asked {
     Session(SessionId),
     /// Whether the holder of a name is alive.
     Ping(RegistrationId),
+    /// Whether a peer has opened its NAT for a probe.
+    Probe(RegistrationId),
 }
 
 /// A registered peer that asks, and where it hears the answer.
@@ -94,7 +107,13 @@ pub struct Broker<R = Table> {
     sessions: BTreeMap<SessionId, Session>,
     parked: ParkingLot,
     asked: BTreeMap<TransactionId, Asked>,
+    forgeries: BTreeMap<SessionId, Forgery>,
+    meters: Meters,
+    prober: Prober,
+    memory: Memory,
     timers: Timers,
+    /// There once the broker stops.
+    dismissal: Option<Dismissal>,
     counters: Counters,
     commands: VecDeque<Command>,
     events: VecDeque<Event>,
@@ -120,7 +139,12 @@ impl<R: Registry> Broker<R> {
             sessions: BTreeMap::new(),
             parked: ParkingLot::default(),
             asked: BTreeMap::new(),
+            forgeries: BTreeMap::new(),
+            meters: Meters::default(),
+            prober: Prober::default(),
+            memory: Memory::default(),
             timers: Timers::default(),
+            dismissal: None,
             counters: Counters::default(),
             commands: VecDeque::new(),
             events: VecDeque::new(),
@@ -183,6 +207,8 @@ impl<R: Registry> Broker<R> {
             }
             (_, Class::Success | Class::Error) => self.on_response(received, now),
             (Body::Relay(relay), _) => self.on_relay(link, received, relay, now),
+            (Body::Probed, _) => self.on_probed(link, received, now),
+            (Body::Outcome(outcome), _) => self.on_outcome(link, received, outcome, now),
             (_, Class::Indication) => self.counters.unexpected += 1,
         }
     }
@@ -195,6 +221,7 @@ impl<R: Registry> Broker<R> {
             Body::Lookup(name) => self.on_lookup(asker, message, name),
             Body::Connect(connect) => self.on_connect(asker, message, connect, now),
             Body::Ping => self.answer(asker, message, Body::Pong),
+            Body::Forge(forge) => self.on_forge(asker, message, forge, now),
             _ => self.counters.unexpected += 1,
         }
     }
@@ -208,7 +235,7 @@ impl<R: Registry> Broker<R> {
         };
         let peer = match asked {
             Asked::Session(session) => self.sessions.get(&session).map(Session::callee),
-            Asked::Ping(id) => Some(id),
+            Asked::Ping(id) | Asked::Probe(id) => Some(id),
         };
         let key = peer.and_then(|id| self.registry.get(id)).map(|it| it.key);
         if !key.is_some_and(|key| received.is_signed_by(&key)) {
@@ -218,6 +245,8 @@ impl<R: Registry> Broker<R> {
         match asked {
             Asked::Session(session) => self.on_callee(session, &received.message.body, now),
             Asked::Ping(id) => self.on_pong(id, now),
+            Asked::Probe(_) if received.message.body == Body::Probing => self.on_probing(now),
+            Asked::Probe(_) => {}
         }
     }
 
@@ -289,6 +318,9 @@ impl<R: Registry> Machine for Broker<R> {
                 timers::Timer::Challenge(id) => self.on_challenge_timer(id, now),
                 timers::Timer::Session(id) => self.on_session_timer(id, now),
                 timers::Timer::Parked(ticket) => self.on_parked_timer(ticket),
+                timers::Timer::Forge(id) => self.on_forge_timer(id, now),
+                timers::Timer::Probe => self.on_probe_timer(now),
+                timers::Timer::Dismissal => self.on_dismissal_timer(now),
             }
         }
     }

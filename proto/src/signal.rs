@@ -16,19 +16,25 @@
 //! | [`client`] | [`client::Client`], the machine of a peer |
 
 mod attribute;
+mod capabilities;
 pub mod client;
 pub mod codec;
 mod error_code;
+mod forge;
 mod ladder;
 pub mod message;
 mod method;
 mod nat_summary;
+mod outcome;
 mod punch;
 mod secret;
 
+pub use capabilities::{Capabilities, Spoofing};
 pub use error_code::ErrorCode;
+pub use forge::{Handshake, Syn};
 pub(crate) use ladder::{Ladder, Pace};
 pub use method::SignalMethod;
 pub use nat_summary::{NatSummary, TcpSummary, UdpSummary};
+pub use outcome::{Hint, MAX_ENTRIES, StrategyOutcome};
 pub use punch::{Punch, Role, Round, TimedPunch};
 pub use secret::{Fingerprint, RegistrationId, RegistrationKey, SessionId, SessionSecret};

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::section::Config;
+use crate::stun_words::{StunAccess, StunMode};
 use std::net::SocketAddr;
 
 impl Config {
@@ -12,6 +13,8 @@ impl Config {
     pub fn check(&self) -> Result<(), Error> {
         self.check_stun_addresses()?;
         self.check_alternate_addresses()?;
+        self.check_stun_mode()?;
+        self.check_stun_access()?;
         self.check_listeners_differ()
     }
 
@@ -20,9 +23,11 @@ impl Config {
             list.iter().filter(|a| a.is_ipv4()).count() > 1
                 || list.iter().filter(|a| a.is_ipv6()).count() > 1
         };
-        for (keys, list) in
-            [("[stun] listen", &self.stun.listen), ("[stun] alternate", &self.stun.alternate)]
-        {
+        for (keys, list) in [
+            ("[stun] listen", &self.stun.listen),
+            ("[stun] alternate", &self.stun.alternate),
+            ("[stun] redirect", &self.stun.redirect),
+        ] {
             if twice(list) {
                 let problem = "has two addresses of one family";
                 let fix = "keep one IPv4 and one IPv6 address; the second address of a family goes \
@@ -68,12 +73,51 @@ impl Config {
         Ok(())
     }
 
+    fn check_stun_mode(&self) -> Result<(), Error> {
+        let (mode, has_alternate) = (self.stun.mode, !self.stun.alternate.is_empty());
+        let (problem, fix) = match mode {
+            StunMode::Basic if has_alternate => {
+                ("a basic server has no alternate address", "remove one of them")
+            }
+            StunMode::Dual | StunMode::Forged if !has_alternate => {
+                ("this mode needs an alternate address", "add [stun] alternate")
+            }
+            _ => return Ok(()),
+        };
+        Err(self.combination("[stun] mode, alternate", format!("\"{mode}\""), problem, fix))
+    }
+
+    fn check_stun_access(&self) -> Result<(), Error> {
+        let stun = &self.stun;
+        let (has_realm, has_users) = (stun.realm.is_some(), stun.credentials.is_some());
+        let (problem, fix) = match stun.access {
+            StunAccess::Open if has_realm || has_users => {
+                ("nobody is asked for credentials", "set access, or remove realm and credentials")
+            }
+            StunAccess::ShortTerm | StunAccess::LongTerm if !has_users => {
+                ("nobody would be let in", "name a file with users in [stun] credentials")
+            }
+            StunAccess::LongTerm if !has_realm => {
+                ("long-term credentials belong to a realm", "add [stun] realm")
+            }
+            StunAccess::ShortTerm if has_realm => {
+                ("short-term credentials have no realm", "remove [stun] realm")
+            }
+            _ => return Ok(()),
+        };
+        let keys = "[stun] access, realm, credentials";
+        Err(self.combination(keys, format!("\"{}\"", stun.access), problem, fix))
+    }
+
     /// One machine cannot give one port to two servers.
     fn check_listeners_differ(&self) -> Result<(), Error> {
         let stun = [&self.stun.listen[..], &self.stun.alternate[..]].concat();
+        let metrics = Vec::from_iter(self.metrics.listen);
         for (keys, one, other) in [
             ("[stun] listen, [hole_punch] listen", &stun, &self.hole_punch.listen),
             ("[stun] listen, [tcp] listen", &stun, &self.tcp.listen),
+            ("[stun] listen, [metrics] listen", &stun, &metrics),
+            ("[tcp] listen, [metrics] listen", &self.tcp.listen, &metrics),
         ] {
             let clash = one.iter().find(|a| other.iter().any(|b| collide(**a, *b)));
             if let Some(clash) = clash {

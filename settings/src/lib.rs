@@ -34,17 +34,26 @@ mod endpoint;
 mod error;
 mod layer;
 mod list;
+mod log_format;
 mod log_level;
 mod node_name;
+mod number;
 mod section;
+mod service_user;
 mod strict;
+mod stun_words;
+mod switch;
 
 pub use endpoint::{Endpoint, EndpointError, Host};
 pub use error::Error;
 pub use layer::{FILE_NAME, Layers};
+pub use log_format::{LogFormat, LogFormatError};
 pub use log_level::{LogLevel, LogLevelError};
 pub use node_name::{NodeName, NodeNameError};
 pub use section::{
-    BROKER_PORT, Config, HolePunch, Log, Node, STUN_PORT, Stun, TCP_BROKER_PORT, Tcp,
+    BROKER_PORT, Config, HolePunch, Log, Metrics, Node, STUN_PORT, Service, Spoof, Stun,
+    TCP_BROKER_PORT, Tcp,
 };
+pub use service_user::{ServiceUser, ServiceUserError};
 pub use strict::sections;
+pub use stun_words::{StunAccess, StunMode, StunModeError};

@@ -13,6 +13,14 @@ pub(crate) fn socket_addresses<'de, D: Deserializer<'de>>(
     texts.iter().map(|text| parse_socket_address(text)).collect()
 }
 
+/// One `IP:port` that may be absent, for serde.
+pub(crate) fn optional_socket_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    let text = text(deserializer, "one \"IP:port\"")?;
+    parse_socket_address(&text).map(Some)
+}
+
 fn parse_socket_address<E: Error>(text: &str) -> Result<SocketAddr, E> {
     text.trim().parse().map_err(|_| {
         let shape = "write an IP address of this machine and a port";
@@ -35,6 +43,15 @@ pub(crate) fn text<'de, D: Deserializer<'de>>(
     expected: &'static str,
 ) -> Result<String, D::Error> {
     deserializer.deserialize_any(Text(expected))
+}
+
+/// Reads a number up to `MAX`, for serde.
+pub(crate) fn number<'de, D: Deserializer<'de>, const MAX: u32>(
+    deserializer: D,
+) -> Result<u32, D::Error> {
+    let text = text(deserializer, "a number")?;
+    let number = text.parse().ok().filter(|it| *it <= MAX);
+    number.ok_or_else(|| D::Error::custom(format!("not a number from 0 to {MAX}; write one")))
 }
 
 struct Texts(&'static str);

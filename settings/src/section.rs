@@ -1,9 +1,12 @@
 //! The sections of the file as typed structs. A key is a field; its comment is its documentation.
 
 use crate::endpoint::{self, Endpoint};
+use crate::log_format::LogFormat;
 use crate::log_level::LogLevel;
 use crate::node_name::NodeName;
-use crate::{duration, list};
+use crate::service_user::ServiceUser;
+use crate::stun_words::{StunAccess, StunMode};
+use crate::{duration, list, number, switch};
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -29,8 +32,14 @@ pub struct Config {
     pub hole_punch: HolePunch,
     /// `[tcp]`: signalling over TCP, for peers and for the broker, and how much peers may connect.
     pub tcp: Tcp,
+    /// `[spoof]`: packets in other hosts' names, for the broker, and a peer's consent.
+    pub spoof: Spoof,
     /// `[log]`: what goes to standard error.
     pub log: Log,
+    /// `[metrics]`: where a server tells its numbers and its health.
+    pub metrics: Metrics,
+    /// `[service]`: how a server lives on its machine.
+    pub service: Service,
     /// The file that was read, for messages.
     #[serde(skip)]
     pub(crate) file: Option<PathBuf>,
@@ -81,6 +90,33 @@ pub struct Stun {
     /// Server: whether clients over TCP may have it connect back to their own address, so that they
     /// learn how their NAT treats TCP; few times, and never to anybody else. Default: `true`.
     pub probes: bool,
+    /// Server: how it comes by `alternate`: `auto`, `basic` (it has none), `dual` (an address of this machine) or `forged`
+    /// (an address of another machine, in whose name this one sends; needs `CAP_NET_RAW`). Default: `auto`, which is
+    /// `dual` with an alternate address and `basic` without.
+    pub mode: StunMode,
+    /// Server: threads that answer datagrams, 0 to 64. Default: 0, one for each core.
+    #[serde(deserialize_with = "list::number::<_, 64>")]
+    pub shards: u32,
+    /// Server: replies over UDP a second for each network (an IPv4 /24, an IPv6 /48), twice as many at once;
+    /// 0 to 1000000000, where 0 bounds nothing. Default: 10000.
+    #[serde(deserialize_with = "list::number::<_, 1_000_000_000>")]
+    pub replies_per_second: u32,
+    /// Server: whether RESPONSE-PORT is believed without proof that its source is there, as clients that know RFC 5780 only
+    /// need it. Anybody can then send datagrams to any port behind any address. Default: `false`.
+    pub trusts_response_port: bool,
+    /// Server: whom it answers: `open`, `short-term` or `long-term`. Default: `open`.
+    pub access: StunAccess,
+    /// Server: the realm of long-term credentials, 1 to 127 letters. Default: none.
+    pub realm: Option<String>,
+    /// Server: a file with a `name:password` on each line, for `access`. Default: none.
+    pub credentials: Option<PathBuf>,
+    /// Server: the servers to which all clients are sent instead, `IP:port`, at most one for each family. Default: empty.
+    #[serde(deserialize_with = "list::socket_addresses")]
+    pub redirect: Vec<SocketAddr>,
+    /// Server: the name in the certificate of those servers. Default: none.
+    pub redirect_domain: Option<String>,
+    /// Server: what it calls itself in each reply, up to 127 letters. Default: none, since it makes replies longer.
+    pub software: Option<String>,
 }
 
 impl Default for Stun {
@@ -90,6 +126,16 @@ impl Default for Stun {
             listen: everywhere(STUN_PORT),
             alternate: Vec::new(),
             probes: true,
+            mode: StunMode::Auto,
+            shards: 0,
+            replies_per_second: 10_000,
+            trusts_response_port: false,
+            access: StunAccess::Open,
+            realm: None,
+            credentials: None,
+            redirect: Vec::new(),
+            redirect_domain: None,
+            software: None,
         }
     }
 }
@@ -134,6 +180,10 @@ pub struct Tcp {
     pub connects_per_attempt: u32,
     /// Peers: connections begun in one minute, at most, a number. Default: 1200.
     pub connects_per_minute: u32,
+    /// Peers: also try connect, close and listen, if the peer asks for it as well: `true` or `false`. It
+    /// fails at every NAT that follows sequence numbers. Default: `false`.
+    #[serde(deserialize_with = "switch::switch")]
+    pub connect_close_listen: bool,
 }
 
 impl Default for Tcp {
@@ -143,6 +193,44 @@ impl Default for Tcp {
             listen: everywhere(TCP_BROKER_PORT),
             connects_per_attempt: 256,
             connects_per_minute: 1200,
+            connect_close_listen: false,
+        }
+    }
+}
+
+/// `[spoof]`: packets in other hosts' names, for the broker, and a peer's consent.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Spoof {
+    /// Broker: answer the SYNs of two peers that both ask for it in each other's name: `true` or
+    /// `false`. Needs `CAP_NET_RAW`, and a network that lets such packets out. Default: `false`.
+    #[serde(deserialize_with = "switch::switch")]
+    pub enabled: bool,
+    /// Broker: forged packets a second in all, 6 to 10000; a connection takes six. Default: 60.
+    #[serde(deserialize_with = "number::within::<_, 6, 10_000>")]
+    pub packets_per_second: u32,
+    /// Broker: forged packets a second to one IPv4 address or IPv6 /64, 3 to 1000; a connection
+    /// takes three to each side. Default: 6.
+    #[serde(deserialize_with = "number::within::<_, 3, 1_000>")]
+    pub packets_per_second_per_address: u32,
+    /// Broker: meetings at once whose peers have asked, 1 to 16384. Default: 64.
+    #[serde(deserialize_with = "number::within::<_, 1, 16_384>")]
+    pub sessions: u32,
+    /// Peers: let a broker find out with this peer whether forged packets get out of its network:
+    /// `true` or `false`. It costs a datagram to and from this peer now and then. Default: `false`.
+    #[serde(deserialize_with = "switch::switch")]
+    pub consent: bool,
+}
+
+impl Default for Spoof {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            packets_per_second: 60,
+            packets_per_second_per_address: 6,
+            sessions: 64,
+            consent: false,
         }
     }
 }
@@ -155,6 +243,41 @@ pub struct Log {
     /// How much to log: `off`, `error`, `warn`, `info`, `debug` or `trace`.
     /// Default: none, which means `info` in the servers and `warn` in the `ntcp` command.
     pub level: Option<LogLevel>,
+    /// Servers: how a line of the log is written, `text` or `json`. Default: `text`.
+    pub format: LogFormat,
+}
+
+/// `[metrics]`: where a server tells its numbers and its health.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Servers: where to answer HTTP with metrics, health and a status page, one `IP:port`. Whoever
+    /// can reach it can read it, so it should be a loopback address or one inside the operator's own network.
+    /// Default: none.
+    #[serde(deserialize_with = "list::optional_socket_address")]
+    pub listen: Option<SocketAddr>,
+}
+
+/// `[service]`: how a server lives on its machine.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Service {
+    /// Servers that are started as root: the user to become once every socket is open, a name, or numbers as in
+    /// `65534` or `65534:65534`; `root` stays root, without capabilities. Default: none, which means
+    /// `nobody`.
+    pub user: Option<ServiceUser>,
+    /// Broker: how long it may take to let its peers go when it is told to stop: a duration from 0 s to
+    /// 1 min. Default: `"5 s"`.
+    #[serde(deserialize_with = "duration::seconds::<_, 0, 60>")]
+    pub drain: Duration,
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self { user: None, drain: Duration::from_secs(5) }
+    }
 }
 
 impl Config {

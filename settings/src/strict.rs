@@ -4,23 +4,26 @@
 //! is no second list to keep.
 
 use crate::error::Error;
-use crate::section::{Config, HolePunch, Log, Node, Stun, Tcp};
+use crate::section::{Config, HolePunch, Log, Metrics, Node, Service, Spoof, Stun, Tcp};
 use config::{ConfigError, Map, Value, ValueKind};
 use serde::de::{Deserialize, Deserializer, Visitor, value};
 use std::collections::BTreeMap;
 
 /// Sections of the design that do nothing yet.
-const NOT_AVAILABLE: [&str; 3] = ["spoof", "relay", "metrics"];
+const NOT_AVAILABLE: [&str; 1] = ["relay"];
 
 /// Every section of the file with its keys, in the order of their documentation.
 #[must_use]
-pub fn sections() -> [(&'static str, &'static [&'static str]); 5] {
+pub fn sections() -> [(&'static str, &'static [&'static str]); 8] {
     [
         ("node", fields::<Node>()),
         ("stun", fields::<Stun>()),
         ("hole_punch", fields::<HolePunch>()),
         ("tcp", fields::<Tcp>()),
+        ("spoof", fields::<Spoof>()),
         ("log", fields::<Log>()),
+        ("metrics", fields::<Metrics>()),
+        ("service", fields::<Service>()),
     ]
 }
 
@@ -35,7 +38,10 @@ pub(crate) fn read(tree: Map<String, Value>) -> Result<Config, Error> {
     section(&mut tree, "stun", &mut config.stun)?;
     section(&mut tree, "hole_punch", &mut config.hole_punch)?;
     section(&mut tree, "tcp", &mut config.tcp)?;
+    section(&mut tree, "spoof", &mut config.spoof)?;
     section(&mut tree, "log", &mut config.log)?;
+    section(&mut tree, "metrics", &mut config.metrics)?;
+    section(&mut tree, "service", &mut config.service)?;
     Ok(config)
 }
 

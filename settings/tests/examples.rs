@@ -15,7 +15,9 @@ fn reference_switched_on() -> String {
         Some(rest) if is_key(rest) => format!("{rest}\n"),
         _ => format!("{line}\n"),
     };
-    text.lines().map(switch_on).collect()
+    let text: String = text.lines().map(switch_on).collect();
+    // A realm without users to be asked for is refused, and the default asks for none.
+    text.replace("access = \"open\"", "access = \"long-term\"")
 }
 
 #[test]
@@ -40,11 +42,18 @@ fn the_reference_file_changes_nothing_until_a_key_is_switched_on() {
 #[test]
 fn the_reference_file_shows_every_key_with_its_default() {
     let mut shown = Config::from_toml(&reference_switched_on()).unwrap();
-    let default = Config::default();
+    let mut default = Config::default();
+    default.stun.access = ntcp_settings::StunAccess::LongTerm;
     assert!(shown.node.name.take().is_some());
     assert!(shown.hole_punch.broker.take().is_some());
     assert!(shown.tcp.broker.take().is_some());
     assert!(shown.log.level.take().is_some());
+    assert!(shown.metrics.listen.take().is_some());
+    assert!(shown.service.user.take().is_some());
+    // They need each other.
+    let realm = shown.stun.realm.take();
+    assert!(realm.is_some() && shown.stun.credentials.take().is_some());
+    assert!(shown.stun.redirect_domain.take().is_some() && shown.stun.software.take().is_some());
     assert_eq!(shown, default);
     let keys = reference_switched_on();
     for (section, names) in ntcp_settings::sections() {

@@ -97,6 +97,12 @@ fn every_key_can_be_set_in_the_file_and_in_the_environment() {
         listen = ["192.0.2.1:2"]
         [log]
         level = "debug"
+        format = "json"
+        [metrics]
+        listen = "127.0.0.1:9100"
+        [service]
+        user = "ntcp"
+        drain = "7 s"
     "#;
     let from_file = Config::from_toml(file).unwrap();
     assert_eq!(from_file.log.level, Some(LogLevel::Debug));
@@ -114,6 +120,10 @@ fn every_key_can_be_set_in_the_file_and_in_the_environment() {
         ("NTCP_TCP__BROKER", "t:2"),
         ("NTCP_TCP__LISTEN", "192.0.2.1:2"),
         ("NTCP_LOG__LEVEL", "debug"),
+        ("NTCP_LOG__FORMAT", "json"),
+        ("NTCP_METRICS__LISTEN", "127.0.0.1:9100"),
+        ("NTCP_SERVICE__USER", "ntcp"),
+        ("NTCP_SERVICE__DRAIN", "7 s"),
     ]);
     assert_eq!(from_environment.load().unwrap(), from_file);
 }
@@ -156,11 +166,16 @@ fn what_is_unknown_is_refused_with_the_nearest_known_word() {
         ("[stunn]\n", "unknown section [stunn]; did you mean stun?"),
         ("[holePunch]\nport = 1", "unknown section [holePunch]; did you mean hole_punch?"),
         ("[database]\n", "unknown section [database]; the sections are node, stun, hole_punch,"),
-        ("[spoof]\n", "section [spoof] is not available in this version; remove it"),
+        ("[metrics]\n", "section [metrics] is not available in this version; remove it"),
+        (
+            "[spoof]\nenabled = 'yes'",
+            "[spoof] enabled = \"yes\": not a switch; write true or false",
+        ),
+        ("[spoof]\nsessions = 0", "[spoof] sessions = 0: write a whole number from 1 to 16384"),
         ("[relay]\nserver = 'x'", "section [relay] is not available in this version; remove it"),
         ("[node]\nnmae = 'x'", "unknown key [node] nmae = \"x\"; did you mean name?"),
         ("[node]\nservers = ['x']", "servers = [\"x\"]; it belongs to section [stun]"),
-        ("[log]\nfile = 'x'", "unknown key [log] file = \"x\"; the keys are level"),
+        ("[log]\nfile = 'x'", "unknown key [log] file = \"x\"; the keys are level, format"),
         ("deadline = '1 s'", "deadline = \"1 s\" stands outside any section; move it below [node]"),
         ("stun = 5", "stun = 5 stands outside any section; remove it; the sections are node,"),
     ] {
@@ -193,6 +208,14 @@ fn a_value_that_cannot_be_names_the_key_the_value_and_the_fix() {
             "\"9999\" is not IP:port; write an IP address of this machine and",
         ),
         ("log.level = 'loud'", "[log] level = \"loud\": not a log level; write off, error, warn"),
+        ("log.format = 'xml'", "[log] format = \"xml\": not a log format; write text or json"),
+        (
+            "metrics.listen = '9100'",
+            "listen = \"9100\": \"9100\" is not IP:port; write an IP address",
+        ),
+        ("metrics.listen = ['127.0.0.1:1']", "[metrics] listen = [\"127.0.0.1:1\"]: invalid type"),
+        ("service.user = 'a b'", "[service] user = \"a b\": not a user; write a name such as"),
+        ("service.drain = '2 min'", "out of range; write a duration from 0s to 1m"),
         ("log.level = { a = 1 }", "[log] level = { … }: invalid type: map, expected a log level"),
     ] {
         let message = refusal(toml);
@@ -207,6 +230,26 @@ fn what_cannot_work_together_is_refused() {
             "stun.listen = ['192.0.2.1:1', '192.0.2.2:2']",
             "[stun] listen = \"192.0.2.1:1\", \"192.0.2.2:2\": has two addresses of one family; keep",
         ),
+        (
+            "stun.mode = 'forged'",
+            "[stun] mode, alternate = \"forged\": this mode needs an alternate",
+        ),
+        ("stun.mode = 'dual'", "add [stun] alternate"),
+        (
+            "stun = { mode = 'basic', listen = ['192.0.2.1:1'], alternate = ['192.0.2.2:2'] }",
+            "a basic server has no alternate address; remove one of them",
+        ),
+        ("stun.access = 'long-term'", "nobody would be let in; name a file with users in [stun]"),
+        (
+            "stun = { access = 'long-term', credentials = 'f' }",
+            "long-term credentials belong to a realm; add [stun] realm",
+        ),
+        (
+            "stun = { access = 'short-term', credentials = 'f', realm = 'r' }",
+            "short-term credentials have no realm; remove [stun] realm",
+        ),
+        ("stun.realm = 'r'", "nobody is asked for credentials; set access, or remove realm and"),
+        ("stun.redirect = ['192.0.2.1:1', '192.0.2.2:2']", "has two addresses of one family"),
         ("stun.alternate = ['192.0.2.2:3479']", "must know its addresses; write concrete IP"),
         (
             "stun = { listen = ['192.0.2.1:1'], alternate = ['[2001:db8::1]:2'] }",
@@ -223,6 +266,10 @@ fn what_cannot_work_together_is_refused() {
         (
             "[hole_punch]\nlisten = ['127.0.0.1:3478']",
             "[stun] listen, [hole_punch] listen = \"0.0.0.0:3478\": two servers would share one port",
+        ),
+        (
+            "tcp.listen = ['0.0.0.0:9999']\nmetrics.listen = '127.0.0.1:9999'",
+            "[tcp] listen, [metrics] listen = \"0.0.0.0:9999\": two servers would share one port",
         ),
         (
             "[tcp]\nlisten = ['127.0.0.1:3478']",
@@ -262,7 +309,8 @@ fn an_error_names_the_file_or_the_variable_it_comes_from() {
         ("NTCP_NODE__NMAE", "environment variable NTCP_NODE__NMAE: unknown key [node] nmae"),
         ("NTCP_NODES__NAME", "environment variable NTCP_NODES__NAME: unknown section [nodes]"),
         ("NTCP_NODE_NAME", "variable NTCP_NODE_NAME means nothing; did you mean NTCP_NODE__NAME?"),
-        ("NTCP_SPOOF__ALLOW", "NTCP_SPOOF__ALLOW: section [spoof] is not available"),
+        ("NTCP_RELAY__ALLOW", "NTCP_RELAY__ALLOW: section [relay] is not available"),
+        ("NTCP_SPOOF__ENABLED", "NTCP_SPOOF__ENABLED: [spoof] enabled = \"x\": not a switch"),
     ] {
         let message = layers(&[(variable, "x")]).load().unwrap_err().to_string();
         assert!(message.contains(expected), "{variable} gave {message:?}");

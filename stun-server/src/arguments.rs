@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::{ArgAction, Parser};
-use ntcp_settings::{Config, STUN_PORT};
+use ntcp_settings::{Config, STUN_PORT, StunMode};
 use ntcp_stun_server::Options;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -22,6 +22,12 @@ pub(crate) struct Arguments {
     /// one address of each family. Without a port: the port after the one to listen on.
     #[arg(long, value_name = "IP[:PORT]")]
     alternate: Vec<Alternate>,
+    /// How the server comes by its alternate address: auto, basic, dual or forged [default: auto].
+    #[arg(long, value_name = "MODE")]
+    mode: Option<StunMode>,
+    /// Where to answer HTTP with metrics and health [default: nowhere].
+    #[arg(long, value_name = "IP:PORT")]
+    metrics: Option<SocketAddr>,
     /// Configuration file [default: $NTCP_CONFIG, ./p2pNetwork.toml, or ntcp/p2pNetwork.toml in the user's
     /// configuration folder].
     #[arg(long, value_name = "FILE")]
@@ -73,11 +79,13 @@ impl Arguments {
                 config.stun.alternate.retain(has_family);
             }
         }
+        config.metrics.listen = self.metrics.or(config.metrics.listen);
         if !self.alternate.is_empty() {
             let listen = &config.stun.listen;
             let alternate = self.alternate.iter().map(|it| it.beside(listen));
             config.stun.alternate = alternate.collect::<anyhow::Result<_>>()?;
         }
+        config.stun.mode = self.mode.unwrap_or(config.stun.mode);
         config.check()?;
         Ok(config)
     }
@@ -98,14 +106,25 @@ impl Alternate {
     }
 }
 
-/// Where it would listen, for `--check`.
-pub(crate) fn describe(options: &Options) -> String {
+/// What it would do and where it would listen, for `--check`.
+pub(crate) fn describe(options: &Options, config: &Config) -> String {
     let list = |addresses: &[SocketAddr]| {
         let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         addresses.join(" and ")
     };
+    let listen = list(&options.listen);
+    let metrics = match config.metrics.listen {
+        Some(address) => format!("metrics on {address}"),
+        None => "no metrics".to_owned(),
+    };
     match &options.alternate[..] {
-        [] => format!("UDP and TCP on {}, no alternate address", list(&options.listen)),
-        some => format!("UDP and TCP on {}, alternate {}", list(&options.listen), list(some)),
+        [] => format!("mode basic, UDP and TCP on {listen}, no alternate address, {metrics}"),
+        some if options.forges => {
+            let some = list(some);
+            format!(
+                "mode forged, UDP and TCP on {listen}, in the name of the alternate {some}, {metrics}"
+            )
+        }
+        some => format!("mode dual, UDP and TCP on {listen}, alternate {}, {metrics}", list(some)),
     }
 }

@@ -26,21 +26,26 @@
 //!  192.0.2.2     ●        ●    one socket each for UDP and TCP
 //! ```
 //!
-//! Everything runs in one task: a future for each UDP socket, one for each TCP listener with its streams, none for
-//! a datagram.
+//! Datagrams are answered by *shards*: threads, one for each core, that share nothing while they work. Streams are
+//! served by the task that runs the server: a future for each listener and one for each stream.
 #![forbid(unsafe_code)]
 
 mod bind;
 mod connect_back;
-mod datagrams;
+mod numbers;
 mod options;
-#[cfg(target_os = "linux")]
-mod packet_info;
+mod other;
+mod policy;
 mod probes;
 mod run;
+mod shard;
+mod spoof_check;
 mod streams;
 
-pub use bind::{BindError, Transport};
-pub use ntcp_stun::server::{Counters, Limits};
+pub use bind::{BindError, Sockets};
+pub use ntcp_service::bind::{BindError as SocketError, Transport};
+pub use ntcp_stun::server::{Allowance, BudgetLimits, Counters, Limits, Redirect};
 pub use options::Options;
-pub use run::Server;
+pub use policy::{Credentials, Policy, PolicyError};
+pub use run::{Meter, Server};
+pub use spoof_check::{Forged, sources_beside, spoof_check};

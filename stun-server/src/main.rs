@@ -2,18 +2,19 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
-mod descriptors;
-mod stop;
 
 use anyhow::Context;
 use arguments::Arguments;
 use clap::Parser;
-use ntcp_settings::{Config, LogLevel};
-use ntcp_stun_server::{Options, Server};
-use std::io::IsTerminal;
+use ntcp_service::bind::Opening;
+use ntcp_service::confine::{Needs, confine};
+use ntcp_service::log::{self, Log};
+use ntcp_service::{Reload, Supervisor, descriptors, metrics_listener};
+use ntcp_settings::Config;
+use ntcp_stun_server::{Options, Server, Sockets};
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
+use std::sync::Arc;
 
 fn main() -> ExitCode {
     // Bad flags end the program with status 2 here.
@@ -22,13 +23,16 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return complain(&error, 2),
     };
-    let options = Options::from(&config.stun);
+    let options = match Options::load(&config.stun) {
+        Ok(options) => options,
+        Err(error) => return complain(&error.into(), 2),
+    };
     if arguments.check {
-        println!("configuration is good: {}", arguments::describe(&options));
+        println!("configuration is good: {}", arguments::describe(&options, &config));
         return ExitCode::SUCCESS;
     }
-    log_to_stderr(&arguments, &config);
-    match serve(options) {
+    let log = Log::begin(log::level(arguments.verbose, config.log.level), config.log.format);
+    match serve(config, options, (log, arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&error, 1),
     }
@@ -39,12 +43,29 @@ fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
     ExitCode::from(status)
 }
 
-fn serve(mut options: Options) -> anyhow::Result<()> {
-    let stop = stop::signals().context("signals cannot be waited for")?;
-    descriptors::make_room_for(&mut options);
-    let server = Server::bind(&options)?;
+fn serve(
+    config: Config,
+    mut options: Options,
+    (log, arguments): (Log, Arguments),
+) -> anyhow::Result<()> {
+    options.max_streams = descriptors::room_for(options.max_streams);
+    // What needs a privilege, or may only be done before the first thread.
+    let (sockets, opening) = Sockets::open(&options, Opening::with_inherited()?)?;
+    let metrics = metrics_listener(&opening, config.metrics.listen)?;
+    opening.finish()?;
+    let (user, configuration) = (config.service.user.clone(), config.file().map(Into::into));
+    let needs = Needs { user, configuration, ..Needs::default() };
+    let confined = confine(&needs, sockets.listeners())?;
+    // From here on it runs.
+    let server = Server::new(sockets, &options)?;
+    let verbose = arguments.verbose;
+    let reload = Reload::new(config, (log, verbose), move || arguments.config());
+    let supervisor = Supervisor::start(Arc::new(server.meter()), metrics, reload)
+        .context("signals or metrics cannot be waited for")?;
+    // Said last: who reads it may send signals from now on.
     announce(&server);
-    let counters = async_io::block_on(server.run(stop));
+    confined.tell();
+    let counters = async_io::block_on(server.run(supervisor.stopped()));
     tracing::info!(?counters, "stopped");
     Ok(())
 }
@@ -65,7 +86,8 @@ fn announce(server: &Server) {
     let change_requests: Vec<_> = change_requests.collect();
     let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
     tracing::info!(
-        "listening on UDP and TCP {}; change requests: {}",
+        "mode {}, listening on UDP and TCP {}; change requests: {}",
+        server.mode(),
         addresses.join(", "),
         change_requests.join(", ")
     );
@@ -76,19 +98,4 @@ fn family(address: &SocketAddr) -> &'static str {
         SocketAddr::V4(_) => "IPv4",
         SocketAddr::V6(_) => "IPv6",
     }
-}
-
-fn log_to_stderr(arguments: &Arguments, config: &Config) {
-    let level = match arguments.verbose {
-        0 => config.log.level.unwrap_or(LogLevel::Info),
-        1 => LogLevel::Debug,
-        _ => LogLevel::Trace,
-    };
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level.to_string()));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
 }

@@ -1,7 +1,8 @@
 //! Where a server listens, and its limits.
 
-use ntcp_settings::Stun;
-use ntcp_stun::server::Limits;
+use crate::policy::{Policy, PolicyError};
+use ntcp_settings::{Stun, StunMode};
+use ntcp_stun::server::{BudgetLimits, Limits};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,8 +15,18 @@ pub struct Options {
     /// The alternate address of RFC 5780, at most one of each family; IP and port differ from those in `listen`, which
     /// must be concrete then. Default: none.
     pub alternate: Vec<SocketAddr>,
-    /// Streams open at once on all listeners; a further one is closed as soon as it is accepted. Default 8192, at
-    /// 2 KiB each.
+    /// Whether the alternate addresses are another host's, in whose name replies to CHANGE-REQUEST are sent. That host must
+    /// have consented, and should run a STUN server on the same two ports. Default: no.
+    pub forges: bool,
+    /// Threads that answer datagrams, each with sockets of its own; more than cores are of no use. Default: as many as
+    /// there are cores for this process, at most 64.
+    pub shards: usize,
+    /// How many replies a source may have. `None` bounds nothing.
+    pub budget: Option<BudgetLimits>,
+    /// Whom it answers and how. Default: everybody, with as few words as possible.
+    pub policy: Policy,
+    /// Streams open at once on all listeners; a further one is closed as soon as it is accepted. Default 16,384, at
+    /// about 1 KiB each while they are idle.
     pub max_streams: usize,
     /// How long a stream may stay without its first message. Default 30 s.
     pub first_message: Duration,
@@ -38,12 +49,20 @@ impl Default for Options {
 }
 
 impl From<&Stun> for Options {
-    /// The section `[stun]` of the configuration, with the default limits.
+    /// The section `[stun]` of the configuration, with the default limits, but without its policy, for which a file may have
+    /// to be read: [`Options::load`].
     fn from(stun: &Stun) -> Self {
         Self {
             listen: stun.listen.clone(),
             alternate: stun.alternate.clone(),
-            max_streams: 8192,
+            forges: stun.mode == StunMode::Forged,
+            shards: if stun.shards == 0 { cores() } else { stun.shards as usize },
+            budget: match stun.replies_per_second {
+                0 => None,
+                per_second => Some(BudgetLimits::of_network(per_second)),
+            },
+            policy: Policy::default(),
+            max_streams: 16_384,
             first_message: Duration::from_secs(30),
             next_message: Duration::from_secs(180),
             unread_reply: Duration::from_secs(10),
@@ -51,4 +70,21 @@ impl From<&Stun> for Options {
             probe_limits: Limits::default(),
         }
     }
+}
+
+impl Options {
+    /// The section `[stun]` of the configuration with all that it names.
+    ///
+    /// # Errors
+    ///
+    /// A [`PolicyError`] that names key, file and line.
+    pub fn load(stun: &Stun) -> Result<Self, PolicyError> {
+        Ok(Self { policy: Policy::load(stun)?, ..Self::from(stun) })
+    }
+}
+
+/// Cores that this process may use.
+fn cores() -> usize {
+    const MOST: usize = 64;
+    std::thread::available_parallelism().map_or(1, usize::from).min(MOST)
 }

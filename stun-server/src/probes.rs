@@ -85,6 +85,11 @@ impl Guest {
         if self.reserved.is_some() { usual.min(RESERVATION) } else { usual }
     }
 
+    /// Whether a request is one for a test, which [`Guest::serve`] answers.
+    pub(crate) fn is_asked(&self, request: &Request<'_>) -> bool {
+        self.probes.is_some() && Prober::is_asked(request)
+    }
+
     /// The reply to a request that is one for a test, when it has ended.
     pub(crate) async fn serve(
         &mut self,

@@ -1,53 +1,65 @@
 //! [`Server`]: its sockets, and what runs on them.
 
-use crate::bind::{BindError, Sockets, Transport};
-use crate::datagrams::Datagrams;
+use crate::bind::{BindError, Sockets};
 use crate::options::Options;
+use crate::other::Other;
 use crate::probes::Probes;
+use crate::shard::{Place, Shard, Tally, Threads};
 use crate::streams::Streams;
 use async_io::Async;
-use futures::future::{BoxFuture, Either, select};
+use futures::StreamExt;
+use futures::future::{Either, select};
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
-use ntcp_stun::server::{self, Counters, Quartet, Request, Silence};
-use std::io;
+use ntcp_service::bind::Opening;
+use ntcp_stun::server::{
+    self, Allowance, Budget, BudgetLimits, Counters, Quartet, Request, Silence,
+};
+use std::hash::{BuildHasher, RandomState};
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-/// Datagrams answered on one socket before the others get their turn.
-const BATCH: usize = 64;
-/// The longest datagram there is: IPv4 holds no more.
-const MAX_DATAGRAM: usize = 65_507;
 /// What a reply may be longer than its request.
-const REPLY_EXCESS: usize = 128;
+const REPLY_EXCESS: usize = 512;
 
 /// A STUN server with its sockets open.
 #[derive(Debug)]
 pub struct Server {
     options: Options,
+    addresses: Vec<SocketAddr>,
     quartets: Vec<Quartet>,
     core: Arc<Core>,
-    datagrams: Arc<[Datagrams]>,
+    other: Other,
+    shards: Vec<Shard>,
     listeners: Vec<Async<TcpListener>>,
 }
 
-/// The server of the protocol, for all sockets.
+/// The server of the protocol, for all streams.
 #[derive(Debug)]
-pub(crate) struct Core(Mutex<server::Server>);
+pub(crate) struct Core {
+    server: Mutex<server::Server>,
+    other: Other,
+}
 
 impl Core {
     fn lock(&self) -> MutexGuard<'_, server::Server> {
         // It holds nothing but counters; a panic elsewhere cannot have left it half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The reply to a request, in bytes of its own.
-    pub(crate) fn reply(&self, request: Request<'_>) -> Result<Vec<u8>, Silence> {
-        let mut buffer = vec![0; request.bytes.len() + REPLY_EXCESS];
-        let reply = self.lock().handle_request(request, &mut buffer)?;
-        buffer.truncate(reply.length);
-        Ok(buffer)
+    /// Adds the reply to a request to `replies`.
+    pub(crate) fn reply(&self, request: Request<'_>, replies: &mut Vec<u8>) -> Result<(), Silence> {
+        let start = replies.len();
+        replies.resize(start + request.bytes.len() + REPLY_EXCESS, 0);
+        let outcome = {
+            let mut server = self.lock();
+            server.advance(Instant::now());
+            self.other.tell(&mut server);
+            server.handle_request(request, &mut replies[start..])
+        };
+        replies.truncate(outcome.as_ref().map_or(start, |reply| start + reply.length));
+        outcome.map(drop)
     }
 }
 
@@ -58,7 +70,15 @@ impl Server {
     ///
     /// A [`BindError`] that names the address and what to do.
     pub fn bind(options: &Options) -> Result<Self, BindError> {
-        let sockets = Sockets::open(options)?;
+        Self::new(Sockets::open(options, Opening::new())?.0, options)
+    }
+
+    /// A server on open sockets.
+    ///
+    /// # Errors
+    ///
+    /// The system has no room for them.
+    pub fn new(sockets: Sockets, options: &Options) -> Result<Self, BindError> {
         let mut core = server::Server::new();
         for quartet in &sockets.quartets {
             core.add_quartet(*quartet);
@@ -66,22 +86,50 @@ impl Server {
         if options.probes {
             core.offer_probes();
         }
-        let (mut datagrams, mut listeners) = (Vec::new(), Vec::new());
+        options.policy.apply(&mut core, random_secret(), Instant::now());
+        let addresses = sockets.places.iter().map(|it| it.address).collect();
+        let mut shards = Vec::new();
+        let mut listeners = Vec::new();
         for place in sockets.places {
-            let failed = |transport| move |error| BindError::new(transport, place.address, error);
-            let socket = Datagrams::new(place.datagrams, place.address);
-            datagrams.push(socket.map_err(failed(Transport::Udp))?);
+            let address = place.address;
+            let failed = |source| BindError::Reactor { address, source };
+            shards.resize_with(place.datagrams.len().max(shards.len()), Vec::new);
+            for (shard, socket) in shards.iter_mut().zip(place.datagrams) {
+                let place = Place::new(socket, place.address);
+                shard.push(place.map_err(failed)?);
+            }
             if options.probes {
                 Probes::prepare(&place.listener);
             }
             let listener = Async::new_nonblocking(place.listener);
-            listeners.push(listener.map_err(failed(Transport::Tcp))?);
+            listeners.push(listener.map_err(failed)?);
         }
+        for (address, senders) in sockets.forged {
+            for (shard, socket) in shards.iter_mut().zip(senders) {
+                let place = Place::new(socket, address);
+                shard.push(place.map_err(|source| BindError::Reactor { address, source })?);
+            }
+        }
+        let other = Other::new(options.forges, sockets.provers);
+        if options.forges {
+            core.withhold_other_address(true);
+        }
+        let count = u32::try_from(shards.len()).unwrap_or(u32::MAX);
+        let shards = shards.into_iter().map(|places| {
+            let mut server = core.clone();
+            if let Some(limits) = options.budget {
+                server.limit(Budget::new(share_of(limits, count), random_keys()));
+            }
+            Shard { places, server, tally: Tally::default(), other: other.clone() }
+        });
+        let shards = shards.collect();
         Ok(Self {
             options: options.clone(),
+            addresses,
             quartets: sockets.quartets,
-            core: Arc::new(Core(Mutex::new(core))),
-            datagrams: datagrams.into(),
+            core: Arc::new(Core { server: Mutex::new(core), other: other.clone() }),
+            other,
+            shards,
             listeners,
         })
     }
@@ -90,7 +138,7 @@ impl Server {
     /// of [`Options::listen`] that one alone, or with an alternate address the four of
     /// [`Quartet::addresses`].
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.datagrams.iter().map(Datagrams::address).collect()
+        self.addresses.clone()
     }
 
     /// The four addresses of each family that has an alternate one. Only over these families can clients learn how their
@@ -99,88 +147,93 @@ impl Server {
         &self.quartets
     }
 
+    /// What is counted while the server runs, for whoever wants to show it.
+    pub fn meter(&self) -> Meter {
+        let tallies = self.shards.iter().map(|it| it.tally.clone()).collect();
+        Meter { core: Arc::clone(&self.core), tallies }
+    }
+
+    /// How it comes by its alternate address: `dual`, `forged`, or `basic` without any.
+    pub fn mode(&self) -> &'static str {
+        match (self.quartets.is_empty(), self.options.forges) {
+            (true, _) => "basic",
+            (false, false) => "dual",
+            (false, true) => "forged",
+        }
+    }
+
     /// Serves until `stop` is ready, and returns what was counted. Cancel safe: dropping the future closes every socket.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Counters {
-        let Self { options, quartets, core, datagrams, listeners } = self;
-        let mut sockets: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
-        for index in 0..datagrams.len() {
-            sockets.push(serve_datagrams(Arc::clone(&datagrams), index, Arc::clone(&core)).boxed());
-        }
-        let probes = options.probes.then(|| Probes::new(options.probe_limits, &quartets));
+        let meter = self.meter();
+        let Self { options, quartets, core, other, shards, listeners, .. } = self;
+        let threads = match Threads::start(shards) {
+            Ok(threads) => threads,
+            Err(error) => {
+                tracing::error!(%error, "no thread can be started");
+                return meter.read();
+            }
+        };
+        let mut sockets = FuturesUnordered::new();
+        // No connection can come from an address of another host.
+        let own = if options.forges { &[] } else { &quartets[..] };
+        let probes = options.probes.then(|| Probes::new(options.probe_limits, own));
         let streams = Streams::new(&options, probes);
         for listener in listeners {
-            sockets.push(Arc::clone(&streams).serve(listener, Arc::clone(&core)).boxed());
+            sockets.push(Arc::clone(&streams).serve(listener, Arc::clone(&core)));
         }
         let serving = async { while sockets.next().await.is_some() {} };
-        match select(pin!(stop), pin!(serving)).await {
+        let (serving, watching) = (pin!(serving), pin!(other.watch(&quartets)));
+        match select(pin!(stop), select(serving, watching)).await {
             Either::Left(_) => {}
-            Either::Right(_) => tracing::error!("all sockets failed"),
+            Either::Right(_) => tracing::error!("all listeners failed"),
         }
-        *core.lock().counters()
+        // What the threads have taken in hand, they finish and count.
+        drop(threads);
+        meter.read()
     }
 }
 
-/// Answers what arrives at one UDP socket, from whichever socket the reply must leave.
-async fn serve_datagrams(all: Arc<[Datagrams]>, index: usize, core: Arc<Core>) {
-    let socket = &all[index];
-    let mut buffers = Buffers::new();
-    loop {
-        if let Err(error) = socket.readable().await {
-            tracing::error!(address = %socket.address(), %error, "UDP socket failed");
-            return;
+/// Reads what a running server has counted.
+#[derive(Clone, Debug)]
+pub struct Meter {
+    core: Arc<Core>,
+    tallies: Vec<Tally>,
+}
+
+impl Meter {
+    /// The counts of all shards and streams until now.
+    pub fn read(&self) -> Counters {
+        let mut counters = *self.core.lock().counters();
+        for tally in &self.tallies {
+            counters += tally.read();
         }
-        for _ in 0..BATCH {
-            match answer_datagram(&all, socket, &core, &mut buffers) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // What the network reports about an earlier datagram, or no room for this one: it is lost.
-                Err(error) => tracing::trace!(%error, "UDP"),
-            }
-        }
-        yield_now().await;
+        counters
     }
 }
 
-/// Where requests are read into and replies are written.
-struct Buffers {
-    request: Vec<u8>,
-    reply: Vec<u8>,
+/// What each of `count` shards may give, so that all of them together give what `limits` say. What is allowed at once
+/// is not divided: a client's datagrams all come to one shard.
+fn share_of(limits: BudgetLimits, count: u32) -> BudgetLimits {
+    let share =
+        |it: Allowance| Allowance { per_second: it.per_second.div_ceil(count.max(1)), ..it };
+    let BudgetLimits { address, network, long } = limits;
+    BudgetLimits { address: share(address), network: share(network), long: share(long) }
 }
 
-impl Buffers {
-    fn new() -> Self {
-        Self { request: vec![0; MAX_DATAGRAM], reply: vec![0; MAX_DATAGRAM] }
-    }
+/// The keys of the standard library's hashing are random.
+fn random_keys() -> [u64; 2] {
+    [0, 1].map(|it| RandomState::new().hash_one(it))
 }
 
-/// Takes one datagram; `WouldBlock` if there is none.
-fn answer_datagram(
-    all: &[Datagrams],
-    socket: &Datagrams,
-    core: &Core,
-    buffers: &mut Buffers,
-) -> io::Result<()> {
-    let Some(arrived) = socket.receive(&mut buffers.request)? else { return Ok(()) };
-    let request = Request {
-        bytes: &buffers.request[..arrived.length],
-        source: arrived.source,
-        local: arrived.local,
-        transport: server::Transport::Udp,
-    };
-    let outcome = core.lock().handle_request(request, &mut buffers.reply);
-    let reply = match outcome {
-        Ok(reply) => reply,
-        Err(silence) => {
-            tracing::trace!(source = %arrived.source, %silence, "not answered");
-            return Ok(());
-        }
-    };
-    let sender = all.iter().find(|it| it.address() == reply.from).unwrap_or(socket);
-    let sent = sender.send(&buffers.reply[..reply.length], reply.from, reply.to);
-    if let Err(error) = sent {
-        tracing::trace!(to = %reply.to, %error, "reply lost");
+/// Without the system's source of randomness, what the standard library had from it earlier.
+fn random_secret() -> [u8; 32] {
+    let mut secret = [0; 32];
+    if let Err(error) = getrandom::fill(&mut secret) {
+        tracing::warn!(%error, "no randomness from the system");
+        let words: [u64; 4] = std::array::from_fn(|_| random_keys()[0]);
+        secret = std::array::from_fn(|place| words[place / 8].to_be_bytes()[place % 8]);
     }
-    Ok(())
+    secret
 }
 
 /// Lets the other futures of this task run.

@@ -7,20 +7,25 @@ use crate::options::Options;
 use crate::probes::{Guest, Probes};
 use crate::run::{Core, yield_now};
 use async_io::{Async, Timer};
-use futures::future::{Either, select};
 use futures::stream::FuturesUnordered;
-use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt, select_biased};
+use futures::{FutureExt, StreamExt, select_biased};
 use ntcp_stun::framing::Deframer;
 use ntcp_stun::server::{Request, Silence, Transport};
-use std::io;
+use std::future::poll_fn;
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::pin::pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// The longest message that is read: a request padded to the usual MTU, and some room.
 const MAX_MESSAGE: usize = 2048;
+/// Bytes of replies that are sent together, those of one read: a pipelining client is answered with few packets.
+const MAX_REPLIES: usize = 8192;
+/// Desks that are kept though nobody uses them.
+const MAX_DESKS: usize = 64;
 /// How long no stream is accepted after that failed, as it does when the process is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -30,6 +35,7 @@ pub(crate) struct Streams {
     options: Options,
     probes: Option<Arc<Probes>>,
     open: AtomicUsize,
+    desks: Desks,
 }
 
 /// A place among the streams, free again when dropped.
@@ -43,7 +49,8 @@ impl Drop for Admission {
 
 impl Streams {
     pub(crate) fn new(options: &Options, probes: Option<Arc<Probes>>) -> Arc<Self> {
-        Arc::new(Self { options: options.clone(), probes, open: AtomicUsize::new(0) })
+        let (open, desks) = (AtomicUsize::new(0), Desks::default());
+        Arc::new(Self { options: options.clone(), probes, open, desks })
     }
 
     fn admit(self: &Arc<Self>) -> Option<Admission> {
@@ -108,57 +115,181 @@ fn is_about_one_stream(error: &io::Error) -> bool {
 
 async fn serve(place: Admission, stream: Async<TcpStream>, source: SocketAddr, core: Arc<Core>) {
     let guest = Guest::new(place.0.probes.clone());
-    match converse(&place.0.options, &stream, source, (&core, guest)).await {
+    let conversation = Conversation { streams: &place.0, stream: &stream, source, core: &core };
+    match conversation.run(guest).await {
         Ok(()) => tracing::trace!(%source, "stream ended"),
         Err(error) => tracing::trace!(%source, %error, "stream closed"),
     }
 }
 
-/// Answers one request after another.
-async fn converse(
-    options: &Options,
-    mut stream: &Async<TcpStream>,
-    source: SocketAddr,
-    (core, mut guest): (&Core, Guest),
-) -> io::Result<()> {
-    let local = stream.get_ref().local_addr()?;
-    // A reply is small and wanted at once: it must not wait for the acknowledgement of the last one.
-    stream.get_ref().set_nodelay(true)?;
-    let mut deframer = Deframer::new(MAX_MESSAGE);
-    let mut patience = Instant::now() + options.first_message;
-    loop {
-        if let Some(bytes) = deframer.next_message().map_err(io::Error::other)? {
-            let request = Request { bytes, source, local, transport: Transport::Tcp };
-            let probed = guest.serve(request, stream.get_ref()).await;
-            match probed.map_or_else(|| core.reply(request), Ok) {
-                Ok(reply) => {
-                    let deadline = Instant::now() + options.unread_reply;
-                    within(deadline, stream.write_all(&reply)).await?;
-                }
-                // What is framed as STUN but is not leaves no boundary to go on from.
-                Err(Silence::Malformed(error)) => return Err(io::Error::other(error)),
-                Err(silence) => tracing::trace!(%source, %silence, "not answered"),
-            }
-            patience = Instant::now() + guest.patience(options.next_message);
-            continue;
-        }
-        let length = within(patience, stream.read(deframer.spare())).await?;
-        if length == 0 {
-            return Ok(());
-        }
-        deframer.filled(length);
-        // A peer that sends without a pause must not keep the others waiting.
-        yield_now().await;
+/// Where requests are read into and replies are written. A stream that says nothing has none: most streams stay open for
+/// minutes to hold a mapping, and there may be many.
+#[derive(Debug)]
+struct Desk {
+    requests: Deframer,
+    replies: Vec<u8>,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let requests = Deframer::new(MAX_MESSAGE);
+        Self { requests, replies: Vec::with_capacity(MAX_REPLIES) }
     }
 }
 
-/// Waits for `operation`, but not longer than until `deadline`.
-async fn within<T>(
+/// Desks that nobody uses, kept for the next one who does.
+#[derive(Debug, Default)]
+struct Desks(Mutex<Vec<Desk>>);
+
+impl Desks {
+    fn lock(&self) -> MutexGuard<'_, Vec<Desk>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Desk {
+        let kept = self.lock().pop();
+        kept.unwrap_or_else(Desk::new)
+    }
+
+    fn give_back(&self, desk: Desk) {
+        let mut desks = self.lock();
+        if desks.len() < MAX_DESKS {
+            desks.push(desk);
+        }
+    }
+}
+
+/// One stream.
+struct Conversation<'a> {
+    streams: &'a Streams,
+    stream: &'a Async<TcpStream>,
+    source: SocketAddr,
+    core: &'a Core,
+}
+
+impl Conversation<'_> {
+    /// Answers one request after another.
+    async fn run(&self, mut guest: Guest) -> io::Result<()> {
+        let options = &self.streams.options;
+        let local = self.stream.get_ref().local_addr()?;
+        // A reply is small and wanted at once: it must not wait for the acknowledgement of the last one.
+        self.stream.get_ref().set_nodelay(true)?;
+        let mut patience = Patience::until(Instant::now() + options.first_message);
+        let mut held = None;
+        loop {
+            patience.within(self.stream.readable()).await?;
+            let mut desk = held.take().unwrap_or_else(|| self.streams.desks.take());
+            match self.stream.get_ref().read(desk.requests.spare()) {
+                Ok(0) => return Ok(()),
+                Ok(length) => desk.requests.filled(length),
+                // Somebody woke it for nothing.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            let has_answered = self.answer(&mut desk, &mut guest, local).await?;
+            if has_answered {
+                patience.extend(Instant::now() + guest.patience(options.next_message));
+            }
+            if desk.requests.is_at_boundary() {
+                self.streams.desks.give_back(desk);
+            } else {
+                held = Some(desk);
+            }
+            // A peer that sends without a pause must not keep the others waiting.
+            yield_now().await;
+        }
+    }
+
+    /// Answers the whole messages that are there; whether there was one.
+    async fn answer(
+        &self,
+        desk: &mut Desk,
+        guest: &mut Guest,
+        local: SocketAddr,
+    ) -> io::Result<bool> {
+        let Desk { requests, replies } = desk;
+        let mut has_answered = false;
+        while let Some(bytes) = requests.next_message().map_err(io::Error::other)? {
+            has_answered = true;
+            let request = Request { bytes, source: self.source, local, transport: Transport::Tcp };
+            if guest.is_asked(&request) {
+                self.send(replies).await?;
+                // Rare, and much larger than the rest of a stream's state.
+                let probed = Box::pin(guest.serve(request, self.stream.get_ref())).await;
+                replies.extend(probed.unwrap_or_default());
+                continue;
+            }
+            match self.core.reply(request, replies) {
+                Ok(()) => {}
+                // What is framed as STUN but is not leaves no boundary to go on from.
+                Err(Silence::Malformed(error)) => return Err(io::Error::other(error)),
+                Err(silence) => tracing::trace!(source = %self.source, %silence, "not answered"),
+            }
+            if replies.len() > MAX_REPLIES / 2 {
+                self.send(replies).await?;
+            }
+        }
+        self.send(replies).await?;
+        Ok(has_answered)
+    }
+
+    /// Sends all replies that are there. Until the peer takes them it is not read from.
+    async fn send(&self, replies: &mut Vec<u8>) -> io::Result<()> {
+        let mut rest = &replies[..];
+        let mut patience = None;
+        while !rest.is_empty() {
+            match self.stream.get_ref().write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(length) => rest = &rest[length..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let until = || Instant::now() + self.streams.options.unread_reply;
+                    let patience = patience.get_or_insert_with(|| Patience::until(until()));
+                    patience.within(self.stream.writable()).await?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        replies.clear();
+        Ok(())
+    }
+}
+
+/// How long something is waited for. The timer stays as it is when the deadline moves on, and asks again when it fires: a
+/// timer that is set for each request would cost more than the request.
+struct Patience {
     deadline: Instant,
-    operation: impl Future<Output = io::Result<T>>,
-) -> io::Result<T> {
-    match select(pin!(operation), Timer::at(deadline)).await {
-        Either::Left((result, _)) => result,
-        Either::Right(_) => Err(io::ErrorKind::TimedOut.into()),
+    timer: Timer,
+}
+
+impl Patience {
+    fn until(deadline: Instant) -> Self {
+        Self { deadline, timer: Timer::at(deadline) }
+    }
+
+    fn extend(&mut self, deadline: Instant) {
+        if deadline < self.deadline {
+            self.timer.set_at(deadline);
+        }
+        self.deadline = deadline;
+    }
+
+    /// Waits for `operation`, but not longer than until the deadline.
+    async fn within<T>(&mut self, operation: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        let mut operation = pin!(operation);
+        poll_fn(|context| {
+            if let Poll::Ready(result) = operation.as_mut().poll(context) {
+                return Poll::Ready(result);
+            }
+            while Pin::new(&mut self.timer).poll(context).is_ready() {
+                if Instant::now() >= self.deadline {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                self.timer.set_at(self.deadline);
+            }
+            Poll::Pending
+        })
+        .await
     }
 }

@@ -31,6 +31,39 @@ fn check_says_where_it_would_listen() {
 }
 
 #[test]
+fn check_and_configuration_tell_the_mode() {
+    let folder = std::env::temp_dir().join(format!("ntcp-stun-server-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).expect("written");
+        path.to_str().expect("a path").to_owned()
+    };
+    let good = write("users", "# who\nalice:wonderland\n\nbob:a:b\n");
+    let bad = write("bad-users", "alice:wonderland\nbob\n");
+    let long_term = |users: &str| {
+        format!("[stun]\naccess = 'long-term'\nrealm = 'example.org'\ncredentials = '{users}'")
+    };
+    let forged = "[stun]\nmode = 'forged'\nlisten = ['192.0.2.1:1']\nalternate = ['192.0.2.2:2']";
+    for (text, status, expected) in [
+        ("", 0, "mode basic"),
+        ("[stun]\nlisten = ['192.0.2.1:1']\nalternate = ['192.0.2.2:2']", 0, "mode dual"),
+        (forged, 0, "mode forged"),
+        ("[stun]\nmode = 'partner'", 2, "write auto, basic, dual or forged"),
+        (&long_term(&good), 0, "configuration is good"),
+        (&long_term(&bad), 2, "line 2: a name or a password is missing; write name:password"),
+        (&long_term("/nowhere"), 2, "[stun] credentials = \"/nowhere\" cannot be read"),
+    ] {
+        let path = write("config.toml", text);
+        let (found, said) = run(&["--config", &path, "--check"]);
+        assert_eq!(found, Some(status), "{text}: {said}");
+        assert!(said.contains(expected), "{text}: {said}");
+        assert!(!said.contains("wonderland"), "no password is shown: {said}");
+    }
+    std::fs::remove_dir_all(&folder).expect("removed");
+}
+
+#[test]
 fn every_file_in_conf_is_good() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf");
     let files: Vec<PathBuf> = std::fs::read_dir(folder)

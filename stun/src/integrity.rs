@@ -63,6 +63,13 @@ impl Key {
         mac(self.sha256.clone(), covered, value_length).into()
     }
 
+    /// The HMAC-SHA256 over bytes that are no message.
+    pub(crate) fn mac_of(&self, bytes: &[u8]) -> [u8; SHA256_LENGTH] {
+        let mut mac = self.sha256.clone();
+        mac.update(bytes);
+        mac.finalize().into_bytes().into()
+    }
+
     /// Whether `value` is the MESSAGE-INTEGRITY of `covered`, in constant time.
     pub(crate) fn verifies_sha1(&self, covered: &[u8], value: &[u8]) -> bool {
         value.len() == SHA1_LENGTH && bool::from(self.sha1(covered, value.len()).ct_eq(value))

@@ -17,6 +17,7 @@
 //! | [`server`] | [`Server`]: a request in, the reply out, and from which of up to four addresses to send it |
 //! | [`behavior`] | the client of RFC 5780: what a NAT does, as one machine for each test |
 //! | [`probe`] | discovery of TCP: what a server tries towards its client, and what came of it |
+//! | [`spoof`] | whether a network lets forged sources out, found out with a consenting server |
 //! | [`framing`] | where one message ends and the next begins on a byte stream |
 //!
 //! # Life of a message
@@ -56,6 +57,7 @@ pub mod message;
 pub mod nonce_cookie;
 pub mod probe;
 pub mod server;
+pub mod spoof;
 pub mod transaction;
 
 pub use attribute::{Attribute, AttributeError, AttributeType};

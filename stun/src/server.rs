@@ -17,53 +17,70 @@
 //! | unknown comprehension-required attribute | 420 and the list |
 //! | any over TCP, if a [`Prober`] stands beside | with the tests of [`crate::probe`] that are served |
 //! | FINGERPRINT | FINGERPRINT, if it is right; else nothing |
+//! | without the credentials asked for | 400, 401 or 438, as RFC 8489, section 9 says; see [`Access`] |
+//! | RESPONSE-PORT without proof of the source | 438 and a NONCE that is the proof, if asked to ([`Server::demand_proof`]) |
+//! | while there is a [`Redirect`] | 300 and ALTERNATE-SERVER |
+//! | a spoof check ([`crate::spoof`]), if it has a [`Mint`] and is open to everybody | a token, or a report to whom the token was given |
 //! | anything else | nothing; a [`Silence`] says why |
 //!
 //! RFC 5780, section 7.6 would have a reply padded to the MTU whatever the request's length; that makes an amplifier
 //! of 60 for everybody who forges a source, so this server deviates. For the same reason errors carry no phrase,
 //! and RESPONSE-ADDRESS of RFC 3489 is refused.
 
+mod access;
+mod binding;
+mod budget;
 mod counters;
 mod prober;
 mod quartet;
+mod spoofing;
+mod token;
 
+pub use access::{Access, User};
+pub use budget::{Allowance, Budget, BudgetLimits, is_long};
 pub use counters::Counters;
 pub use prober::{Conduct, Limits, Look, Order, Prober, RESERVATION, Reservation, Step};
 pub use quartet::{Quartet, QuartetError};
+pub use token::Mint;
+pub(crate) use token::TOKEN_LENGTH;
 
-use crate::attribute::{
-    ChangeRequest, ChangedAddress, ErrorCode, MappedAddress, OtherAddress, Padding, ResponseOrigin,
-    ResponsePort, SourceAddress, UnknownAttributes, XorMappedAddress,
-};
-use crate::probe::Offer;
-use crate::{
-    AttributeError, AttributeType, Check, Class, Message, Method, ParseError, WriteError, Writer,
-};
+use crate::spoof;
+use crate::{Check, Class, Message, Method, ParseError, WriteError};
+use binding::{Answer, Binding};
 use std::net::SocketAddr;
-
-/// The comprehension-required attributes that the server understands, though most are nothing to it: known ones where
-/// they are not expected are ignored (RFC 8489, section 6.3). CHANGE-REQUEST and RESPONSE-PORT depend on the request.
-const UNDERSTOOD: [AttributeType; 12] = [
-    AttributeType::MAPPED_ADDRESS,
-    AttributeType::USERNAME,
-    AttributeType::MESSAGE_INTEGRITY,
-    AttributeType::ERROR_CODE,
-    AttributeType::UNKNOWN_ATTRIBUTES,
-    AttributeType::REALM,
-    AttributeType::NONCE,
-    AttributeType::MESSAGE_INTEGRITY_SHA256,
-    AttributeType::PASSWORD_ALGORITHM,
-    AttributeType::USERHASH,
-    AttributeType::XOR_MAPPED_ADDRESS,
-    AttributeType::PADDING,
-];
+use std::sync::Arc;
+use std::time::Instant;
 
 /// A STUN server.
 #[derive(Clone, Debug, Default)]
 pub struct Server {
-    quartets: Vec<Quartet>,
+    policy: Policy,
     counters: Counters,
+    budget: Option<Budget>,
+}
+
+/// What the answers depend on beside the request.
+#[derive(Clone, Debug, Default)]
+struct Policy {
+    quartets: Vec<Quartet>,
     probes: bool,
+    mint: Option<Mint>,
+    access: Option<Arc<Access>>,
+    redirect: Option<Arc<Redirect>>,
+    software: Option<Arc<str>>,
+    now: Option<Instant>,
+    /// Whether the alternate addresses are another host's, and then whether they are withheld
+    /// ([`Server::withhold_other_address`]).
+    withholds_other: Option<bool>,
+}
+
+/// Where clients are sent instead (RFC 8489, section 10).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Redirect {
+    /// ALTERNATE-SERVER, one for each family. Clients of another family are served here.
+    pub servers: Vec<SocketAddr>,
+    /// ALTERNATE-DOMAIN: the name that the other server's certificate has.
+    pub domain: Option<String>,
 }
 
 /// A message that came.
@@ -115,18 +132,15 @@ pub enum Silence {
     /// A request that this server does not serve.
     #[error("unknown method {0}")]
     UnknownMethod(Method),
+    /// Too many replies went to that source or its network lately.
+    #[error("over the budget of its source")]
+    OverBudget,
     /// From port 0, which nothing can be sent to.
     #[error("the source has no port")]
     Unanswerable,
     /// The caller's buffer is too short for the reply.
     #[error("no room for the reply: {0}")]
     NoRoom(WriteError),
-}
-
-/// Why a request gets an error response.
-enum Refusal {
-    BadRequest,
-    UnknownAttributes(UnknownAttributes),
 }
 
 impl Server {
@@ -138,14 +152,57 @@ impl Server {
     /// Makes CHANGE-REQUEST and OTHER-ADDRESS work on these four addresses. They replace an earlier quartet of which
     /// one address is the same.
     pub fn add_quartet(&mut self, quartet: Quartet) {
-        self.quartets.retain(|it| it.addresses().iter().all(|own| !quartet.contains(*own)));
-        self.quartets.push(quartet);
+        let quartets = &mut self.policy.quartets;
+        quartets.retain(|it| it.addresses().iter().all(|own| !quartet.contains(*own)));
+        quartets.push(quartet);
+    }
+
+    /// For a server whose alternate IP is another host's: says no longer, or says again, that the alternate addresses answer
+    /// too (OTHER-ADDRESS, CHANGED-ADDRESS), while CHANGE-REQUEST goes on being served. The other host may be down, and a
+    /// client that asks there in vain would take its NAT for what it is not.
+    pub fn withhold_other_address(&mut self, is_withheld: bool) {
+        self.policy.withholds_other = Some(is_withheld);
     }
 
     /// Says in its answers over TCP which tests of [`crate::probe`] are served: a [`Prober`] stands
     /// beside this server.
     pub fn offer_probes(&mut self) {
-        self.probes = true;
+        self.policy.probes = true;
+    }
+
+    /// Has a source prove that it receives what is sent to it before RESPONSE-PORT sends a reply elsewhere: without a
+    /// token of `mint` in NONCE it gets 438 and a token. A server without a mint believes everybody.
+    pub fn demand_proof(&mut self, mint: Mint) {
+        self.policy.mint = Some(mint);
+    }
+
+    /// Answers only whom `access` lets in. Long-term credentials need a [`Mint`] as well ([`Server::demand_proof`]);
+    /// without one nobody is let in.
+    pub fn restrict(&mut self, access: Arc<Access>) {
+        self.policy.access = Some(access);
+    }
+
+    /// Sends clients elsewhere, with 300, once they are let in.
+    pub fn redirect(&mut self, redirect: Redirect) {
+        self.policy.redirect = Some(Arc::new(redirect));
+    }
+
+    /// Says in SOFTWARE what answers, at most 509 bytes of it being told. It makes each reply longer.
+    pub fn name_software(&mut self, name: &str) {
+        self.policy.software = Some(name.into());
+    }
+
+    /// Bounds the replies over UDP by where they go, from now on; [`Server::advance`] must tell the time then.
+    pub fn limit(&mut self, budget: Budget) {
+        self.budget = Some(budget);
+    }
+
+    /// Says what time it is. Where many requests come at once, once for all of them is enough.
+    pub fn advance(&mut self, now: Instant) {
+        self.policy.now = Some(now);
+        if let Some(budget) = &mut self.budget {
+            budget.advance(now);
+        }
     }
 
     /// What has happened so far.
@@ -169,10 +226,13 @@ impl Server {
         outcome.map(|it| it.reply)
     }
 
-    fn answer(&self, request: Request<'_>, reply: &mut [u8]) -> Result<Answer, Silence> {
+    fn answer(&mut self, request: Request<'_>, reply: &mut [u8]) -> Result<Answer, Silence> {
         let message = Message::parse_classic(request.bytes).map_err(Silence::Malformed)?;
         if message.fingerprint() == Check::Invalid {
             return Err(Silence::WrongFingerprint);
+        }
+        if message.method() == spoof::METHOD && !message.is_classic() {
+            return self.answer_spoof_check(&message, request, reply);
         }
         match message.class() {
             Class::Request if message.method() == Method::BINDING => {}
@@ -182,191 +242,11 @@ impl Server {
         if request.source.port() == 0 {
             return Err(Silence::Unanswerable);
         }
-        let quartet = self.quartets.iter().find(|it| it.contains(request.local));
-        let offers = self.probes && request.transport == Transport::Tcp && !message.is_classic();
-        let offer = offers.then(|| Prober::offer(quartet.is_some()));
-        let binding = Binding { message, request, quartet, offer };
-        binding.answer(reply).map_err(Silence::NoRoom)
-    }
-}
-
-/// A reply and what the counters want to know of it.
-struct Answer {
-    reply: Reply,
-    kind: Kind,
-    is_classic: bool,
-}
-
-/// What kind of reply it is.
-#[derive(Clone, Copy)]
-enum Kind {
-    Success,
-    Changed,
-    BadRequest,
-    UnknownAttributes,
-}
-
-/// A Binding request.
-struct Binding<'a> {
-    message: Message<'a>,
-    request: Request<'a>,
-    quartet: Option<&'a Quartet>,
-    offer: Option<Offer>,
-}
-
-/// What a Binding request asks for beyond an answer.
-struct Wishes {
-    change: Option<ChangeRequest>,
-    padding: Option<Padding>,
-    port: Option<ResponsePort>,
-}
-
-impl Binding<'_> {
-    fn answer(&self, reply: &mut [u8]) -> Result<Answer, WriteError> {
-        match self.wishes() {
-            Ok(wishes) => self.succeed(&wishes, reply),
-            Err(refusal) => self.refuse(&refusal, reply),
-        }
-    }
-
-    fn wishes(&self) -> Result<Wishes, Refusal> {
-        let wishes = self.read_wishes().map_err(|_| Refusal::BadRequest)?;
-        let together = wishes.padding.is_some() && wishes.port.is_some();
-        if together || wishes.port == Some(ResponsePort(0)) {
-            return Err(Refusal::BadRequest);
-        }
-        let unknown: UnknownAttributes = self
-            .message
-            .unknown_required(&UNDERSTOOD)
-            .filter(|it| !self.serves(*it, &wishes))
-            .collect();
-        if unknown.is_empty() { Ok(wishes) } else { Err(Refusal::UnknownAttributes(unknown)) }
-    }
-
-    fn read_wishes(&self) -> Result<Wishes, AttributeError> {
-        Ok(Wishes {
-            change: self.message.attribute()?,
-            padding: self.message.attribute()?,
-            port: self.message.attribute()?,
-        })
-    }
-
-    /// Whether an attribute that only some requests may have is understood in this one.
-    fn serves(&self, attribute_type: AttributeType, wishes: &Wishes) -> bool {
-        match (attribute_type, self.request.transport) {
-            (AttributeType::RESPONSE_PORT, Transport::Udp) => true,
-            (AttributeType::CHANGE_REQUEST, Transport::Udp) => {
-                // Clients of RFC 3489 send the attribute always, with no flag set in the first test.
-                let asks_nothing = wishes.change == Some(ChangeRequest::Nothing);
-                self.quartet.is_some() || (self.message.is_classic() && asks_nothing)
-            }
-            _ => false,
-        }
-    }
-
-    fn succeed(&self, wishes: &Wishes, reply: &mut [u8]) -> Result<Answer, WriteError> {
-        let local = self.request.local;
-        let change = wishes.change.unwrap_or(ChangeRequest::Nothing);
-        let from = self.quartet.and_then(|it| it.changed(local, change)).unwrap_or(local);
-        let mut to = self.request.source;
-        if let Some(ResponsePort(port)) = wishes.port {
-            to.set_port(port);
-        }
-        let mut writer = Writer::reply(reply, Class::Success, &self.message)?;
-        if self.message.is_classic() {
-            self.write_classic(from, &mut writer)?;
-        } else {
-            self.write_addresses(wishes, from, &mut writer)?;
-        }
-        if let Some(padding) = wishes.padding {
-            writer.attribute(&padding)?;
-        }
-        if let Some(offer) = self.offer {
-            writer.attribute(&offer)?;
-        }
-        let kind = if change == ChangeRequest::Nothing { Kind::Success } else { Kind::Changed };
-        self.finish(writer, kind, from, to)
-    }
-
-    /// RFC 5780, section 6.1; where it has nothing to tell, XOR-MAPPED-ADDRESS alone.
-    fn write_addresses(
-        &self,
-        wishes: &Wishes,
-        from: SocketAddr,
-        writer: &mut Writer<'_>,
-    ) -> Result<(), WriteError> {
-        writer.attribute(&XorMappedAddress(self.mapped()))?;
-        if self.quartet.is_none() && wishes.padding.is_none() && wishes.port.is_none() {
-            return Ok(());
-        }
-        writer.attribute(&MappedAddress(self.mapped()))?;
-        if !from.ip().is_unspecified() {
-            writer.attribute(&ResponseOrigin(from))?;
-        }
-        self.other().map_or(Ok(()), |other| writer.attribute(&OtherAddress(other)))
-    }
-
-    /// RFC 3489, section 8.1.
-    fn write_classic(&self, from: SocketAddr, writer: &mut Writer<'_>) -> Result<(), WriteError> {
-        writer.attribute(&MappedAddress(self.mapped()))?;
-        if !from.ip().is_unspecified() {
-            writer.attribute(&SourceAddress(from))?;
-        }
-        self.other().map_or(Ok(()), |other| writer.attribute(&ChangedAddress(other)))
-    }
-
-    fn refuse(&self, refusal: &Refusal, reply: &mut [u8]) -> Result<Answer, WriteError> {
-        let mut writer = Writer::reply(reply, Class::Error, &self.message)?;
-        let kind = match refusal {
-            Refusal::BadRequest => {
-                writer.attribute(&ErrorCode::BAD_REQUEST.without_reason())?;
-                Kind::BadRequest
-            }
-            Refusal::UnknownAttributes(unknown) => {
-                writer.attribute(&ErrorCode::UNKNOWN_ATTRIBUTE.without_reason())?;
-                self.write_unknown(unknown, &mut writer)?;
-                Kind::UnknownAttributes
-            }
+        let binding = Binding::new(&self.policy, message, request);
+        let Some(budget) = self.budget.as_mut().filter(|_| request.transport == Transport::Udp)
+        else {
+            return binding.answer(reply).map_err(Silence::NoRoom);
         };
-        self.finish(writer, kind, self.request.local, self.request.source)
-    }
-
-    fn write_unknown(
-        &self,
-        unknown: &UnknownAttributes,
-        writer: &mut Writer<'_>,
-    ) -> Result<(), WriteError> {
-        let types = unknown.as_slice();
-        if !self.message.is_classic() || types.len().is_multiple_of(2) {
-            return writer.attribute(unknown);
-        }
-        // RFC 3489, section 11.2.10: an odd list repeats one of its types, since values were not padded then.
-        let even = types.iter().chain(types.last());
-        let value: Vec<u8> = even.flat_map(|it| it.number().to_be_bytes()).collect();
-        writer.raw_attribute(AttributeType::UNKNOWN_ATTRIBUTES, &value)
-    }
-
-    fn finish(
-        &self,
-        mut writer: Writer<'_>,
-        kind: Kind,
-        from: SocketAddr,
-        to: SocketAddr,
-    ) -> Result<Answer, WriteError> {
-        if self.message.fingerprint() == Check::Valid {
-            writer.fingerprint()?;
-        }
-        let reply = Reply { length: writer.finish(), from, to };
-        Ok(Answer { reply, kind, is_classic: self.message.is_classic() })
-    }
-
-    /// The source as the client must see it: an IPv4 address in its own form, whatever the socket's.
-    fn mapped(&self) -> SocketAddr {
-        SocketAddr::new(self.request.source.ip().to_canonical(), self.request.source.port())
-    }
-
-    /// The address that differs from the request's in IP and port, if there is one.
-    fn other(&self) -> Option<SocketAddr> {
-        self.quartet?.changed(self.request.local, ChangeRequest::IpAndPort)
+        binding.answer_within(budget, reply)
     }
 }

@@ -81,6 +81,11 @@ impl Host {
         Ok(socket)
     }
 
+    /// Captures that are open.
+    pub fn captures(&self) -> usize {
+        self.captures.len()
+    }
+
     /// Sends a segment as it is; one for the host itself arrives at once. It must belong to a pair
     /// of ends that is connected or captured here.
     ///
@@ -100,6 +105,11 @@ impl Host {
         let packet = segment.emit(ttl.max(1));
         self.outgoing.push_back(packet.ok_or(IoFailure::NetworkUnreachable)?);
         Ok(())
+    }
+
+    /// Sends a packet with any source, as a raw socket does; what is none is dropped.
+    pub(crate) fn send_raw(&mut self, packet: Option<Vec<u8>>) {
+        self.outgoing.extend(packet);
     }
 
     /// Every packet that is about to leave passes here.

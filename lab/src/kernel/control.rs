@@ -91,6 +91,9 @@ pub enum SocketKind {
 pub enum User {
     /// With all power over the lab's networks, as root would have it.
     Root,
+    /// Like [`User::Root`], but without `CAP_NET_ADMIN`: it may capture and send packets, and not change
+    /// networks or sequence numbers.
+    Raw,
     /// As `nobody`, without any capability.
     Nobody,
 }

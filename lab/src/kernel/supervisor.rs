@@ -233,8 +233,10 @@ fn start(program: &Program, descriptors: Vec<OwnedFd>) -> Result<Child> {
     if program.terminal == Terminal::Foreground {
         sys::take_terminal(&mut command);
     }
-    if program.user == User::Nobody {
-        sys::become_ordinary(&mut command, Nested::current() == Nested::Yes);
+    match program.user {
+        User::Root => {}
+        User::Raw => sys::renounce_administration(&mut command),
+        User::Nobody => sys::become_ordinary(&mut command, Nested::current() == Nested::Yes),
     }
     command
         .spawn()

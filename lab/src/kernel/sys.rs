@@ -88,6 +88,19 @@ pub(super) fn become_ordinary(command: &mut Command, within_user_namespace: bool
     unsafe { command.pre_exec(hook) };
 }
 
+/// The child runs without `CAP_NET_ADMIN`: what is not in the bounding set is not given to root at exec.
+pub(super) fn renounce_administration(command: &mut Command) {
+    /// `CAP_NET_ADMIN` of linux/capability.h.
+    const NET_ADMIN: libc::c_ulong = 12;
+    let hook = || {
+        // SAFETY: prctl with numbers only; this process has one thread.
+        let failed = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, NET_ADMIN, 0, 0, 0) } != 0;
+        if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
+    };
+    // SAFETY: the hook makes system calls only; it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(hook) };
+}
+
 fn write_file(path: &std::ffi::CStr, content: &[u8]) -> io::Result<()> {
     use rustix::fs::{Mode, OFlags};
     let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;

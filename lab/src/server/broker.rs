@@ -71,6 +71,10 @@ impl Server for BrokerServer {
             Command::Send { link: Link::Tcp { stream, .. }, payload } => {
                 Departure::Message { stream: StreamId(stream.0), payload }
             }
+            Command::Inject { segment, ttl } => Departure::Segment { segment, ttl },
+            Command::InjectDatagram { source, destination, ttl, payload } => {
+                Departure::Forged { source, remote: destination, ttl, payload }
+            }
             Command::Close { stream } => {
                 self.streams.remove(&StreamId(stream.0));
                 Departure::Close { stream: StreamId(stream.0) }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use ntcp_proto::command::Ends;
-use ntcp_proto::{Deadline, Hops, IoFailure};
+use ntcp_proto::{Deadline, Hops, IoFailure, datagram};
 use ntcp_stun::framing::{Frame, frame};
 use ntcp_stun::server::Conduct;
 
@@ -92,6 +92,12 @@ impl Serving {
                 Departure::Message { stream, payload } => {
                     let Some(socket) = self.streams.get(&stream) else { continue };
                     let _ = system.host.send_tcp(*socket, &payload, system.now).is_ok();
+                }
+                Departure::Segment { segment, ttl } => {
+                    system.host.send_raw(segment.emit(ttl));
+                }
+                Departure::Forged { source, remote, ttl, payload } => {
+                    system.host.send_raw(datagram::emit(source, remote, ttl, &payload));
                 }
                 Departure::Close { stream } => {
                     if let Some(socket) = self.streams.remove(&stream) {

@@ -289,6 +289,14 @@ impl World {
         }
     }
 
+    /// Captures that programs of a host have open.
+    pub fn captures(&self, host: HostId) -> usize {
+        match &self.slots[host.0].node {
+            Node::Host(host) => host.captures(),
+            Node::Nat(_) | Node::Forwarder(_) => 0,
+        }
+    }
+
     /// A host's addresses.
     pub fn addresses(&self, host: HostId) -> &[IpAddr] {
         match &self.slots[host.0].node {

@@ -1,6 +1,8 @@
 //! The real machines in the simulated internet, in virtual time.
 
+mod answered;
 mod calls;
 mod doctor;
+mod forging;
 mod lone;
 mod traversal;

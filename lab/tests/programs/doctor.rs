@@ -5,7 +5,6 @@ use std::process::Command as Here;
 use ntcp_lab::kernel::{Child, Command, Lab, SERVER_ADDRESSES, Stream};
 use ntcp_lab::presets::Site;
 use ntcp_lab::trial::{Programs, Servers};
-use ntcp_proto::nat::Mapping;
 use serde_json::Value;
 
 use super::{LINE, PATIENCE};
@@ -31,7 +30,7 @@ const SITES: [&str; 14] = [
 const AXES: [&str; 6] =
     ["reachable", "mapping", "filtering", "hairpin", "unsolicited_syn", "inbound_syn_after_syn"];
 
-fn diagnose(lab: &Lab) -> Value {
+pub(super) fn diagnose(lab: &Lab) -> Value {
     let program = Programs::beside_this_one().unwrap().path("ntcp");
     let doctor = lab.command("a", program).args(["doctor", "--json", "--stun", "server.lab"]);
     let output = doctor.output().unwrap();
@@ -40,19 +39,13 @@ fn diagnose(lab: &Lab) -> Value {
     })
 }
 
-/// What a perfect classifier says about a site of real netfilter NATs. One that gives random or
-/// sequential ports forgets a mapping with its connection: a SYN after an RST makes it look up
-/// everything again, and so a second connection between the same ends gets another port.
+/// What a perfect classifier says about a site.
 fn declared(site: &str) -> Value {
-    let mut declared = site.parse::<Site>().unwrap().declared();
-    if declared.tcp.mapping == Some(Mapping::AddressAndPortDependent) {
-        declared.tcp.mapping = Some(Mapping::ConnectionDependent);
-    }
-    serde_json::to_value(declared).unwrap()
+    serde_json::to_value(site.parse::<Site>().unwrap().declared()).unwrap()
 }
 
 /// Where the doctor contradicts the lab; an axis that a server cannot measure may be left out.
-fn contradictions(site: &str, found: &Value, server: Server) -> Vec<String> {
+pub(super) fn contradictions(site: &str, found: &Value, server: Server) -> Vec<String> {
     let declared = declared(site);
     let mut wrong = Vec::new();
     for transport in server.transports() {
@@ -69,18 +62,20 @@ fn contradictions(site: &str, found: &Value, server: Server) -> Vec<String> {
 
 /// Whose STUN server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Server {
+pub(super) enum Server {
     Ours,
     Coturn,
     /// Of RFC 3489: no TCP.
     Stund,
+    /// Ours with one address, in the name of another host: no connection can come from there.
+    Forging,
 }
 
 impl Server {
     fn transports(self) -> &'static [&'static str] {
         match self {
             Self::Ours | Self::Coturn => &["udp", "tcp"],
-            Self::Stund => &["udp"],
+            Self::Stund | Self::Forging => &["udp"],
         }
     }
 
@@ -89,11 +84,13 @@ impl Server {
         let is_tcp = declared.get("isn").is_some();
         match axis {
             // RFC 5780 section 4.4 has no filtering test for TCP: a server must connect back.
-            "filtering" => self == Self::Ours || (!is_tcp && self == Self::Stund),
+            "filtering" => {
+                self == Self::Ours || (!is_tcp && matches!(self, Self::Stund | Self::Forging))
+            }
             "unsolicited_syn" => self == Self::Ours,
             // The server must know where the client's SYN came from without having seen it.
             "inbound_syn_after_syn" => {
-                self == Self::Ours && declared["mapping"] != "connection_dependent"
+                self == Self::Ours && declared["mapping"] != "address_and_port_dependent"
             }
             _ => true,
         }
@@ -115,7 +112,7 @@ fn start(lab: &Lab, server: Server) -> Child {
             .command("server", "turnserver")
             .args(["-n", "-S", "-L", &primary, "-L", &alternate, "--no-tls", "--no-dtls"])
             .args(["--no-cli", "--pidfile", "/dev/null", "--log-file", "/dev/null"]),
-        Server::Stund | Server::Ours => lab
+        Server::Stund | Server::Ours | Server::Forging => lab
             .command("server", "stund")
             .args(["-h", &primary, "-a", &alternate, "-p", "3478", "-o", "3479"]),
     };

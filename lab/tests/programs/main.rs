@@ -3,8 +3,11 @@
 //! The programs are those of the last `cargo build --workspace`. Nothing here measures time: set-up
 //! times have a benchmark of their own.
 
+mod answered;
 mod data;
 mod doctor;
+mod forged;
+mod forging;
 mod outages;
 mod pairs;
 mod refusals;
@@ -88,7 +91,12 @@ impl Conversation {
 
 /// A lab with a stage: bob listens in home `b`.
 fn on_stage<T>(lab: Builder, play: impl FnOnce(&Lab, &mut Stage<'_>) -> T) -> T {
+    on_stage_as(User::Root, lab, play)
+}
+
+/// The same with peers that run as this user.
+fn on_stage_as<T>(user: User, lab: Builder, play: impl FnOnce(&Lab, &mut Stage<'_>) -> T) -> T {
     let lab = lab.start().unwrap();
-    let mut stage = Stage::set(&lab, "b", User::Root).unwrap();
+    let mut stage = Stage::set(&lab, "b", user).unwrap();
     play(&lab, &mut stage)
 }

@@ -1,7 +1,7 @@
 //! Pairs that no direct path joins: the report says so, and why.
 
 use ntcp_lab::kernel::{Lab, User};
-use ntcp_lab::trial::Call;
+use ntcp_lab::trial::{Call, Stage};
 
 use super::{homes, on_stage, refused};
 
@@ -22,9 +22,14 @@ fn two_random_symmetric_nats_are_told_apart_from_a_slow_network() {
 }
 
 #[test]
-fn two_sides_that_drop_crossing_syns_cannot_use_tcp() {
-    on_stage(homes("masq,syn=strict", "masq,syn=strict"), |lab, stage| {
-        refuse(lab, "tcp");
-        super::connected(stage, "udp", "masq,syn=strict x masq,syn=strict");
-    });
+fn two_sides_that_drop_crossing_syns_cannot_use_tcp_without_privileges() {
+    let lab = homes("masq,syn=strict", "masq,syn=strict").start().unwrap();
+    let stage = Stage::set(&lab, "b", User::Nobody).unwrap();
+    let ordinary = |transport| Call { user: User::Nobody, ..Call::bob("a", transport) };
+    let outcome = ordinary("tcp").run(&lab).unwrap();
+    refused(&outcome);
+    let report = outcome.report.to_string();
+    assert!(report.contains("CAP_NET_ADMIN"), "what would help is named: {report}");
+    assert_eq!(ordinary("udp").run(&lab).unwrap().report["outcome"], "connected");
+    drop(stage);
 }

@@ -84,6 +84,9 @@ impl Builder {
         });
         let mut machine = proto::Node::new(machine_config, seed()?, Instant::now());
         machine.set_privileges(blocking::unblock(Privileges::current).await.of_tcp());
+        if self.config.tcp.connect_close_listen {
+            machine.ask_for_connect_close_listen();
+        }
         let (driver, handle) = Driver::new(machine);
         let mut events = Events::new(shared.clone());
         let run = driver.run(move |event, machine, sockets, now| {
@@ -136,6 +139,7 @@ fn machine_config(config: &Config, identity: &Identity) -> Result<proto::Config,
     signal.tcp_broker = config.tcp_broker().as_ref().map(host_port);
     signal.refresh = config.node.keepalive;
     signal.connect_timeout = config.node.deadline;
+    signal.consents = config.spoof.consent;
     Ok(proto::Config {
         signal,
         stun: config.stun_servers().iter().map(host_port).collect(),

@@ -29,6 +29,12 @@ pub struct Findings {
     /// it with an RST, as connect, close and listen needs; `None` if no server could tell. An RST may
     /// shut the NAT, and a NAT that watches sequence numbers drops the listener's answer.
     pub reached_after_rst: Option<bool>,
+    /// Whether over TCP a second connection between the same ends comes from another external port,
+    /// after an RST has ended the first; asked where a port belongs to one destination anyway. A
+    /// mapping that depends on the connection does so, but so does one that its NAT forgets with the
+    /// connection, as netfilter does: from here the two look alike, so that the verdict on the mapping
+    /// does not rest on it.
+    pub new_port_each_connection: Option<bool>,
     /// The least IP TTL with which a SYN of this host opens the outermost of its NATs, so one more than
     /// the hops to it; `None` if that could not be told, as where a NAT filters less than by port.
     pub opener_ttl: Option<u8>,
@@ -80,6 +86,7 @@ impl Findings {
             tcp_ports: tcp.and_then(TcpSurvey::pattern),
             opener_ttl: tcp.and_then(TcpSurvey::opener_ttl),
             syn: tcp.and_then(TcpSurvey::seen),
+            new_port_each_connection: tcp.and_then(TcpSurvey::new_port_each_time),
             reached_after_rst: tcp.and_then(TcpSurvey::reached_after_rst),
             evidence,
             advice,

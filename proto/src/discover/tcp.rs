@@ -432,14 +432,13 @@ impl TcpSurvey {
 
     /// What the external port depends on.
     pub(super) fn mapping(&self) -> Option<nat::Mapping> {
-        let verdict = self.verdict()?;
-        let is_another_each_time = self.again.differs() == Some(true);
-        match verdict {
-            Mapping::AddressAndPortDependent if is_another_each_time => {
-                Some(nat::Mapping::ConnectionDependent)
-            }
-            verdict => Some(verdict.into()),
-        }
+        self.verdict().map(nat::Mapping::from)
+    }
+
+    /// Whether a second connection between the same ends has another external port, after an RST has
+    /// ended the first.
+    pub(super) fn new_port_each_time(&self) -> Option<bool> {
+        self.again.differs()
     }
 
     /// Whose SYNs come in.

@@ -129,6 +129,9 @@ impl Findings {
         if let Some(ports) = self.tcp_ports {
             line(f, "", ports)?;
         }
+        if self.new_port_each_connection == Some(true) {
+            line(f, "", "a new connection to the same end comes from another port")?;
+        }
         if let Some(ttl) = self.opener_ttl {
             line(f, "", format_args!("a packet with a TTL of {ttl} opens the outermost NAT"))?;
         }

@@ -145,6 +145,7 @@ impl Node {
             nat: nat_told(punch.nat, &punch.candidates),
             candidates: punch.candidates,
             transport: punch.transport,
+            hints: punch.hints,
             start: start_at + self.lead(punch.peer_rtt),
         };
         let resources = self.resources(port);
@@ -188,9 +189,20 @@ impl Node {
             told: self.gatherer.tcp_told(port),
             stun: self.gatherer.tcp_servers(port),
             privileges: self.privileges,
+            classic: self.classic,
             per_attempt: self.budget.limits().per_attempt,
             opener_ttl: self.opener_ttl,
+            forges: self.forges(port),
         }
+    }
+
+    /// In which families the broker may answer the SYNs of a port.
+    fn forges(&self, port: PortId) -> Vec<Family> {
+        let capabilities = self.client.capabilities();
+        let may = |family: &Family| {
+            capabilities.may_forge(*family) && self.gatherer.broker_stream(port, *family).is_some()
+        };
+        [Family::V4, Family::V6].into_iter().filter(may).collect()
     }
 
     pub(super) fn on_connect_failed(&mut self, request: RequestId, error: ConnectError) {

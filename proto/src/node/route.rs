@@ -106,6 +106,9 @@ impl Node {
             self.adopted.insert(socket, id);
             running.session.adopt(socket, ends, now);
         }
+        if socket.owner == GATHERER && self.client.handle_on_stream(socket, payload, now) {
+            return;
+        }
         let owner = self.owner_of(socket);
         self.hand_to(owner, Input::TcpReceived { socket, payload }, now);
     }

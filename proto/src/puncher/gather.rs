@@ -74,6 +74,10 @@ enum Asked {
 struct Servers {
     udp: Vec<SocketAddr>,
     tcp: Vec<SocketAddr>,
+    /// Those of `tcp` that are brokers.
+    brokers: Vec<SocketAddr>,
+    /// Whether a connection to a broker is wanted whoever else is asked.
+    broker_wanted: bool,
 }
 
 /// Owns the sockets and learns their addresses.
@@ -135,6 +139,13 @@ impl Gatherer {
         id
     }
 
+    /// From now on a broker is among those that every port asks over TCP, and holds its mapping.
+    pub fn want_broker(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.servers.broker_wanted, true) {
+            self.drive(now);
+        }
+    }
+
     /// Closes a port and the connections that held its mapping.
     pub fn close_port(&mut self, id: PortId) {
         let Some(port) = self.ports.remove(&id) else { return };
@@ -169,6 +180,13 @@ impl Gatherer {
     pub fn tcp_told(&self, id: PortId) -> Vec<SocketAddr> {
         let ends = self.ports.get(&id).into_iter().flat_map(|port| &port.tcp);
         ends.min_by_key(|end| end.family).map(tcp::TcpEnd::answers).unwrap_or_default()
+    }
+
+    /// The connection to a broker from a port's TCP half in `family`, if one is held.
+    pub fn broker_stream(&self, id: PortId, family: Family) -> Option<SocketId> {
+        let ends = self.ports.get(&id).into_iter().flat_map(|port| &port.tcp);
+        let end = ends.into_iter().find(|end| end.family == family)?;
+        end.broker_stream(&self.servers.brokers)
     }
 
     /// The servers to ask over TCP, those first that have answered from this port.
@@ -274,6 +292,10 @@ impl Gatherer {
                 }
             }
         }
+        if asked == Asked::Tcp {
+            let brokers = addresses.iter().map(|it| address::canonical(*it)).take(MAX_SERVERS);
+            self.servers.brokers = brokers.collect();
+        }
         self.drive(now);
     }
 
@@ -348,7 +370,10 @@ impl Machine for Gatherer {
             }
             Input::TcpReceived { socket, payload } => {
                 for (id, port) in &mut self.ports {
-                    if port.tcp.iter_mut().any(|end| end.on_message(socket, payload, now)) {
+                    let brokers = &self.servers.brokers;
+                    let tells =
+                        |end: &mut tcp::TcpEnd| end.on_message(brokers, (socket, payload), now);
+                    if port.tcp.iter_mut().any(tells) {
                         self.events.push_back(Event::Changed(*id));
                     }
                 }

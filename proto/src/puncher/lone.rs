@@ -169,6 +169,7 @@ impl Puncher {
             candidates: agreement.candidates,
             nat: None,
             transport: agreement.transport,
+            hints: Vec::new(),
             start: agreement.start.max(now),
         };
         let resources = Resources {
@@ -179,6 +180,8 @@ impl Puncher {
             told: self.gatherer.tcp_told(self.port),
             stun: self.gatherer.tcp_servers(self.port),
             privileges: None,
+            forges: Vec::new(),
+            classic: false,
             per_attempt: self.budget.limits().per_attempt,
             opener_ttl: None,
         };

@@ -33,6 +33,12 @@ pub enum Strategy {
     PortCoverage,
     /// Both sides assume a connection that never had a handshake.
     GhostHandshake,
+    /// Both sides open their NATs with SYNs that die on the way, and send the same SYNs again.
+    SynReplay,
+    /// Each side answers the peer's SYN that its NAT kept from it.
+    SynAckInjection,
+    /// A side puts the peer's SYN into its own stack, which then answers it.
+    SynInjection,
     /// A third party answers both SYNs in the name of the peers.
     SpoofedSynAck,
     /// A SYN that dies on the way, a listener, and a peer that dials.
@@ -51,6 +57,9 @@ impl fmt::Display for Strategy {
             Self::PortPrediction => "port prediction",
             Self::PortCoverage => "port coverage",
             Self::GhostHandshake => "ghost handshake",
+            Self::SynReplay => "SYN replay",
+            Self::SynAckInjection => "SYN-ACK injection",
+            Self::SynInjection => "SYN injection",
             Self::SpoofedSynAck => "spoofed SYN-ACK",
             Self::ConnectCloseListen => "connect, close and listen",
             Self::UdpHolePunch => "UDP hole punching",
@@ -111,6 +120,8 @@ pub enum Evidence {
     Draws(u32),
     /// The peer's next ports were foretold, from this one on.
     Foretold(u16),
+    /// So many segments were made by hand.
+    Injected(u32),
     /// So many of our connects would have gone over the budget.
     OverBudget(u32),
 }
@@ -135,6 +146,7 @@ impl fmt::Display for Evidence {
             Self::Holes(count) => write!(f, "opened {count} holes"),
             Self::Draws(count) => write!(f, "drew {count} ports"),
             Self::Foretold(port) => write!(f, "foretold the peer's next ports from {port} on"),
+            Self::Injected(count) => write!(f, "injected {count} segments"),
             Self::OverBudget(count) => write!(f, "{count} connects were over the budget"),
         }
     }
@@ -261,7 +273,7 @@ pub fn milliseconds(duration: Duration) -> f64 {
 }
 
 /// Counts equal failures, for the evidence.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Failures(BTreeMap<IoFailure, u32>);
 
 impl Failures {

@@ -18,9 +18,11 @@
 //! datagram on a verified path counts as one: it can only be the caller's next layer.
 
 mod account;
+mod answered;
 mod coverage;
 mod decide;
 mod engine;
+mod forging;
 mod ghost;
 mod prediction;
 mod race;
@@ -42,7 +44,9 @@ use crate::candidate::{Candidate, CandidateKind, MAX_CANDIDATES, Transport};
 use crate::command::{Ends, Names};
 use crate::entropy::{Entropy, Seed};
 use crate::machine::{Deadline, Machine};
-use crate::signal::{Role, SessionId, SessionSecret};
+use crate::segment::Segment;
+use crate::signal::{Hint, Role, SessionId, SessionSecret};
+use crate::tcp_traversal::connect_listen;
 use crate::tcp_traversal::plan::Privileges;
 use crate::tcp_traversal::simultaneous_open::Dialer;
 use crate::uri::{PeerName, TransportChoice};
@@ -91,6 +95,8 @@ pub struct Introduction {
     pub transport: TransportChoice,
     /// The agreed instant.
     pub start: Instant,
+    /// How strategies have fared between NATs like these two.
+    pub hints: Vec<Hint>,
 }
 
 /// What this host brings into a session.
@@ -110,10 +116,15 @@ pub struct Resources {
     pub stun: Vec<SocketAddr>,
     /// What this host may do; `None` if nobody has said.
     pub privileges: Option<Privileges>,
+    /// Whether connect, close and listen is asked for.
+    pub classic: bool,
     /// SYNs of one attempt.
     pub per_attempt: u32,
     /// The TTL with which a SYN opens the outermost of our NATs, if it was measured.
     pub opener_ttl: Option<u8>,
+    /// In which families the broker may answer our SYNs in the peer's name: it offers to, is not
+    /// known to do so in vain, and there is a connection to it from our TCP port.
+    pub forges: Vec<Family>,
 }
 
 /// The winning path.
@@ -267,11 +278,7 @@ impl Session {
             return;
         }
         let kind = self.kind_of(Transport::Tcp, ends.remote);
-        let strategy = match kind {
-            CandidateKind::Host => Strategy::Direct,
-            CandidateKind::PeerReflexive => Strategy::ConnectListen,
-            CandidateKind::Mapped | CandidateKind::ServerReflexive => Strategy::SimultaneousOpen,
-        };
+        let strategy = self.strategy_at(ends).unwrap_or(connect_listen::strategy_of(kind));
         self.established(socket, ends, (kind, strategy), now);
     }
 
@@ -476,7 +483,11 @@ impl Machine for Session {
                     self.on_stream_closed(socket, reason, now);
                 }
             }
-            Input::Captured { .. } => {}
+            Input::Captured { socket, segment } => {
+                if !self.on_stand_captured(socket, &segment, now) {
+                    self.on_captured(socket, &segment, now);
+                }
+            }
         }
     }
 

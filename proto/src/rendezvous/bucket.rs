@@ -18,12 +18,21 @@ impl Bucket {
         Self { level: u64::from(capacity) * TOKEN, filled_at: now }
     }
 
-    /// Takes a token, if there is one.
-    pub(super) fn take(&mut self, capacity: u32, per_second: u32, now: Instant) -> bool {
+    /// Whether it is full by now: nothing is lost if it is forgotten.
+    pub(super) fn is_full(&self, capacity: u32, per_second: u32, now: Instant) -> bool {
+        self.filled(capacity, per_second, now) == u64::from(capacity) * TOKEN
+    }
+
+    fn filled(&self, capacity: u32, per_second: u32, now: Instant) -> u64 {
         let elapsed = now.saturating_duration_since(self.filled_at).as_micros();
         // One token a second is one millionth of a token a microsecond.
         let gained = u64::try_from(elapsed).unwrap_or(u64::MAX).saturating_mul(per_second.into());
-        self.level = self.level.saturating_add(gained).min(u64::from(capacity) * TOKEN);
+        self.level.saturating_add(gained).min(u64::from(capacity) * TOKEN)
+    }
+
+    /// Takes a token, if there is one.
+    pub(super) fn take(&mut self, capacity: u32, per_second: u32, now: Instant) -> bool {
+        self.level = self.filled(capacity, per_second, now);
         self.filled_at = now;
         match self.level.checked_sub(TOKEN) {
             Some(level) => {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::forging::Forging;
+
 /// Every limit of a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -33,6 +35,8 @@ pub struct Config {
     pub shortest_lease: Duration,
     /// The longest lease; a longer wish is shortened. Default 5 min.
     pub longest_lease: Duration,
+    /// What may be sent in peers' names. Default nothing.
+    pub forging: Forging,
 }
 
 impl Default for Config {
@@ -49,6 +53,7 @@ impl Default for Config {
             requests_per_second: 50,
             shortest_lease: Duration::from_secs(5),
             longest_lease: Duration::from_secs(300),
+            forging: Forging::Off,
         }
     }
 }

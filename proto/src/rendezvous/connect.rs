@@ -79,6 +79,9 @@ impl<R: Registry> Broker<R> {
             self.counters.at_limit += 1;
             return Err(ErrorCode::TooManyRequests);
         }
+        if self.dismissal.is_some() {
+            return Err(ErrorCode::TableFull);
+        }
         if self.sessions.len() >= self.config.max_sessions {
             self.counters.at_limit += 1;
             return Err(ErrorCode::TableFull);
@@ -95,7 +98,7 @@ impl<R: Registry> Broker<R> {
     }
 
     /// Whether a call waits for its callee.
-    fn is_pending(&self, place: CallPlace) -> bool {
+    pub(super) fn is_pending(&self, place: CallPlace) -> bool {
         match place {
             CallPlace::Parked(ticket) => self.parked.contains(ticket),
             CallPlace::Session(id) => self.sessions.get(&id).is_some_and(|it| it.ask().is_some()),
@@ -237,6 +240,7 @@ impl<R: Registry> Broker<R> {
         };
         let caller_rtt = connect.rtt.or(caller.rtt);
         let (caller_delay, callee_delay) = start_delays(caller_rtt, callee.rtt);
+        let hints = self.memory.hints([callee.nat, connect.nat], now);
         let for_caller = Punch {
             session: id,
             secret,
@@ -249,6 +253,7 @@ impl<R: Registry> Broker<R> {
             fingerprint: callee.fingerprint,
             start_after: caller_delay,
             peer_rtt: callee.rtt,
+            hints,
         };
         let for_callee = Punch {
             role: Role::Controlled,
@@ -315,6 +320,7 @@ impl<R: Registry> Broker<R> {
         let Some(session) = self.sessions.get(&id) else { return };
         if session.forget_at <= now {
             self.drop_ask(id);
+            self.forget_forgery(id);
             self.sessions.remove(&id);
             return;
         }

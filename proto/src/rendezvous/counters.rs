@@ -43,6 +43,8 @@ pub struct Counters {
     pub registered: u64,
     /// Peers whose lease ended.
     pub expired: u64,
+    /// Peers that were let go since the broker stops.
+    pub dismissed: u64,
     /// Registers refused with 409.
     pub name_conflicts: u64,
     /// Holders of a name that did not answer when somebody else asked for it.
@@ -55,6 +57,18 @@ pub struct Counters {
     pub parked: u64,
     /// News passed from one peer of a meeting to the other.
     pub relayed: u64,
+    /// Requests to forge a SYN-ACK.
+    pub forge_requests: u64,
+    /// Of those, the ones refused otherwise than with a nonce.
+    pub forge_refused: u64,
+    /// SYN-ACKs forged.
+    pub forged: u64,
+    /// Datagrams sent in a consenting peer's name to find out what the network lets out.
+    pub probes: u64,
+    /// Probes that arrived.
+    pub probes_heard: u64,
+    /// Reports of how strategies fared.
+    pub outcomes: u64,
     /// Invitations that were answered.
     pub accepted: u64,
     /// Invitations that were declined.

@@ -1,5 +1,7 @@
 //! What strangers, thieves and crowds cannot do. Tests.
 
+mod forging;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -31,6 +33,7 @@ fn register(wanted: &str) -> Body {
         fingerprint: Fingerprint([0; 32]),
         lease: Duration::from_secs(60),
         rtt: Some(ms(40)),
+        consents: false,
     })
 }
 

@@ -57,7 +57,7 @@ impl<R: Registry> Broker<R> {
             && self.registry.get(id).is_some_and(|it| it.registered_in == message.transaction)
         {
             self.counters.repeated += 1;
-            self.tell_registered(id, message);
+            self.tell_registered(id, message, now);
             return;
         }
         if let Err(code) = self.admit(link, register, known, now) {
@@ -69,7 +69,10 @@ impl<R: Registry> Broker<R> {
             self.remove(id, Departure::Replaced);
         }
         let id = self.enter(link, message.transaction, register, now);
-        self.tell_registered(id, message);
+        self.tell_registered(id, message, now);
+        if register.consents {
+            self.note_consent(id, now);
+        }
         if let Some(name) = &register.name {
             self.wake_parked(name, now);
         }
@@ -90,6 +93,9 @@ impl<R: Registry> Broker<R> {
             self.counters.name_conflicts += 1;
             self.challenge(holder, now);
             return Err(ErrorCode::NameTaken);
+        }
+        if self.dismissal.is_some() {
+            return Err(ErrorCode::TableFull);
         }
         if known.is_some() {
             return Ok(());
@@ -146,7 +152,7 @@ impl<R: Registry> Broker<R> {
     }
 
     /// Tells a peer its key; the only message to a registered peer that is not signed.
-    fn tell_registered(&mut self, id: RegistrationId, message: &Message) {
+    fn tell_registered(&mut self, id: RegistrationId, message: &Message, now: Instant) {
         let Some(registration) = self.registry.get(id) else { return };
         let link = registration.link;
         let answer = message.answer(Body::Registered(Registered {
@@ -154,6 +160,7 @@ impl<R: Registry> Broker<R> {
             key: registration.key,
             observed: link.remote(),
             lease: registration.lease,
+            capabilities: self.capabilities(now),
         }));
         self.counters.answered += 1;
         self.commands.push_back(Command::Send { link, payload: answer.emit(None) });
@@ -187,7 +194,9 @@ impl<R: Registry> Broker<R> {
             self.counters.repeated += 1;
         }
         let observed = link.remote();
-        self.answer(asker, message, Body::Refreshed(Refreshed { observed, lease }));
+        let capabilities = self.capabilities(now);
+        let refreshed = Refreshed { observed, lease, capabilities };
+        self.answer(asker, message, Body::Refreshed(refreshed));
     }
 
     pub(super) fn on_unregister(&mut self, asker: Asker, message: &Message) {
@@ -206,6 +215,7 @@ impl<R: Registry> Broker<R> {
 
     /// A stream ended; its peer is where it was before, or cannot be reached any more.
     pub(super) fn on_closed(&mut self, stream: StreamId) {
+        self.withdraw(stream);
         let Some(id) = self.registry.on_stream(stream) else { return };
         let before = self.registry.get_mut(id).and_then(|it| it.udp_before.take());
         match before {
@@ -246,8 +256,10 @@ impl<R: Registry> Broker<R> {
         if let Some(challenge) = &registration.challenge {
             self.asked.remove(&challenge.transaction);
         }
-        if let (Link::Tcp { stream, .. }, Departure::Expired | Departure::Dead) =
-            (registration.link, why)
+        if let (
+            Link::Tcp { stream, .. },
+            Departure::Expired | Departure::Dead | Departure::Dismissed,
+        ) = (registration.link, why)
         {
             self.commands.push_back(Command::Close { stream });
         }

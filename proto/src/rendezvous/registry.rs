@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use ntcp_stun::TransactionId;
@@ -126,6 +127,9 @@ pub trait Registry {
     /// The peer on that stream.
     fn on_stream(&self, stream: StreamId) -> Option<RegistrationId>;
 
+    /// The peer that follows `id` in the order of ids, or the first one.
+    fn next_after(&self, id: Option<RegistrationId>) -> Option<RegistrationId>;
+
     /// How many peers share the address of `ip`.
     fn count_at(&self, ip: IpAddr) -> usize;
 
@@ -198,6 +202,11 @@ impl Registry for Table {
         self.streams.get(&stream).copied()
     }
 
+    fn next_after(&self, id: Option<RegistrationId>) -> Option<RegistrationId> {
+        let from = id.map_or(Bound::Unbounded, Bound::Excluded);
+        self.peers.range((from, Bound::Unbounded)).next().map(|(id, _)| *id)
+    }
+
     fn count_at(&self, ip: IpAddr) -> usize {
         self.addresses.get(&site(ip)).copied().unwrap_or(0)
     }
@@ -228,7 +237,7 @@ impl Registry for Table {
 }
 
 /// What counts as one address: an IPv6 host owns a whole /64.
-fn site(ip: IpAddr) -> IpAddr {
+pub(super) fn site(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) >> 64 << 64).into(),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ntcp_stun::TransactionId;
 
 use crate::signal::message::Connect;
-use crate::signal::{ErrorCode, Ladder, Punch, RegistrationId};
+use crate::signal::{ErrorCode, Ladder, NatSummary, Punch, RegistrationId};
 
 /// How long a meeting is remembered: longer than a client repeats its Connect.
 pub(super) const MEMORY: Duration = Duration::from_secs(15);
@@ -73,6 +73,12 @@ pub(super) struct Orders {
 impl Orders {
     pub(super) fn new(caller: Punch, callee: Punch, dispatched: Instant) -> Self {
         Self { caller, callee, dispatched }
+    }
+
+    /// The NATs of both.
+    pub(super) fn nats(&self) -> [NatSummary; 2] {
+        // Each is told the other one's.
+        [self.callee.nat, self.caller.nat]
     }
 
     /// The caller's order when it is sent at `now`: what waiting has been done is not done twice.

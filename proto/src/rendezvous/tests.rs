@@ -1,5 +1,9 @@
 //! Peers and broker together, in virtual time.
 
+pub(crate) mod forging;
+mod hints;
+mod probing;
+
 use std::time::Duration;
 
 use super::world::{Sent, Weather, World};
@@ -439,6 +443,56 @@ fn streams_that_break_with_the_broker_are_made_anew() {
     });
     let at = world.run_until_event(alice, is_registered);
     assert!(at - lost < Duration::from_secs(2), "{:?}", at - lost);
+}
+
+#[test]
+fn a_broker_that_stops_lets_its_peers_go_and_they_are_back_within_a_second() {
+    let mut world = pair(23, ms(20), ms(20));
+    let carol = world.peer(Some("carol"), ms(20));
+    world.peers[carol].udp = false;
+    world.start(carol);
+    world.run_until_event(carol, is_registered);
+    let now = world.now;
+    let broker = world.broker.as_mut().unwrap();
+    broker.dismiss_all(now);
+    world.ask_broker("198.51.100.77:1".parse().unwrap(), b"");
+    let broker = world.broker.as_ref().unwrap();
+    assert!(broker.is_deserted());
+    assert_eq!(broker.counters().dismissed, 3);
+    let stopped = world.elapsed();
+    world.run_for(ms(100));
+    world.restart_broker(95);
+    world.run_for(ms(900));
+    for peer in [0, 1, carol] {
+        let lost = |it: &client::Event| {
+            *it == client::Event::RegistrationLost { reason: LossReason::Dismissed }
+        };
+        assert_eq!(world.has_told(peer, lost), 1, "{peer}: {:?}", world.peers[peer].events);
+        assert_eq!(world.has_told(peer, is_registered), 2, "{peer}");
+    }
+    assert!(world.elapsed() - stopped <= Duration::from_secs(1));
+    world.call(0, "bob");
+    world.run_until_event(0, is_punch);
+}
+
+#[test]
+fn a_broker_that_stops_settles_its_calls_first_and_takes_nobody_new() {
+    let mut world = pair(24, ms(20), ms(20));
+    world.call(0, "bob");
+    while world.broker.as_ref().unwrap().counters().ordered == 0 {
+        world.run_for(ms(1));
+    }
+    let now = world.now;
+    world.broker.as_mut().unwrap().dismiss_all(now);
+    let dave = world.peer(Some("dave"), ms(20));
+    world.start(dave);
+    assert_eq!(world.broker.as_ref().unwrap().registered(), 2);
+    world.run_for(ms(200));
+    assert_eq!((world.punches(0).len(), world.punches(1).len()), (1, 1));
+    let broker = world.broker.as_ref().unwrap();
+    assert!(broker.is_deserted());
+    assert_eq!((broker.counters().accepted, broker.counters().dismissed), (1, 2));
+    assert_eq!(world.has_told(dave, is_registered), 0);
 }
 
 #[test]

@@ -17,6 +17,12 @@ pub(super) enum Timer {
     Session(SessionId),
     /// A call has waited long enough for its callee.
     Parked(u64),
+    /// A peer has waited for the other one's SYN, or a SYN-ACK is to be forged.
+    Forge(SessionId),
+    /// What the network lets out is probed.
+    Probe,
+    /// The next peers are let go.
+    Dismissal,
 }
 
 impl Timer {
@@ -26,6 +32,9 @@ impl Timer {
             Self::Challenge(_) => "ask the holder of a name",
             Self::Session(_) => "repeat an invitation, or forget a meeting",
             Self::Parked(_) => "give up waiting for a callee",
+            Self::Forge(_) => "forge a SYN-ACK, or give up waiting for a SYN",
+            Self::Probe => "probe what the network lets out",
+            Self::Dismissal => "let the next peers go",
         }
     }
 }

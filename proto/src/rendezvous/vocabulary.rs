@@ -1,7 +1,13 @@
 //! What the broker is told, what it wants done, and what it tells.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use super::link::{Link, StreamId};
-use crate::signal::{ErrorCode, SessionId};
+use crate::address::Family;
+use crate::puncher::report::Strategy;
+use crate::segment::Segment;
+use crate::signal::{ErrorCode, SessionId, Spoofing};
 use crate::uri::PeerName;
 
 /// Something happened at the broker's sockets.
@@ -36,6 +42,25 @@ pub enum Command {
         /// Which.
         stream: StreamId,
     },
+    /// Send one raw segment in the name of a peer. Only asked for within
+    /// [`Forging`](super::Forging).
+    Inject {
+        /// The segment.
+        segment: Segment,
+        /// IP TTL or hop limit.
+        ttl: u8,
+    },
+    /// Send one raw datagram in the name of a peer. Likewise.
+    InjectDatagram {
+        /// In whose name.
+        source: SocketAddr,
+        /// To whom.
+        destination: SocketAddr,
+        /// IP TTL or hop limit.
+        ttl: u8,
+        /// The datagram.
+        payload: Vec<u8>,
+    },
 }
 
 /// Why a peer is not registered any more.
@@ -51,6 +76,8 @@ pub enum Departure {
     LinkClosed,
     /// Its address registered anew.
     Replaced,
+    /// The broker stops, and has told it so.
+    Dismissed,
 }
 
 /// What happened, for the log.
@@ -92,5 +119,24 @@ pub enum Event {
         session: SessionId,
         /// What it said; silence is [`ErrorCode::NoAnswer`].
         result: Result<(), ErrorCode>,
+    },
+    /// Both peers of a meeting asked for it: their SYNs are answered.
+    Forging {
+        /// The meeting.
+        session: SessionId,
+    },
+    /// A direct path stood, as the caller tells.
+    Stood {
+        /// What brought it about.
+        strategy: Strategy,
+        /// How long it took from the call.
+        took: Duration,
+    },
+    /// A probe of what the network lets out has ended.
+    Probed {
+        /// Over IPv4 or IPv6.
+        family: Family,
+        /// What is known by now.
+        spoofing: Spoofing,
     },
 }

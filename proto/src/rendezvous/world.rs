@@ -12,6 +12,7 @@ use crate::candidate::{Candidate, CandidateKind, Transport};
 use crate::command::{Answer, Command, CommandId, Ends, Input, IoFailure, Names, Owner, SocketId};
 use crate::entropy::{Entropy, Seed};
 use crate::machine::{Machine, any_instant};
+use crate::segment::Segment;
 use crate::signal::client::{self, Call, Client, RequestId};
 use crate::signal::{Fingerprint, NatSummary, Punch, Round, TimedPunch};
 use crate::uri::TransportChoice;
@@ -53,6 +54,7 @@ enum Delivery {
     ToBroker { link: Link, payload: Vec<u8> },
     ToPeer { peer: usize, to: SocketAddr, payload: Vec<u8> },
     ToStream { peer: usize, stream: StreamId, payload: Vec<u8> },
+    Spoofed { peer: usize, source: SocketAddr, payload: Vec<u8> },
     Connected { peer: usize, id: CommandId, socket: SocketId },
     StreamEnded { peer: usize, stream: StreamId, reason: IoFailure },
     StreamClosed { stream: StreamId },
@@ -78,6 +80,14 @@ pub(crate) struct World {
     pub(crate) peers: Vec<Peer>,
     pub(crate) sent: Vec<Sent>,
     pub(crate) resolves: bool,
+    /// What the broker has forged.
+    pub(crate) forged: Vec<(Duration, Segment, u8)>,
+    /// Whether the broker's network lets datagrams with others' sources out.
+    pub(crate) spoofable: bool,
+    /// Whether peers' NATs are open for each other: where a peer has sent to.
+    pub(crate) opened: Vec<(usize, SocketAddr)>,
+    /// Where streams come from that are not a client's own.
+    borrowed: BTreeMap<StreamId, SocketAddr>,
     entropy: Entropy,
     wire: BTreeMap<(Instant, u64), Delivery>,
     sequence: u64,
@@ -103,6 +113,10 @@ impl World {
             peers: Vec::new(),
             sent: Vec::new(),
             resolves: true,
+            forged: Vec::new(),
+            spoofable: true,
+            opened: Vec::new(),
+            borrowed: BTreeMap::new(),
             entropy: Entropy::new(Seed::from_number(seed)),
             wire: BTreeMap::new(),
             sequence: 0,
@@ -141,9 +155,14 @@ impl World {
 
     /// Starts a peer with one candidate, its external address.
     pub(crate) fn start(&mut self, peer: usize) {
+        self.start_with(peer, NatSummary::default());
+    }
+
+    /// Likewise, behind such a NAT.
+    pub(crate) fn start_with(&mut self, peer: usize, nat: NatSummary) {
         let candidates = self.candidates(peer);
         let now = self.now;
-        self.peers[peer].client.start(candidates, NatSummary::default(), now);
+        self.peers[peer].client.start(candidates, nat, now);
         self.drain();
     }
 
@@ -253,7 +272,11 @@ impl World {
 
     /// Hands bytes to the broker as if they came from `source`, and returns what it answers there.
     pub(crate) fn ask_broker(&mut self, source: SocketAddr, payload: &[u8]) -> Vec<Vec<u8>> {
-        let link = Link::Udp { local: None, remote: source };
+        self.ask_broker_on(Link::Udp { local: None, remote: source }, payload)
+    }
+
+    /// The same on any link.
+    pub(crate) fn ask_broker_on(&mut self, link: Link, payload: &[u8]) -> Vec<Vec<u8>> {
         let now = self.now;
         let Some(broker) = self.broker.as_mut() else { return Vec::new() };
         broker.handle_input(super::Input::Received { link, payload }, now);
@@ -261,9 +284,7 @@ impl World {
         let mut answers = Vec::new();
         for command in commands {
             match command {
-                super::Command::Send { link: Link::Udp { remote, .. }, payload }
-                    if remote == source =>
-                {
+                super::Command::Send { link: to, payload } if to == link => {
                     answers.push(payload);
                 }
                 other => self.carry_out_for_broker(other),
@@ -326,9 +347,17 @@ impl World {
                 }
             }
             Delivery::ToStream { peer, stream, payload } => {
-                if let Some(socket) = self.socket_of(peer, stream) {
+                let Some(socket) = self.socket_of(peer, stream) else { return };
+                if self.borrowed.contains_key(&stream) {
+                    self.peers[peer].client.handle_on_stream(socket, &payload, now);
+                } else {
                     self.tell(peer, Input::TcpReceived { socket, payload: &payload });
                 }
+            }
+            Delivery::Spoofed { peer, source, payload } => {
+                let input =
+                    Input::UdpReceived { socket: udp_socket(peer), source, payload: &payload };
+                self.tell(peer, input);
             }
             Delivery::Connected { peer, id, socket } => self.connected(peer, id, socket),
             Delivery::StreamEnded { peer, stream, reason } => {
@@ -396,7 +425,10 @@ impl World {
         match command {
             Command::SendUdp { id, socket, remote, payload, .. } => {
                 assert_eq!(socket, udp_socket(peer));
-                assert_eq!(remote, BROKER_UDP.parse().unwrap());
+                if remote != BROKER_UDP.parse().unwrap() {
+                    self.opened.push((peer, remote));
+                    return self.answer(peer, id, Answer::Sent(Ok(())));
+                }
                 self.note(peer, true, Transport::Udp, &payload);
                 let link = Link::Udp { local: None, remote: self.peers[peer].address };
                 if self.peers[peer].udp {
@@ -408,7 +440,7 @@ impl World {
                 self.note(peer, true, Transport::Tcp, &payload);
                 let stream = self.peers[peer].streams.get(&socket).copied();
                 if let Some(stream) = stream {
-                    let remote = self.tcp_address(peer);
+                    let remote = self.stream_address(peer, stream);
                     let link = Link::Tcp { stream, remote };
                     self.put_on_stream(stream, delay, Delivery::ToBroker { link, payload });
                 }
@@ -448,14 +480,25 @@ impl World {
                 let to = remote;
                 self.blow(delay, |payload| Delivery::ToPeer { peer, to, payload }, &payload);
             }
-            super::Command::Send { link: Link::Tcp { stream, remote }, payload } => {
-                let Some(peer) = (0..self.peers.len()).find(|it| self.tcp_address(*it) == remote)
+            super::Command::Send { link: Link::Tcp { stream, .. }, payload } => {
+                let Some(peer) = (0..self.peers.len())
+                    .find(|it| self.peers[*it].streams.values().any(|ours| *ours == stream))
                 else {
                     return;
                 };
                 self.note(peer, false, Transport::Tcp, &payload);
                 let delay = self.peers[peer].delay;
                 self.put_on_stream(stream, delay, Delivery::ToStream { peer, stream, payload });
+            }
+            super::Command::Inject { segment, ttl } => {
+                self.forged.push((self.elapsed(), segment, ttl));
+            }
+            super::Command::InjectDatagram { source, destination, payload, .. } => {
+                let peer = self.peers.iter().position(|it| it.address == destination).unwrap();
+                let delay = self.peers[peer].delay;
+                if self.spoofable && self.opened.contains(&(peer, source)) {
+                    self.put(delay, Delivery::Spoofed { peer, source, payload });
+                }
             }
             super::Command::Close { stream } => {
                 let has = |it: &Peer| it.streams.values().any(|ours| *ours == stream);
@@ -471,6 +514,28 @@ impl World {
 
     fn tcp_address(&self, peer: usize) -> SocketAddr {
         SocketAddr::new(self.peers[peer].address.ip(), 50_000)
+    }
+
+    fn stream_address(&self, peer: usize, stream: StreamId) -> SocketAddr {
+        self.borrowed.get(&stream).copied().unwrap_or_else(|| self.tcp_address(peer))
+    }
+
+    /// A stream of `peer` to the broker that is not its client's own, as the broker sees it.
+    pub(crate) fn borrow_stream(&mut self, peer: usize, address: SocketAddr) -> SocketId {
+        self.streams += 1;
+        let (stream, serial) = (StreamId(self.streams), self.streams);
+        let socket = SocketId { owner: Owner(2000), serial };
+        self.peers[peer].streams.insert(socket, stream);
+        self.borrowed.insert(stream, address);
+        socket
+    }
+
+    /// A borrowed stream ends.
+    pub(crate) fn end_stream(&mut self, peer: usize, socket: SocketId) {
+        if let Some(stream) = self.peers[peer].streams.remove(&socket) {
+            let delay = self.peers[peer].delay;
+            self.put_on_stream(stream, delay, Delivery::StreamClosed { stream });
+        }
     }
 
     fn note(&mut self, peer: usize, to_broker: bool, over: Transport, payload: &[u8]) {

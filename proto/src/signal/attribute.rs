@@ -22,9 +22,15 @@
 //! | 0x4E0D | WAIT | milliseconds |
 //! | 0x4E0E | NEWS | serial and heard serial in 16 bits each, 1 if an answer is wanted or 0, 3 bytes of 0 |
 //! | 0x4E0F | NOTE | up to 512 bytes |
+//! | 0x4E10 | PEER-ADDRESS | an address, as in XOR-MAPPED-ADDRESS |
+//! | 0x4E11 | SYN | 16 bytes: sequence number, window and options of a SYN |
+//! | 0x4E12 | OUTCOMES | up to 16 entries of 8 bytes |
 //! | 0xCE00 | NAT-SUMMARY | 8 bytes, half a byte for each property |
 //! | 0xCE01 | ROUND-TRIP-TIME | microseconds |
 //! | 0xCE02 | PEER-ROUND-TRIP-TIME | microseconds |
+//! | 0xCE04 | CAPABILITIES | 12 bytes: what the broker can do for TCP |
+//! | 0xCE05 | HINTS | up to 16 entries of 4 bytes |
+//! | 0xCE06 | CONSENT | 1: the broker may test its network with this peer; 3 bytes of 0 |
 //!
 //! Set aside for later, all ignorable: 0xCE10 HANDSHAKE (a Noise message that carries the key
 //! instead of REGISTRATION-KEY), 0xCE11 IDENTITY (a peer's static key), 0xCE12 ACCOUNT.
@@ -55,14 +61,20 @@ pub(super) const START_AFTER: AttributeType = AttributeType::new(0x4E0C);
 pub(super) const WAIT: AttributeType = AttributeType::new(0x4E0D);
 pub(super) const NEWS: AttributeType = AttributeType::new(0x4E0E);
 pub(super) const NOTE: AttributeType = AttributeType::new(0x4E0F);
+pub(super) const PEER_ADDRESS: AttributeType = AttributeType::new(0x4E10);
+pub(super) const SYN: AttributeType = AttributeType::new(0x4E11);
+pub(super) const OUTCOMES: AttributeType = AttributeType::new(0x4E12);
 pub(super) const NAT_SUMMARY: AttributeType = AttributeType::new(0xCE00);
 pub(super) const ROUND_TRIP_TIME: AttributeType = AttributeType::new(0xCE01);
 pub(super) const PEER_ROUND_TRIP_TIME: AttributeType = AttributeType::new(0xCE02);
+pub(super) const CAPABILITIES: AttributeType = AttributeType::new(0xCE04);
+pub(super) const HINTS: AttributeType = AttributeType::new(0xCE05);
+pub(super) const CONSENT: AttributeType = AttributeType::new(0xCE06);
 /// RFC 7982 section 3.
 pub(super) const TRANSACTION_TRANSMIT_COUNTER: AttributeType = AttributeType::new(0x8025);
 
 /// Every comprehension-required attribute that a message of this protocol may carry.
-pub(super) const KNOWN_REQUIRED: [AttributeType; 21] = [
+pub(super) const KNOWN_REQUIRED: [AttributeType; 24] = [
     VERSION,
     NAME,
     REGISTRATION,
@@ -79,6 +91,9 @@ pub(super) const KNOWN_REQUIRED: [AttributeType; 21] = [
     WAIT,
     NEWS,
     NOTE,
+    PEER_ADDRESS,
+    SYN,
+    OUTCOMES,
     AttributeType::XOR_MAPPED_ADDRESS,
     AttributeType::ERROR_CODE,
     AttributeType::UNKNOWN_ATTRIBUTES,

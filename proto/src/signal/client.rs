@@ -24,8 +24,10 @@ mod core;
 mod error;
 mod event;
 mod farewell;
+mod forging;
 mod invitations;
 mod news;
+mod probes;
 mod receive;
 mod standing;
 #[cfg(test)]
@@ -36,8 +38,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use self::core::{Core, Profile, Standing, Way};
-use super::message::{Nonce, Note};
-use super::{NatSummary, Round, SessionId};
+use super::message::{Body, Message, Nonce, Note, Outcome};
+use super::{Capabilities, Handshake, NatSummary, Round, SessionId, StrategyOutcome};
 use crate::address::{Family, canonical};
 use crate::candidate::Candidate;
 use crate::command::{Answer, CommandId, IoFailure, Names};
@@ -48,8 +50,10 @@ use crate::{Command, Input, SocketId};
 use attempt::{Attempt, Progress};
 use calls::Calls;
 use farewell::Farewell;
+use forging::Forging;
 use invitations::Invitations;
 use news::News;
+use probes::Probes;
 use receive::is_signalling;
 use standing::{Health, Registration};
 
@@ -108,6 +112,8 @@ pub struct Client {
     calls: Calls,
     invitations: Invitations,
     news: News,
+    forging: Forging,
+    probes: Probes,
     ignored: Ignored,
 }
 
@@ -132,6 +138,8 @@ impl Client {
             calls: Calls::default(),
             invitations: Invitations::default(),
             news: News::default(),
+            forging: Forging::default(),
+            probes: Probes::default(),
             ignored: Ignored::default(),
         }
     }
@@ -226,6 +234,47 @@ impl Client {
     /// The meeting is over: no more news of it.
     pub fn unfollow(&mut self, session: SessionId) {
         self.news.forget(session);
+        self.forging.forget(session);
+    }
+
+    /// Asks the broker to answer our SYN of a meeting in the peer's name, once the peer has asked for
+    /// the same. `stream` is a connection to the broker from the port that the SYN left from; what
+    /// arrives on it is to be handed to [`Client::handle_on_stream`]. Without a handshake only the
+    /// nonce is fetched that it will need. Ends in [`Event::Forged`].
+    pub fn forge(
+        &mut self,
+        session: SessionId,
+        stream: SocketId,
+        handshake: Option<Handshake>,
+        now: Instant,
+    ) {
+        let standing = standing(&self.phase);
+        self.forging.ask(&mut self.core, standing, session, (stream, handshake), now);
+    }
+
+    /// A message on somebody else's stream to the broker; `false` if it is not for this client.
+    pub fn handle_on_stream(&mut self, stream: SocketId, payload: &[u8], now: Instant) -> bool {
+        if !self.forging.uses(stream) || !is_signalling(payload) {
+            return false;
+        }
+        if let (Some(standing), Ok(received)) = (standing(&self.phase), Message::parse(payload)) {
+            self.forging.handle(&mut self.core, standing, &received, now);
+        }
+        true
+    }
+
+    /// Tells the broker how the strategies of a meeting fared, for those who meet later.
+    pub fn report(&mut self, session: SessionId, outcomes: Vec<StrategyOutcome>) {
+        let Some(standing) = standing(&self.phase).filter(|_| !outcomes.is_empty()) else { return };
+        let body = Body::Outcome(Outcome { session, outcomes });
+        let message = Message::new(self.core.transaction(), body);
+        let registration = Some(standing.registration);
+        self.core.send_surely(standing, &Message { registration, ..message });
+    }
+
+    /// What the broker can do, as it said last; nothing before it said anything.
+    pub fn capabilities(&self) -> Capabilities {
+        self.core.capabilities
     }
 
     /// Says whether calls are welcome from now on; they are at first.
@@ -258,7 +307,7 @@ impl Client {
             Phase::Leaving(farewell) => farewell.standing.way.remote == source,
             Phase::Idle | Phase::Resting { .. } | Phase::Finished => false,
         };
-        from_broker && is_signalling(payload)
+        (from_broker && is_signalling(payload)) || self.probes.expects(source, payload)
     }
 
     /// How often to refresh from the next refresh on, if the NAT's mappings live shorter or longer
@@ -337,6 +386,12 @@ impl Client {
                 registration.abandon(&mut self.core);
                 self.attempt(now);
             }
+            // All its peers are told at one moment: they spread out. The next attempt looks the broker's name up
+            // again, which by then may lead to another one.
+            LossReason::Dismissed => {
+                registration.abandon(&mut self.core);
+                self.rest(now);
+            }
             // All peers of a restarted broker see this at one moment: they spread out.
             LossReason::LinkBroke(_) => {
                 self.rest(now);
@@ -407,7 +462,11 @@ impl Machine for Client {
         match input {
             Input::Answer { id, answer } => self.handle_answer(id, answer, now),
             Input::UdpReceived { socket, source, payload } => {
-                if self.accepts(source, payload) {
+                if self.probes.expects(canonical(source), payload) {
+                    if let Some(standing) = standing(&self.phase) {
+                        self.probes.handle_arrival(&mut self.core, standing, payload);
+                    }
+                } else if self.accepts(source, payload) {
                     let way = self.way(Link::Udp, socket, source);
                     self.handle_bytes(way, payload, now);
                 } else {
@@ -444,6 +503,7 @@ impl Machine for Client {
         }
         self.calls.handle_timeout(&mut self.core, standing(&self.phase), now);
         self.news.handle_timeout(&mut self.core, standing(&self.phase), now);
+        self.forging.handle_timeout(&mut self.core, standing(&self.phase), now);
     }
 
     fn poll_command(&mut self) -> Option<Command> {
@@ -465,7 +525,8 @@ impl Machine for Client {
         let step = step.map(|at| Deadline::new(at, reason));
         let call = self.calls.next().map(|at| Deadline::new(at, "ask the broker for a peer"));
         let news = self.news.next().map(|at| Deadline::new(at, "tell a peer news"));
-        Deadline::earlier(Deadline::earlier(step, call), news)
+        let forging = self.forging.next().map(|at| Deadline::new(at, "ask for a forged SYN-ACK"));
+        [call, news, forging].into_iter().fold(step, Deadline::earlier)
     }
 }
 

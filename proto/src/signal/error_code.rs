@@ -13,6 +13,8 @@ pub enum ErrorCode {
     BadRequest,
     /// 401: no NONCE, or no valid MESSAGE-INTEGRITY-SHA256; the answer has a NONCE.
     Unauthenticated,
+    /// 403: not a peer of that meeting, or the two peers do not ask for the same connection.
+    Forbidden,
     /// 404: nobody is registered by that name.
     UnknownPeer,
     /// 409: somebody else is registered by that name.
@@ -30,6 +32,8 @@ pub enum ErrorCode {
     UnknownRegistration,
     /// 500: the broker failed for now.
     ServerError,
+    /// 501: this broker forges nothing: it is not configured to, or not permitted to.
+    DoesNotForge,
     /// 503: a table is full.
     TableFull,
     /// 505: the broker does not speak this VERSION; the answer has the one it speaks.
@@ -42,9 +46,10 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code that has a name.
-    pub const NAMED: [Self; 13] = [
+    pub const NAMED: [Self; 15] = [
         Self::BadRequest,
         Self::Unauthenticated,
+        Self::Forbidden,
         Self::UnknownPeer,
         Self::NameTaken,
         Self::UnknownAttribute,
@@ -53,6 +58,7 @@ impl ErrorCode {
         Self::NoAnswer,
         Self::UnknownRegistration,
         Self::ServerError,
+        Self::DoesNotForge,
         Self::TableFull,
         Self::UnsupportedVersion,
         Self::Declined,
@@ -69,6 +75,7 @@ impl ErrorCode {
         match self {
             Self::BadRequest => 400,
             Self::Unauthenticated => 401,
+            Self::Forbidden => 403,
             Self::UnknownPeer => 404,
             Self::NameTaken => 409,
             Self::UnknownAttribute => 420,
@@ -77,6 +84,7 @@ impl ErrorCode {
             Self::NoAnswer => 480,
             Self::UnknownRegistration => 481,
             Self::ServerError => 500,
+            Self::DoesNotForge => 501,
             Self::TableFull => 503,
             Self::UnsupportedVersion => 505,
             Self::Declined => 603,
@@ -90,6 +98,7 @@ impl fmt::Display for ErrorCode {
         let meaning = match self {
             Self::BadRequest => "bad request",
             Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "not allowed",
             Self::UnknownPeer => "unknown peer",
             Self::NameTaken => "name taken",
             Self::UnknownAttribute => "unknown attribute",
@@ -98,6 +107,7 @@ impl fmt::Display for ErrorCode {
             Self::NoAnswer => "no answer from the callee",
             Self::UnknownRegistration => "unknown registration",
             Self::ServerError => "server error",
+            Self::DoesNotForge => "the broker forges nothing",
             Self::TableFull => "table full",
             Self::UnsupportedVersion => "unsupported version",
             Self::Declined => "declined by the callee",

@@ -6,8 +6,8 @@ use std::time::Duration;
 use ntcp_stun::{AttributeType, Class, TransactionId};
 
 use super::{
-    ErrorCode, Fingerprint, NatSummary, Punch, RegistrationId, RegistrationKey, Round, SessionId,
-    SignalMethod,
+    Capabilities, ErrorCode, Fingerprint, Handshake, NatSummary, Punch, RegistrationId,
+    RegistrationKey, Round, SessionId, SignalMethod, StrategyOutcome,
 };
 use crate::candidate::Candidate;
 use crate::uri::{PeerName, TransportChoice};
@@ -95,6 +95,8 @@ pub enum Body {
     Unregister,
     /// Unregister success.
     Unregistered,
+    /// Unregister indication: the broker stops and lets the peer go.
+    Dismissed,
     /// Lookup request.
     Lookup(PeerName),
     /// Lookup success.
@@ -121,6 +123,21 @@ pub enum Body {
     Pong,
     /// Relay indication: from a peer to the broker, and from the broker to the other peer.
     Relay(Relay),
+    /// Forge request: a peer's half of a handshake, on a stream from the port of its SYN.
+    Forge(Forge),
+    /// Forge success: it is known now.
+    Forging,
+    /// Forge indication: what became of it.
+    Forged(Forged),
+    /// Probe request: the receiver is to open its NAT for this address of a peer that agreed.
+    Probe(SocketAddr),
+    /// Probe success: it has.
+    Probing,
+    /// Probe indication with a NONCE: forged, from the broker in the name of that peer; and from
+    /// the receiver to the broker, which shows that it arrived.
+    Probed,
+    /// Outcome indication: from a peer to the broker.
+    Outcome(Outcome),
     /// Error response to a request of any method.
     Refused(Refused),
 }
@@ -135,6 +152,7 @@ impl Body {
             Self::Refreshed(_) => (Class::Success, SignalMethod::Refresh),
             Self::Unregister => (Class::Request, SignalMethod::Unregister),
             Self::Unregistered => (Class::Success, SignalMethod::Unregister),
+            Self::Dismissed => (Class::Indication, SignalMethod::Unregister),
             Self::Lookup(_) => (Class::Request, SignalMethod::Lookup),
             Self::Found(_) => (Class::Success, SignalMethod::Lookup),
             Self::Connect(_) => (Class::Request, SignalMethod::Connect),
@@ -147,6 +165,13 @@ impl Body {
             Self::Ping => (Class::Request, SignalMethod::Ping),
             Self::Pong => (Class::Success, SignalMethod::Ping),
             Self::Relay(_) => (Class::Indication, SignalMethod::Relay),
+            Self::Forge(_) => (Class::Request, SignalMethod::Forge),
+            Self::Forging => (Class::Success, SignalMethod::Forge),
+            Self::Forged(_) => (Class::Indication, SignalMethod::Forge),
+            Self::Probe(_) => (Class::Request, SignalMethod::Probe),
+            Self::Probing => (Class::Success, SignalMethod::Probe),
+            Self::Probed => (Class::Indication, SignalMethod::Probe),
+            Self::Outcome(_) => (Class::Indication, SignalMethod::Outcome),
             Self::Refused(refused) => (Class::Error, refused.method),
         }
     }
@@ -167,6 +192,9 @@ pub struct Register {
     pub lease: Duration,
     /// Its round-trip time to the broker, once measured.
     pub rtt: Option<Duration>,
+    /// Whether the broker may test with this peer what its network lets out: one datagram to it in
+    /// another consenting peer's name, and the reverse.
+    pub consents: bool,
 }
 
 /// "You are known."
@@ -180,6 +208,8 @@ pub struct Registered {
     pub observed: SocketAddr,
     /// How long the peer is remembered.
     pub lease: Duration,
+    /// What the broker can do, if it says.
+    pub capabilities: Option<Capabilities>,
 }
 
 /// "I am still here", and what changed.
@@ -202,6 +232,8 @@ pub struct Refreshed {
     pub observed: SocketAddr,
     /// How long the peer is remembered from now on.
     pub lease: Duration,
+    /// What the broker can do, if it says.
+    pub capabilities: Option<Capabilities>,
 }
 
 /// "That peer is here."
@@ -297,6 +329,33 @@ impl Note {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// "Answer my SYN in the peer's name."
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forge {
+    /// The meeting.
+    pub session: SessionId,
+    /// This side's half; `None` only asks for the NONCE that the half will need.
+    pub handshake: Option<Handshake>,
+}
+
+/// What became of a forgery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forged {
+    /// The meeting.
+    pub session: SessionId,
+    /// The SYN-ACKs have left, or why they will not.
+    pub result: Result<(), ErrorCode>,
+}
+
+/// How the strategies of a meeting fared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The meeting.
+    pub session: SessionId,
+    /// Each that was tried, once.
+    pub outcomes: Vec<StrategyOutcome>,
 }
 
 /// A request was refused.

@@ -15,7 +15,7 @@ pub enum SignalMethod {
     Register,
     /// 0x0F1: a peer stays known, moves, or changes what it told.
     Refresh,
-    /// 0x0F2: a peer leaves.
+    /// 0x0F2: a peer leaves; as an indication, the broker lets it go since it stops.
     Unregister,
     /// 0x0F3: is somebody registered by that name?
     Lookup,
@@ -30,11 +30,17 @@ pub enum SignalMethod {
     Ping,
     /// 0x0F8: one peer of a meeting tells the other one something while both punch.
     Relay,
+    /// 0x0F9: both peers of a meeting want the broker to answer their SYNs.
+    Forge,
+    /// 0x0FA: does the broker's network let forged sources out?
+    Probe,
+    /// 0x0FB: how the strategies of a meeting fared.
+    Outcome,
 }
 
 impl SignalMethod {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Register,
         Self::Refresh,
         Self::Unregister,
@@ -44,6 +50,9 @@ impl SignalMethod {
         Self::Punch,
         Self::Ping,
         Self::Relay,
+        Self::Forge,
+        Self::Probe,
+        Self::Outcome,
     ];
 
     /// The number in the message type.
@@ -58,6 +67,9 @@ impl SignalMethod {
             Self::Punch => 0x0F6,
             Self::Ping => 0x0F7,
             Self::Relay => 0x0F8,
+            Self::Forge => 0x0F9,
+            Self::Probe => 0x0FA,
+            Self::Outcome => 0x0FB,
         }
     }
 

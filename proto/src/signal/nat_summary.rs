@@ -97,7 +97,7 @@ impl NatSummary {
     /// | filt. | alloc.| hairp.|  SYN  |  SYN  |       |               |
     /// +-------+-------+-------+-------+-------+-------+---------------+
     /// ```
-    pub(super) fn to_bytes(self) -> [u8; ENCODED_LENGTH] {
+    pub(crate) fn to_bytes(self) -> [u8; ENCODED_LENGTH] {
         let Self { nat, udp, tcp } = self;
         let halves = [
             yes_no(nat),
@@ -123,7 +123,7 @@ impl NatSummary {
     }
 
     /// The reverse of `to_bytes`; a number that no property has counts as not measured.
-    pub(super) fn from_bytes(bytes: [u8; ENCODED_LENGTH]) -> Self {
+    pub(crate) fn from_bytes(bytes: [u8; ENCODED_LENGTH]) -> Self {
         let half = |index: usize| {
             let byte = bytes[index / 2];
             if index.is_multiple_of(2) { byte >> 4 } else { byte & 0x0F }

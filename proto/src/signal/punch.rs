@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Fingerprint, NatSummary, SessionId, SessionSecret};
+use super::{Fingerprint, Hint, NatSummary, SessionId, SessionSecret};
 use crate::candidate::Candidate;
 use crate::uri::{PeerName, TransportChoice};
 
@@ -58,6 +58,8 @@ pub struct Punch {
     /// The other peer's round-trip time to the broker; half of it plus half of ours is an upper
     /// bound for most paths between the two.
     pub peer_rtt: Option<Duration>,
+    /// How strategies have fared of late between NATs like these, most promising first.
+    pub hints: Vec<Hint>,
 }
 
 /// A [`Punch`] with the instant that its `start_after` means on this host.

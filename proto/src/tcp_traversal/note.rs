@@ -20,13 +20,32 @@
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //! |          spare port           |   spare address, 16 bytes ... |
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |                   optional parts, see below                   |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //! |                  first 16 bytes of HMAC-SHA256                |
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //! ```
 //!
 //! `ports`: 0 unknown, 1 steady, 2 sequential, 3 random. `facts`: bit 0 the answer to strangers is
 //! known, bit 1 it is one; bit 2 the fate of an inbound SYN is known, bit 3 it is let in; bit 4 the
-//! sender waits as an opener.
+//! sender waits as an opener; bit 5 it asks for connect, close and listen.
+//!
+//! A part begins with its kind and its length without these two bytes; one of an unknown kind or
+//! length is passed over. Kind 1 is the [`Stand`] of what is made by hand, at most one of it:
+//!
+//! ```text
+//!  0                   1                   2                   3
+//!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |   kind = 1    |  length = 36  |     state     |    family     |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |             port              |         address, 16 bytes ... |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |           SYN, 16 bytes, as in the SYN attribute ...          |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! ```
+//!
+//! `state`: bit 0 there is a SYN, bit 1 the sender listens.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -35,7 +54,7 @@ use sha2::Sha256;
 
 use super::plan::Privileges;
 use super::survey::Ports;
-use crate::signal::{Role, SessionSecret};
+use crate::signal::{Role, SessionSecret, Syn};
 
 /// The version of this layout; another one is not understood.
 const VERSION: u8 = 1;
@@ -43,8 +62,12 @@ const VERSION: u8 = 1;
 const BODY: usize = 34;
 /// Bytes of the signature: half of HMAC-SHA256 (RFC 2104 section 5 asks for half at least).
 const SIGNATURE: usize = 16;
-/// Length of a note.
+/// Length of a note without parts.
 pub const LENGTH: usize = BODY + SIGNATURE;
+/// Kind and length of the part about the stand.
+const STAND: [u8; 2] = [1, 36];
+const HAS_SYN: u8 = 1;
+const LISTENS: u8 = 2;
 /// Most ports that a forecast may span: each costs the peer a SYN.
 pub const MAX_FORECAST: u8 = 12;
 
@@ -68,6 +91,17 @@ impl Forecast {
     }
 }
 
+/// The fresh port of one side for what is made by hand (see [`forgery`](super::forgery)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stand {
+    /// How the outside sees it; `None` while that is being asked.
+    pub mapped: Option<SocketAddr>,
+    /// The SYN that has left from there.
+    pub syn: Option<Syn>,
+    /// Instead of a connecting socket it has a listening one.
+    pub listens: bool,
+}
+
 /// Where one side of a session stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -83,6 +117,8 @@ pub struct Standing {
     pub opened: u8,
     /// It waits as a shielded opener at its announced end.
     pub waits: bool,
+    /// It asks for connect, close and listen.
+    pub classic: bool,
     /// What it may do; `None` was not told.
     pub privileges: Option<Privileges>,
     /// Whether its NAT answers strangers.
@@ -91,6 +127,8 @@ pub struct Standing {
     pub admits_syn: Option<bool>,
     /// The mapped address of a port that no SYN has left from towards the peer.
     pub spare: Option<SocketAddr>,
+    /// It wants to go on by hand, or does.
+    pub stand: Option<Stand>,
 }
 
 /// Signs our notes and checks the peer's.
@@ -113,18 +151,19 @@ impl Notary {
     /// Our standing as bytes.
     pub fn write(&self, standing: &Standing) -> Vec<u8> {
         let mut bytes = body(standing).to_vec();
+        bytes.extend(standing.stand.iter().flat_map(stand_part));
         bytes.extend(signature(&self.ours, &bytes));
         bytes
     }
 
     /// The peer's standing; `None` if the peer did not write that.
     pub fn read(&self, bytes: &[u8]) -> Option<Standing> {
-        let bytes: &[u8; LENGTH] = bytes.try_into().ok()?;
-        let (body, signed) = bytes.split_at(BODY);
+        let (told, signed) = bytes.split_at(bytes.len().checked_sub(SIGNATURE)?);
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.theirs).ok()?;
-        mac.update(body);
+        mac.update(told);
         mac.verify_truncated_left(signed).ok()?;
-        parse(body.try_into().ok()?)
+        let (body, parts) = told.split_first_chunk::<BODY>()?;
+        Some(Standing { stand: stand_of(parts), ..parse(body)? })
     }
 }
 
@@ -166,22 +205,70 @@ fn body(standing: &Standing) -> [u8; BODY] {
     bytes[8..10].copy_from_slice(&next.to_be_bytes());
     (bytes[10], bytes[11], bytes[12]) = (count, standing.round, standing.opened);
     bytes[13] = standing.privileges.map_or(0, |held| 0x80 | held.to_bits());
-    bytes[14] =
-        fact(standing.answers) | fact(standing.admits_syn) << 2 | u8::from(standing.waits) << 4;
-    if let Some(spare) = standing.spare {
-        bytes[16..18].copy_from_slice(&spare.port().to_be_bytes());
-        match spare.ip() {
-            IpAddr::V4(ip) => {
-                bytes[15] = 4;
-                bytes[18..22].copy_from_slice(&ip.octets());
-            }
-            IpAddr::V6(ip) => {
-                bytes[15] = 6;
-                bytes[18..34].copy_from_slice(&ip.octets());
-            }
+    bytes[14] = fact(standing.answers)
+        | fact(standing.admits_syn) << 2
+        | u8::from(standing.waits) << 4
+        | u8::from(standing.classic) << 5;
+    bytes[15..34].copy_from_slice(&address_bytes(standing.spare));
+    bytes
+}
+
+/// Family, port and address.
+fn address_bytes(address: Option<SocketAddr>) -> [u8; 19] {
+    let mut bytes = [0; 19];
+    let Some(address) = address else { return bytes };
+    bytes[1..3].copy_from_slice(&address.port().to_be_bytes());
+    match address.ip() {
+        IpAddr::V4(ip) => {
+            bytes[0] = 4;
+            bytes[3..7].copy_from_slice(&ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            bytes[0] = 6;
+            bytes[3..].copy_from_slice(&ip.octets());
         }
     }
     bytes
+}
+
+/// The reverse.
+fn address_of(bytes: &[u8; 19]) -> Option<SocketAddr> {
+    let [family, p0, p1, octets @ ..] = *bytes;
+    let [a, b, c, d, ..] = octets;
+    let ip: IpAddr = match family {
+        4 => Ipv4Addr::new(a, b, c, d).into(),
+        6 => Ipv6Addr::from(octets).into(),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, u16::from_be_bytes([p0, p1]))).filter(|it| it.port() != 0)
+}
+
+fn stand_part(stand: &Stand) -> Vec<u8> {
+    let bit = |holds: bool, bit: u8| if holds { bit } else { 0 };
+    let mut bytes = STAND.to_vec();
+    bytes.push(bit(stand.syn.is_some(), HAS_SYN) | bit(stand.listens, LISTENS));
+    bytes.extend(address_bytes(stand.mapped));
+    bytes.extend(stand.syn.map_or([0; 16], Syn::to_bytes));
+    bytes
+}
+
+/// The stand among these parts, if it is there and whole.
+fn stand_of(mut parts: &[u8]) -> Option<Stand> {
+    while let Some(([kind, length], rest)) = parts.split_first_chunk() {
+        let (part, others) = rest.split_at_checked(usize::from(*length))?;
+        if [*kind, *length] == STAND {
+            let (state, rest) = part.split_first()?;
+            let (address, rest) = rest.split_first_chunk()?;
+            let syn = Syn::from_bytes(*rest.first_chunk()?).ok();
+            return Some(Stand {
+                mapped: address_of(address),
+                syn: syn.filter(|_| state & HAS_SYN != 0),
+                listens: state & LISTENS != 0,
+            });
+        }
+        parts = others;
+    }
+    None
 }
 
 fn parse(bytes: &[u8; BODY]) -> Option<Standing> {
@@ -202,11 +289,6 @@ fn parse(bytes: &[u8; BODY]) -> Option<Standing> {
         }
         _ => None,
     };
-    let spare_ip: Option<IpAddr> = match bytes[15] {
-        4 => Some(Ipv4Addr::new(bytes[18], bytes[19], bytes[20], bytes[21]).into()),
-        6 => <[u8; 16]>::try_from(&bytes[18..34]).ok().map(|it| Ipv6Addr::from(it).into()),
-        _ => None,
-    };
     Some(Standing {
         serial: number(2),
         ports,
@@ -214,10 +296,12 @@ fn parse(bytes: &[u8; BODY]) -> Option<Standing> {
         round: bytes[11],
         opened: bytes[12],
         waits: bytes[14] & 0x10 != 0,
+        classic: bytes[14] & 0x20 != 0,
         privileges: (bytes[13] & 0x80 != 0).then(|| Privileges::from_bits(bytes[13])),
         answers: known(bytes[14]),
         admits_syn: known(bytes[14] >> 2),
-        spare: spare_ip.map(|ip| SocketAddr::new(ip, number(16))).filter(|it| it.port() != 0),
+        spare: bytes.last_chunk().and_then(address_of),
+        stand: None,
     })
 }
 
@@ -250,10 +334,16 @@ mod tests {
             round: 2,
             opened: 1,
             waits: true,
+            classic: true,
             privileges: Some(Privileges { assume: true, ..Privileges::NONE }),
             answers: Some(true),
             admits_syn: Some(false),
             spare: Some("198.51.100.7:4242".parse().unwrap()),
+            stand: Some(Stand {
+                mapped: Some("198.51.100.7:4243".parse().unwrap()),
+                syn: Some(crate::tcp_traversal::forgery::tests::full(u32::MAX, 7)),
+                listens: true,
+            }),
         }
     }
 
@@ -266,6 +356,7 @@ mod tests {
             Standing::default(),
             Standing { ports: Ports::Steady, ..Standing::default() },
             Standing { ports: random, spare, ..Standing::default() },
+            Standing { stand: Some(Stand::default()), ..Standing::default() },
         ];
         for standing in others.into_iter().chain([full()]) {
             assert_eq!(callee.read(&caller.write(&standing)), Some(standing));
@@ -297,6 +388,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_part_is_understood_or_passed_over_without_a_panic() {
+        let stand = full().stand.unwrap();
+        let part = stand_part(&stand);
+        assert_eq!(part.len(), 2 + usize::from(STAND[1]));
+        assert_eq!(stand_of(&[&[9, 3, 1, 2, 3, 0, 0][..], &part].concat()), Some(stand));
+        for at in 0..part.len() {
+            assert_eq!(stand_of(&part[..at]), None, "cut at {at}");
+            for value in 0..=255 {
+                let mut bytes = part.clone();
+                bytes[at] = value;
+                let scale = |it: Stand| it.syn.and_then(|syn| syn.options.window_scale);
+                assert!(stand_of(&bytes).and_then(scale).is_none_or(|scale| scale <= 14));
+            }
+        }
+    }
+
+    #[test]
+    fn a_note_without_parts_is_as_long_as_ever_and_one_with_fits_the_brokers_message() {
+        let [caller, _] = notaries();
+        assert_eq!(caller.write(&Standing::default()).len(), LENGTH);
+        assert!(caller.write(&full()).len() <= crate::signal::message::MAX_NOTE_BYTES);
     }
 
     #[test]

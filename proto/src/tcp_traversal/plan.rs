@@ -12,10 +12,17 @@
 //! | shielded opener | both NATs answer strangers: at once; else after refusals | one opens, the other dials |
 //! | port prediction | one side's ports are sequential and the other's are not random | both |
 //! | port coverage | one side's ports are random and the other's are steady | the steady one covers, the other draws |
+//! | SYN replay | after refusals, where both may send segments and some NAT answers strangers | both |
+//! | SYN-ACK injection | both may send segments, and SYNs are not known to pass | both |
+//! | SYN injection | one may send segments and the other tell its SYN, and SYNs are not known to pass | who may send dials, the other opens |
+//! | connect, close and listen | both ask for it, and segments are not made by hand | the callee opens and listens, the caller dials |
+//! | spoofed SYN-ACK | the broker forges, both sides know their SYNs, and SYNs are not known to pass | both |
 //! | ghost handshake | both may assume connections, and SYNs are not known to pass | both |
 
 use std::fmt;
 
+use super::forgery::Means;
+use super::spoofed_syn_ack::Knowledge;
 use super::survey::Ports;
 use crate::nat::{
     Filtering, InboundSynAfterSyn, InitialSequence, Mapping, NatReport, PortAllocation,
@@ -66,6 +73,10 @@ pub struct Facts {
     pub keeps_sequence: Option<bool>,
     /// What it may do.
     pub privileges: Option<Privileges>,
+    /// It asks for connect, close and listen.
+    pub classic: bool,
+    /// Its broker answers SYNs in the name of others, as far as is known.
+    pub broker_forges: Option<bool>,
 }
 
 impl Facts {
@@ -98,6 +109,8 @@ impl Facts {
             }),
             keeps_sequence: tcp.isn.map(|isn| isn == InitialSequence::Preserved),
             privileges: None,
+            classic: false,
+            broker_forges: None,
         }
     }
 }
@@ -155,6 +168,12 @@ pub enum Reason {
     OptIn,
     /// Simultaneous open is known to pass.
     SynsPass,
+    /// Neither NAT lets a SYN in.
+    NoSynPasses,
+    /// Both sides may make segments by hand, which does it without the fault.
+    ByHand,
+    /// Neither NAT answers strangers, so that nothing is refused.
+    NobodyAnswers,
 }
 
 impl fmt::Display for Reason {
@@ -174,6 +193,9 @@ impl fmt::Display for Reason {
             Self::BrokerCannotSpoof => "the broker cannot spoof",
             Self::OptIn => "not asked for: it fails at every NAT that follows sequence numbers",
             Self::SynsPass => "SYNs are known to pass",
+            Self::ByHand => "segments made by hand do it better",
+            Self::NoSynPasses => "neither NAT lets a SYN in",
+            Self::NobodyAnswers => "neither NAT answers strangers",
         })
     }
 }
@@ -202,7 +224,6 @@ impl Plan {
             Verdict::Run(_) => Verdict::AfterRefusals(Part::Both),
             Verdict::AfterRefusals(_) | Verdict::Skip(_) => Verdict::Run(Part::Both),
         };
-        let forging = |reason| Verdict::Skip(reason);
         let entries = [
             (Strategy::Direct, Verdict::Run(Part::Both)),
             (Strategy::SimultaneousOpen, together),
@@ -210,9 +231,12 @@ impl Plan {
             (Strategy::ShieldedOpener, opener),
             (Strategy::PortPrediction, port_prediction(role, ours.ports, theirs.ports)),
             (Strategy::PortCoverage, port_coverage(ours.ports, theirs.ports)),
+            (Strategy::SynReplay, syn_replay(ours, theirs)),
             (Strategy::GhostHandshake, ghost_handshake(ours, theirs)),
-            (Strategy::SpoofedSynAck, forging(Reason::BrokerCannotSpoof)),
-            (Strategy::ConnectCloseListen, forging(Reason::OptIn)),
+            (Strategy::SynAckInjection, syn_ack_injection(ours, theirs)),
+            (Strategy::SynInjection, syn_injection(ours, theirs)),
+            (Strategy::SpoofedSynAck, spoofed_syn_ack(ours, theirs)),
+            (Strategy::ConnectCloseListen, connect_close_listen(role, ours, theirs)),
         ];
         let entry = |(strategy, verdict)| Entry { strategy, verdict };
         Self { entries: entries.into_iter().map(entry).collect() }
@@ -301,6 +325,101 @@ fn ghost_handshake(ours: &Facts, theirs: &Facts) -> Verdict {
         Verdict::Skip(Reason::NotPrivileged(CAPABILITY))
     } else if !may(theirs) {
         Verdict::Skip(Reason::PeerNotPrivileged(CAPABILITY))
+    } else if rewritten(ours) || rewritten(theirs) {
+        Verdict::Skip(Reason::SequenceRewritten)
+    } else if ours.ports.is_unsteady() || theirs.ports.is_unsteady() {
+        Verdict::Skip(Reason::NothingSteady)
+    } else if ours.admits_syn == Some(true) || theirs.admits_syn == Some(true) {
+        Verdict::Skip(Reason::SynsPass)
+    } else {
+        Verdict::Run(Part::Both)
+    }
+}
+
+/// What a host needs that shall send segments and tell its own SYN.
+const RAW: &str = "CAP_NET_RAW";
+
+/// Why two sides may not both send segments.
+fn not_both_raw(ours: &Facts, theirs: &Facts) -> Option<Reason> {
+    if !Means::of(ours.privileges).are_full() {
+        Some(Reason::NotPrivileged(RAW))
+    } else if !Means::of(theirs.privileges).are_full() {
+        Some(Reason::PeerNotPrivileged(RAW))
+    } else {
+        None
+    }
+}
+
+fn is_unsteady(ours: &Facts, theirs: &Facts) -> Option<Reason> {
+    let unsteady = ours.ports.is_unsteady() || theirs.ports.is_unsteady();
+    unsteady.then_some(Reason::NothingSteady)
+}
+
+/// What stands against telling a sequence number to where SYNs do not pass.
+fn not_for_numbers(ours: &Facts, theirs: &Facts) -> Option<Reason> {
+    let rewritten = |facts: &Facts| facts.keeps_sequence == Some(false);
+    let passes = |facts: &Facts| facts.admits_syn == Some(true);
+    if rewritten(ours) || rewritten(theirs) {
+        Some(Reason::SequenceRewritten)
+    } else {
+        is_unsteady(ours, theirs).or((passes(ours) || passes(theirs)).then_some(Reason::SynsPass))
+    }
+}
+
+fn syn_replay(ours: &Facts, theirs: &Facts) -> Verdict {
+    let all = |of: fn(&Facts) -> Option<bool>| [ours, theirs].map(of) == [Some(false); 2];
+    let against = not_both_raw(ours, theirs)
+        .or_else(|| is_unsteady(ours, theirs))
+        .or(all(|it| it.admits_syn).then_some(Reason::NoSynPasses))
+        .or(all(|it| it.answers).then_some(Reason::NobodyAnswers));
+    against.map_or(Verdict::AfterRefusals(Part::Both), Verdict::Skip)
+}
+
+fn syn_ack_injection(ours: &Facts, theirs: &Facts) -> Verdict {
+    let against = not_both_raw(ours, theirs).or_else(|| not_for_numbers(ours, theirs));
+    against.map_or(Verdict::Run(Part::Both), Verdict::Skip)
+}
+
+fn syn_injection(ours: &Facts, theirs: &Facts) -> Verdict {
+    let [us, them] = [ours, theirs].map(|facts| Means::of(facts.privileges));
+    let part = match (us.injects && them.knows, them.injects && us.knows) {
+        (true, true) => Part::Both,
+        (true, false) => Part::Dialer,
+        (false, true) => Part::Opener,
+        (false, false) if us.knows || us.injects => {
+            return Verdict::Skip(Reason::PeerNotPrivileged(RAW));
+        }
+        (false, false) => return Verdict::Skip(Reason::NotPrivileged(RAW)),
+    };
+    not_for_numbers(ours, theirs).map_or(Verdict::Run(part), Verdict::Skip)
+}
+
+fn connect_close_listen(role: Role, ours: &Facts, theirs: &Facts) -> Verdict {
+    if !(ours.classic && theirs.classic) {
+        Verdict::Skip(Reason::OptIn)
+    } else if not_both_raw(ours, theirs).is_none() {
+        Verdict::Skip(Reason::ByHand)
+    } else if let Some(reason) = is_unsteady(ours, theirs) {
+        Verdict::Skip(reason)
+    } else {
+        Verdict::Run(match role {
+            Role::Controlling => Part::Dialer,
+            Role::Controlled => Part::Opener,
+        })
+    }
+}
+
+fn spoofed_syn_ack(ours: &Facts, theirs: &Facts) -> Verdict {
+    const CAPABILITIES: &str = "CAP_NET_RAW or CAP_NET_ADMIN";
+    let may = |facts: &Facts| facts.privileges.and_then(Knowledge::with).is_some();
+    let rewritten = |facts: &Facts| facts.keeps_sequence == Some(false);
+    // It is one broker: what one side knows of it holds for both.
+    if ours.broker_forges.or(theirs.broker_forges) != Some(true) {
+        Verdict::Skip(Reason::BrokerCannotSpoof)
+    } else if !may(ours) {
+        Verdict::Skip(Reason::NotPrivileged(CAPABILITIES))
+    } else if !may(theirs) {
+        Verdict::Skip(Reason::PeerNotPrivileged(CAPABILITIES))
     } else if rewritten(ours) || rewritten(theirs) {
         Verdict::Skip(Reason::SequenceRewritten)
     } else if ours.ports.is_unsteady() || theirs.ports.is_unsteady() {
@@ -401,12 +520,77 @@ mod tests {
             [
                 "port prediction: neither side's ports follow one another",
                 "port coverage: both sides' ports are random",
+                "SYN replay: needs CAP_NET_RAW here",
                 "ghost handshake: needs CAP_NET_ADMIN here",
+                "SYN-ACK injection: needs CAP_NET_RAW here",
+                "SYN injection: needs CAP_NET_RAW here",
                 "spoofed SYN-ACK: the broker cannot spoof",
                 "connect, close and listen: not asked for: it fails at every NAT that follows \
                  sequence numbers",
             ]
         );
+    }
+
+    #[test]
+    fn a_spoofed_answer_needs_a_broker_that_forges_and_two_sides_that_know_their_syns() {
+        let held = Some(Privileges { capture: true, ..Privileges::NONE });
+        let may = Facts { privileges: held, broker_forges: Some(true), ..with(Ports::Steady) };
+        let verdict = |ours: &Facts, theirs: &Facts| spoofed_syn_ack(ours, theirs);
+        assert_eq!(verdict(&may, &may), Verdict::Run(Part::Both));
+        let broker = Facts { broker_forges: Some(false), ..may };
+        assert_eq!(verdict(&broker, &may), Verdict::Skip(Reason::BrokerCannotSpoof));
+        let nothing = Facts { privileges: Some(Privileges::NONE), ..may };
+        let capabilities = "CAP_NET_RAW or CAP_NET_ADMIN";
+        assert_eq!(verdict(&nothing, &may), Verdict::Skip(Reason::NotPrivileged(capabilities)));
+        assert_eq!(verdict(&may, &nothing), Verdict::Skip(Reason::PeerNotPrivileged(capabilities)));
+        let rewritten = Facts { keeps_sequence: Some(false), ..may };
+        assert_eq!(verdict(&may, &rewritten), Verdict::Skip(Reason::SequenceRewritten));
+        let random = Facts { ports: Ports::ANYWHERE, ..may };
+        assert_eq!(verdict(&random, &may), Verdict::Skip(Reason::NothingSteady));
+        let passes = Facts { admits_syn: Some(true), ..may };
+        assert_eq!(verdict(&may, &passes), Verdict::Skip(Reason::SynsPass));
+    }
+
+    #[test]
+    fn the_classic_way_is_taken_only_if_both_ask_for_it() {
+        let asks = Facts { classic: true, ..with(Ports::Steady) };
+        let both = parts(Strategy::ConnectCloseListen, &asks, &asks);
+        assert_eq!(both, [Some(Part::Dialer), Some(Part::Opener)]);
+        let one = connect_close_listen(Role::Controlling, &asks, &with(Ports::Steady));
+        assert_eq!(one, Verdict::Skip(Reason::OptIn));
+        let raw = Privileges { assume: false, capture: true, inject: true };
+        let raw = Facts { privileges: Some(raw), ..asks };
+        let better = connect_close_listen(Role::Controlled, &raw, &raw);
+        assert_eq!(better, Verdict::Skip(Reason::ByHand));
+    }
+
+    #[test]
+    fn what_is_made_by_hand_needs_raw_sockets_and_a_reason() {
+        use Strategy::{SynAckInjection, SynInjection, SynReplay};
+        let raw = Privileges { assume: false, capture: true, inject: true };
+        let admin = Privileges { assume: true, ..Privileges::NONE };
+        let held = |privileges| Facts { privileges: Some(privileges), ..with(Ports::Steady) };
+        let verdicts = |ours: &Facts, theirs: &Facts| {
+            let plan = Plan::of(Role::Controlling, ours, theirs);
+            [SynReplay, SynAckInjection, SynInjection].map(|it| plan.verdict(it).unwrap())
+        };
+        let (both, refused) = (Verdict::Run(Part::Both), Verdict::AfterRefusals(Part::Both));
+        assert_eq!(verdicts(&held(raw), &held(raw)), [refused, both, both]);
+        let peer = Verdict::Skip(Reason::PeerNotPrivileged(RAW));
+        let one_sided = [peer, peer, Verdict::Run(Part::Dialer)];
+        assert_eq!(verdicts(&held(raw), &held(admin)), one_sided, "one side is enough for a SYN");
+        assert_eq!(verdicts(&held(admin), &held(raw))[2], Verdict::Run(Part::Opener));
+        let silent = Facts { answers: Some(false), ..held(raw) };
+        assert_eq!(verdicts(&silent, &silent)[0], Verdict::Skip(Reason::NobodyAnswers));
+        let strict = Facts { admits_syn: Some(false), ..held(raw) };
+        let no_syn = Verdict::Skip(Reason::NoSynPasses);
+        assert_eq!(verdicts(&strict, &strict), [no_syn, both, both]);
+        let passes = Facts { admits_syn: Some(true), ..held(raw) };
+        let known = Verdict::Skip(Reason::SynsPass);
+        assert_eq!(verdicts(&passes, &strict), [refused, known, known]);
+        let rewritten = Facts { keeps_sequence: Some(false), ..held(raw) };
+        let numbers = Verdict::Skip(Reason::SequenceRewritten);
+        assert_eq!(verdicts(&rewritten, &strict), [refused, numbers, numbers]);
     }
 
     #[test]

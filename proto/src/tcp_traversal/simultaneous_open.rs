@@ -33,6 +33,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::direct;
 use super::shielded_opener::{self, OPENER_TTL};
 use crate::candidate::CandidateKind;
 use crate::puncher::report::{Failures, Strategy};
@@ -119,12 +120,8 @@ impl Stance {
 impl Dialer {
     /// A dialer to `remote` that begins at `start`.
     pub fn new(remote: SocketAddr, kind: CandidateKind, start: Instant) -> Self {
-        let strategy = match kind {
-            CandidateKind::Host => Strategy::Direct,
-            CandidateKind::Mapped
-            | CandidateKind::ServerReflexive
-            | CandidateKind::PeerReflexive => Strategy::SimultaneousOpen,
-        };
+        let strategy =
+            if direct::applies(kind) { Strategy::Direct } else { Strategy::SimultaneousOpen };
         Self {
             remote,
             local: None,

@@ -7,14 +7,17 @@ use ntcp_proto::candidate::{Candidate, CandidateKind, MAX_CANDIDATES, Transport}
 use ntcp_proto::nat::{
     Filtering, InboundSynAfterSyn, InitialSequence, Mapping, PortAllocation, UnsolicitedSyn,
 };
+use ntcp_proto::puncher::report::Strategy as Way;
+use ntcp_proto::segment::{Options, Timestamps};
 use ntcp_proto::signal::codec::{MAX_MESSAGE_BYTES, ParseError};
 use ntcp_proto::signal::message::{
-    Answer, Body, CalleeAnswer, Connect, Found, Gather, MAX_NOTE_BYTES, Message, Nonce, Note,
-    Refresh, Refreshed, Refused, Register, Registered, Relay, TransmitCount,
+    Answer, Body, CalleeAnswer, Connect, Forge, Forged, Found, Gather, MAX_NOTE_BYTES, Message,
+    Nonce, Note, Outcome, Refresh, Refreshed, Refused, Register, Registered, Relay, TransmitCount,
 };
 use ntcp_proto::signal::{
-    ErrorCode, Fingerprint, NatSummary, Punch, RegistrationId, RegistrationKey, Role, Round,
-    SessionId, SessionSecret, SignalMethod, TcpSummary, UdpSummary,
+    Capabilities, ErrorCode, Fingerprint, Handshake, Hint, MAX_ENTRIES, NatSummary, Punch,
+    RegistrationId, RegistrationKey, Role, Round, SessionId, SessionSecret, SignalMethod, Spoofing,
+    StrategyOutcome, Syn, TcpSummary, UdpSummary,
 };
 use ntcp_proto::uri::{PeerName, TransportChoice};
 use ntcp_stun::{AttributeType, Class, TransactionId};
@@ -141,14 +144,71 @@ fn code() -> impl Strategy<Value = ErrorCode> {
     (300u16..700).prop_map(ErrorCode::from_number)
 }
 
+fn seconds() -> impl Strategy<Value = Duration> {
+    any::<u32>().prop_map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+fn spoofing() -> impl Strategy<Value = Spoofing> {
+    prop_oneof![
+        Just(Spoofing::Unknown),
+        seconds().prop_map(|age| Spoofing::Possible { age }),
+        seconds().prop_map(|age| Spoofing::Filtered { age }),
+    ]
+}
+
+fn capabilities() -> impl Strategy<Value = Capabilities> {
+    (any::<bool>(), spoofing(), spoofing()).prop_map(|(forges, v4, v6)| Capabilities {
+        forges,
+        v4,
+        v6,
+    })
+}
+
+fn way() -> impl Strategy<Value = Way> {
+    select(vec![
+        Way::Direct,
+        Way::SimultaneousOpen,
+        Way::ConnectListen,
+        Way::ShieldedOpener,
+        Way::PortPrediction,
+        Way::PortCoverage,
+        Way::GhostHandshake,
+        Way::SpoofedSynAck,
+        Way::ConnectCloseListen,
+        Way::UdpHolePunch,
+    ])
+}
+
+fn hints() -> impl Strategy<Value = Vec<Hint>> {
+    let took = any::<u16>().prop_map(|millis| Duration::from_millis(millis.into()));
+    let hint = (way(), 0u8..=100, took);
+    let hint = hint.prop_map(|(strategy, percent, took)| Hint { strategy, percent, took });
+    vec(hint, 0..=MAX_ENTRIES)
+}
+
+fn outcome() -> impl Strategy<Value = StrategyOutcome> {
+    (way(), option::of(micros())).prop_map(|(strategy, took)| StrategyOutcome { strategy, took })
+}
+
+fn handshake() -> impl Strategy<Value = Handshake> {
+    let timestamps = option::of(any::<u32>());
+    let options = (option::of(1u16..), option::of(0u8..=14), any::<bool>(), timestamps);
+    (address(), any::<(u32, u16)>(), options).prop_map(|(remote, (sequence, window), options)| {
+        let (max_segment_size, window_scale, sack_permitted, timestamps) = options;
+        let timestamps = timestamps.map(|value| Timestamps { value, echo: 0 });
+        let options = Options { max_segment_size, window_scale, sack_permitted, timestamps };
+        Handshake { remote, syn: Syn { sequence, window, options } }
+    })
+}
+
 fn punch(rounds: std::ops::RangeInclusive<u8>) -> impl Strategy<Value = Punch> {
     let names = (session(), any::<[u8; 32]>(), option::of(name()), fingerprint());
     let choices = (any::<bool>(), rounds, transport());
-    let rest = (candidates(), nat(), micros(), option::of(micros()));
+    let rest = (candidates(), nat(), micros(), option::of(micros()), hints());
     (names, choices, rest).prop_map(|(names, choices, rest)| {
         let (session, secret, peer, fingerprint) = names;
         let (controlling, round, transport) = choices;
-        let (candidates, nat, start_after, peer_rtt) = rest;
+        let (candidates, nat, start_after, peer_rtt, hints) = rest;
         Punch {
             session,
             secret: SessionSecret(secret),
@@ -161,25 +221,29 @@ fn punch(rounds: std::ops::RangeInclusive<u8>) -> impl Strategy<Value = Punch> {
             fingerprint,
             start_after,
             peer_rtt,
+            hints,
         }
     })
 }
 
 fn register() -> impl Strategy<Value = Body> {
     let all = (option::of(name()), candidates(), nat(), fingerprint(), millis());
-    (all, option::of(micros())).prop_map(|((name, candidates, nat, fingerprint, lease), rtt)| {
-        Body::Register(Register { name, candidates, nat, fingerprint, lease, rtt })
+    (all, option::of(micros()), any::<bool>()).prop_map(|(all, rtt, consents)| {
+        let (name, candidates, nat, fingerprint, lease) = all;
+        Body::Register(Register { name, candidates, nat, fingerprint, lease, rtt, consents })
     })
 }
 
 fn registered() -> impl Strategy<Value = Body> {
-    (any::<[u8; 8]>(), any::<[u8; 32]>(), address(), millis()).prop_map(
-        |(registration, key, observed, lease)| {
+    let who = (any::<[u8; 8]>(), any::<[u8; 32]>());
+    (who, address(), millis(), option::of(capabilities())).prop_map(
+        |((registration, key), observed, lease, capabilities)| {
             Body::Registered(Registered {
                 registration: RegistrationId(registration),
                 key: RegistrationKey(key),
                 observed,
                 lease,
+                capabilities,
             })
         },
     )
@@ -234,8 +298,11 @@ fn body() -> impl Strategy<Value = Body> {
         register(),
         registered(),
         refresh(),
-        (address(), millis())
-            .prop_map(|(observed, lease)| Body::Refreshed(Refreshed { observed, lease })),
+        (address(), millis(), option::of(capabilities())).prop_map(
+            |(observed, lease, capabilities)| {
+                Body::Refreshed(Refreshed { observed, lease, capabilities })
+            }
+        ),
         name().prop_map(Body::Lookup),
         (fingerprint(), nat())
             .prop_map(|(fingerprint, nat)| Body::Found(Found { fingerprint, nat })),
@@ -248,8 +315,25 @@ fn body() -> impl Strategy<Value = Body> {
         callee.prop_map(|(session, result)| Body::CalleeAnswer(CalleeAnswer { session, result })),
         punch(1..=255).prop_map(Body::Punch),
         relay(),
+        (session(), option::of(handshake()))
+            .prop_map(|(session, handshake)| Body::Forge(Forge { session, handshake })),
+        (session(), prop_oneof![Just(Ok(())), code().prop_map(Err)])
+            .prop_map(|(session, result)| Body::Forged(Forged { session, result })),
+        address().prop_map(Body::Probe),
+        (session(), vec(outcome(), 0..=MAX_ENTRIES))
+            .prop_map(|(session, outcomes)| Body::Outcome(Outcome { session, outcomes })),
         refused(),
-        select(vec![Body::Unregister, Body::Unregistered, Body::Punching, Body::Ping, Body::Pong]),
+        select(vec![
+            Body::Unregister,
+            Body::Unregistered,
+            Body::Dismissed,
+            Body::Punching,
+            Body::Ping,
+            Body::Pong,
+            Body::Forging,
+            Body::Probing,
+            Body::Probed,
+        ]),
     ]
 }
 
@@ -301,6 +385,9 @@ fn the_longest_message_fits() {
     let address = SocketAddr::from(([0x2001, 0xDB8, 1, 2, 3, 4, 5, 6], 65_535));
     let one = Candidate { kind: CandidateKind::Host, transport: Transport::Udp, address };
     let candidates = vec![one; MAX_CANDIDATES];
+    let (strategy, took) = (Way::Direct, Duration::ZERO);
+    let hint = Hint { strategy, percent: 1, took };
+    let outcome = StrategyOutcome { strategy, took: Some(took) };
     for mut sample in samples::all() {
         sample.message.nonce = Nonce::new(&[b'0'; 64]);
         sample.message.registration = Some(RegistrationId([0; 8]));
@@ -317,7 +404,9 @@ fn the_longest_message_fits() {
             Body::Connected(it) | Body::Invite(it) | Body::Punch(it) => {
                 it.peer = Some(longest.clone());
                 it.candidates.clone_from(&candidates);
+                it.hints = vec![hint; MAX_ENTRIES];
             }
+            Body::Outcome(it) => it.outcomes = vec![outcome; MAX_ENTRIES],
             Body::Gather(it) => it.caller = Some(longest.clone()),
             Body::Relay(it) => {
                 it.note = Note::new(&[0; MAX_NOTE_BYTES]).unwrap();

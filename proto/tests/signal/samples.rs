@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use ntcp_proto::candidate::{Candidate, CandidateKind, Transport};
 use ntcp_proto::nat::{Filtering, Mapping, PortAllocation};
+use ntcp_proto::puncher::report::Strategy;
+use ntcp_proto::segment::{Options, Timestamps};
 use ntcp_proto::signal::message::{
-    Answer, Body, CalleeAnswer, Connect, Found, Gather, Message, Nonce, Note, Refresh, Refreshed,
-    Refused, Register, Registered, Relay, TransmitCount,
+    Answer, Body, CalleeAnswer, Connect, Forge, Forged, Found, Gather, Message, Nonce, Note,
+    Outcome, Refresh, Refreshed, Refused, Register, Registered, Relay, TransmitCount,
 };
 use ntcp_proto::signal::{
-    ErrorCode, Fingerprint, NatSummary, Punch, RegistrationId, RegistrationKey, Role, Round,
-    SessionId, SessionSecret, SignalMethod, UdpSummary,
+    Capabilities, ErrorCode, Fingerprint, Handshake, Hint, NatSummary, Punch, RegistrationId,
+    RegistrationKey, Role, Round, SessionId, SessionSecret, SignalMethod, Spoofing,
+    StrategyOutcome, Syn, UdpSummary,
 };
 use ntcp_proto::uri::{PeerName, TransportChoice};
 use ntcp_stun::{AttributeType, TransactionId};
@@ -50,6 +53,8 @@ pub(crate) fn all() -> Vec<Sample> {
     };
     let declined = Refused::new(SignalMethod::Invite, ErrorCode::Declined);
     let failure = Err(ErrorCode::NoAnswer);
+    let unproved = Refused::new(SignalMethod::Forge, ErrorCode::Unauthenticated);
+    let forbidden = Refused::new(SignalMethod::Forge, ErrorCode::Forbidden);
     vec![
         unsigned("register-1", first(Body::Register(register(None)))),
         unsigned("register-401", answer(Body::Refused(challenge)).with_nonce(nonce())),
@@ -59,6 +64,7 @@ pub(crate) fn all() -> Vec<Sample> {
         signed("refreshed", answer(Body::Refreshed(refreshed()))),
         signed("unregister", by_peer(Body::Unregister)),
         signed("unregistered", answer(Body::Unregistered)),
+        signed("dismissed", plain(Body::Dismissed)),
         signed("lookup", by_peer(Body::Lookup(name("bob")))),
         signed("found", answer(Body::Found(found()))),
         signed("connect", by_peer(Body::Connect(connect()))),
@@ -67,7 +73,7 @@ pub(crate) fn all() -> Vec<Sample> {
         signed("answer", answer(Body::Answer(Answer { session: session(), candidates: vec![] }))),
         signed("declined", answer(Body::Refused(declined))),
         signed("callee-answered", plain(Body::CalleeAnswer(callee_answer(Ok(Vec::new()))))),
-        signed("callee-silent", plain(Body::CalleeAnswer(callee_answer(failure)))),
+        signed("callee-silent", plain(Body::CalleeAnswer(callee_answer(Err(ErrorCode::NoAnswer))))),
         signed("gather", first(Body::Gather(gather()))),
         signed("punch", first(Body::Punch(punch(Role::Controlled, Round(2))))),
         signed("punching", answer(Body::Punching)),
@@ -81,6 +87,21 @@ pub(crate) fn all() -> Vec<Sample> {
                 ..relay(0, 1, false)
             })),
         ),
+        unsigned("register-consenting", register_consenting()),
+        signed("refreshed-capable", answer(Body::Refreshed(capable()))),
+        signed("connected-hints", answer(Body::Connected(hinted()))),
+        signed("forge-challenge", answer(Body::Refused(unproved)).with_nonce(nonce())),
+        signed("forge", by_peer(forge(Some(handshake()))).with_nonce(nonce())),
+        signed("forge-prepare", by_peer(forge(None))),
+        signed("forging", answer(Body::Forging)),
+        signed("forge-refused", answer(Body::Refused(forbidden))),
+        signed("forged", plain(Body::Forged(Forged { session: session(), result: Ok(()) }))),
+        signed("forged-alone", plain(Body::Forged(Forged { session: session(), result: failure }))),
+        signed("probe", first(Body::Probe(peer_address()))),
+        signed("probing", answer(Body::Probing)),
+        signed("probe-forged", plain(Body::Probed).with_nonce(nonce())),
+        signed("probed", by_sender(Body::Probed).with_nonce(nonce())),
+        signed("outcome", by_sender(outcome())),
         signed("ping", first(Body::Ping)),
         signed("pong", answer(Body::Pong)),
         unsigned("refused-420", answer(Body::Refused(unknown))),
@@ -166,7 +187,12 @@ fn register(rtt_ms: Option<u64>) -> Register {
         fingerprint: Fingerprint(counting(0x80)),
         lease: Duration::from_secs(60),
         rtt: rtt_ms.map(Duration::from_millis),
+        consents: false,
     }
+}
+
+fn register_consenting() -> Message {
+    first(Body::Register(Register { consents: true, ..register(None) }))
 }
 
 fn registered() -> Registered {
@@ -175,6 +201,7 @@ fn registered() -> Registered {
         key: key(),
         observed: SocketAddr::from((Ipv4Addr::new(203, 0, 113, 7), 40_000)),
         lease: Duration::from_secs(60),
+        capabilities: None,
     }
 }
 
@@ -191,7 +218,52 @@ fn refreshed() -> Refreshed {
     Refreshed {
         observed: SocketAddr::from((Ipv4Addr::new(203, 0, 113, 7), 40_000)),
         lease: Duration::from_secs(60),
+        capabilities: None,
     }
+}
+
+fn capable() -> Refreshed {
+    let v4 = Spoofing::Possible { age: Duration::from_secs(300) };
+    let capabilities = Capabilities { forges: true, v4, v6: Spoofing::Unknown };
+    Refreshed { capabilities: Some(capabilities), ..refreshed() }
+}
+
+fn hinted() -> Punch {
+    let hint =
+        |strategy, percent, millis| Hint { strategy, percent, took: Duration::from_millis(millis) };
+    let hints =
+        vec![hint(Strategy::ShieldedOpener, 95, 80), hint(Strategy::SimultaneousOpen, 10, 60)];
+    Punch { hints, ..punch(Role::Controlling, Round::FIRST) }
+}
+
+fn peer_address() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::new(203, 0, 113, 9), 45_000))
+}
+
+fn handshake() -> Handshake {
+    let options = Options {
+        max_segment_size: Some(1460),
+        window_scale: Some(7),
+        sack_permitted: true,
+        timestamps: Some(Timestamps { value: 0x0102_0304, echo: 0 }),
+    };
+    let syn = Syn { sequence: 0x1122_3344, window: 64_240, options };
+    Handshake { remote: peer_address(), syn }
+}
+
+fn forge(handshake: Option<Handshake>) -> Body {
+    Body::Forge(Forge { session: session(), handshake })
+}
+
+fn outcome() -> Body {
+    let outcomes = vec![
+        StrategyOutcome { strategy: Strategy::SimultaneousOpen, took: None },
+        StrategyOutcome {
+            strategy: Strategy::SpoofedSynAck,
+            took: Some(Duration::from_millis(120)),
+        },
+    ];
+    Body::Outcome(Outcome { session: session(), outcomes })
 }
 
 fn found() -> Found {
@@ -224,6 +296,7 @@ fn punch(role: Role, round: Round) -> Punch {
         fingerprint: Fingerprint(counting(0x80)),
         start_after: Duration::from_millis(15),
         peer_rtt: Some(Duration::from_millis(40)),
+        hints: Vec::new(),
     }
 }
 

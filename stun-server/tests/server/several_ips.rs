@@ -4,6 +4,7 @@ use crate::support::{PATIENCE, Running, options, request};
 use ntcp_stun::attribute::ChangeRequest::{self, Ip, IpAndPort, Nothing, Port};
 use ntcp_stun::attribute::{OtherAddress, XorMappedAddress};
 use ntcp_stun::{Message, TransactionId};
+use ntcp_stun_server::{Allowance, BudgetLimits, Forged, Options, sources_beside, spoof_check};
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
@@ -134,4 +135,89 @@ fn a_request_to_a_broadcast_address_is_not_answered() {
     socket.send_to(&request(1, None), at("198.51.100.255:3478")).expect("sent");
     ask(&socket, 2, None, at("198.51.100.1:3478"));
     assert_eq!(server.stop().udp, 1, "the second one alone");
+}
+
+#[test]
+fn one_address_answers_in_the_name_of_another_host_without_claiming_to_be_it() {
+    if moved_inside("one_address_answers_in_the_name_of_another_host_without_claiming_to_be_it") {
+        return;
+    }
+    let listen = ["192.0.2.10:3478", "[2001:db8::10]:3478"];
+    // Nobody here has these.
+    let alternate = ["203.0.113.99:3479", "[2001:db8:9::99]:3479"];
+    let server = Running::start(&Options { forges: true, ..options(&listen, &alternate) });
+    assert_eq!(server.addresses.len(), 4, "its own addresses alone: {:?}", server.addresses);
+    for (own, primary, alternate) in [
+        ("192.0.2.11:0", "192.0.2.10", "203.0.113.99"),
+        ("[2001:db8::11]:0", "[2001:db8::10]", "[2001:db8:9::99]"),
+    ] {
+        let socket = UdpSocket::bind(own).expect("a socket");
+        for (id, change, port, expected) in [
+            (0, Nothing, 3478, format!("{primary}:3478")),
+            (1, Port, 3478, format!("{primary}:3479")),
+            (2, Ip, 3478, format!("{alternate}:3478")),
+            (3, IpAndPort, 3478, format!("{alternate}:3479")),
+            (4, IpAndPort, 3479, format!("{alternate}:3478")),
+        ] {
+            let (bytes, from) = ask(&socket, id, Some(change), at(&format!("{primary}:{port}")));
+            assert_eq!(from, at(&expected), "{change:?} at {port}");
+            let message = Message::parse(&bytes).expect("well-formed");
+            let other = message.attribute::<OtherAddress>();
+            assert_eq!(other, Ok(None), "nobody answers there, so nobody is sent there");
+        }
+    }
+}
+
+#[test]
+fn what_is_refused_to_many_is_granted_to_a_neighbour() {
+    if moved_inside("what_is_refused_to_many_is_granted_to_a_neighbour") {
+        return;
+    }
+    let server = Running::start(&options(&["192.0.2.10:3478"], &[]));
+    // 60 requests that the victim never made, which on this link cannot be told from forged ones.
+    let victim = UdpSocket::bind("192.0.2.11:0").expect("a socket");
+    for _ in 0..60 {
+        victim.send_to(&request(1, None), at("192.0.2.10:3478")).expect("sent");
+    }
+    ask(&victim, 2, None, at("192.0.2.10:3478"));
+    assert_eq!(server.stop().over_budget, 0);
+
+    let small = Allowance { per_second: 1, burst: 5 };
+    let limits = BudgetLimits { address: small, network: small, long: small };
+    let strict = Options { budget: Some(limits), shards: 1, ..options(&["192.0.2.10:3478"], &[]) };
+    let server = Running::start(&strict);
+    for _ in 0..100 {
+        victim.send_to(&request(3, None), at("192.0.2.10:3478")).expect("sent");
+    }
+    let neighbour = UdpSocket::bind("192.0.2.10:0").expect("a socket");
+    ask(&neighbour, 4, None, at("192.0.2.10:3478"));
+    let counters = server.stop();
+    assert!(counters.over_budget >= 80, "{counters:?}");
+    assert!(counters.successes <= 20, "{counters:?}");
+}
+
+#[test]
+fn a_network_that_lets_forged_sources_out_is_found_out() {
+    if moved_inside("a_network_that_lets_forged_sources_out_is_found_out") {
+        return;
+    }
+    let listen = ["192.0.2.10:3478", "[2001:db8::10]:3478"];
+    let server = Running::start(&options(&listen, &[]));
+    // The neighbours are nobody's here, and a link to oneself filters nothing.
+    for (address, own) in listen.iter().zip(["192.0.2.11", "2001:db8::11"]) {
+        // A kernel may lose what is sent to an IPv6 address that it has had for an instant only.
+        ask(&UdpSocket::bind((at(address).ip(), 0)).expect("a socket"), 1, None, at(address));
+        let sources: Vec<_> = sources_beside(own.parse().expect("an IP address"))
+            .into_iter()
+            .filter(|it| *it != at(address).ip())
+            .collect();
+        assert!(sources.len() >= 2);
+        for (source, outcome) in spoof_check(at(address), &sources).expect("the server answers") {
+            assert!(
+                matches!(outcome, Forged::Arrived(seen) if seen.ip() == source),
+                "{source}: {outcome:?}"
+            );
+        }
+    }
+    assert!(server.stop().spoof_checks > 4);
 }

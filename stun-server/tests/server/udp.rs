@@ -2,11 +2,11 @@
 
 use crate::support::{Running, client, options, receive, request};
 use ntcp_stun::attribute::{
-    ChangeRequest, ChangedAddress, MappedAddress, OtherAddress, Padding, ResponseOrigin,
-    ResponsePort, XorMappedAddress,
+    ChangeRequest, ChangedAddress, ErrorCode, MappedAddress, Nonce, OtherAddress, Padding,
+    ResponseOrigin, ResponsePort, XorMappedAddress,
 };
 use ntcp_stun::{Class, Message, Method, TransactionId, Writer};
-use ntcp_stun_server::{BindError, Server, Transport};
+use ntcp_stun_server::{BindError, Options, Policy, Server, SocketError, Transport};
 use std::net::{SocketAddr, UdpSocket};
 
 #[test]
@@ -53,23 +53,52 @@ fn each_of_four_addresses_answers_from_where_it_is_asked_to() {
     assert_eq!((counters.udp, counters.successes, counters.changed), (16, 16, 12));
 }
 
-#[test]
-fn a_reply_goes_to_the_port_asked_for() {
-    let server = Running::quartet();
-    let (asking, receiving) = (client("127.0.0.1"), client("127.0.0.1"));
-    let port = receiving.local_addr().expect("bound").port();
-    let mut buffer = [0; 64];
+/// A request for an answer from elsewhere at this port, with this proof.
+fn aimed_at(port: u16, proof: Option<Nonce<'_>>) -> Vec<u8> {
+    let mut buffer = vec![0; 64];
     let id = TransactionId::new([3; 12]);
     let mut writer = Writer::new(&mut buffer, Class::Request, Method::BINDING, id).expect("room");
     writer.attribute(&ResponsePort(port)).expect("room");
     writer.attribute(&ChangeRequest::IpAndPort).expect("room");
+    if let Some(proof) = proof {
+        writer.attribute(&proof).expect("room");
+    }
     let length = writer.finish();
-    asking.send_to(&buffer[..length], server.primary()).expect("sent");
+    buffer.truncate(length);
+    buffer
+}
+
+#[test]
+fn a_reply_goes_to_the_port_asked_for_by_who_is_there() {
+    let server = Running::quartet();
+    let (asking, receiving) = (client("127.0.0.1"), client("127.0.0.1"));
+    let port = receiving.local_addr().expect("bound").port();
+    asking.send_to(&aimed_at(port, None), server.primary()).expect("sent");
+    let (bytes, from) = receive(&asking);
+    let message = Message::parse(&bytes).expect("well-formed");
+    let code = message.attribute::<ErrorCode<'_>>().expect("well-formed").expect("an error");
+    assert_eq!((code.code(), from), (438, server.primary()), "back to where it came from");
+    let proof = message.attribute::<Nonce<'_>>().expect("well-formed");
+    // Each shard knows the tokens of the others: a source's datagrams may come to any when sockets come and go.
+    asking.send_to(&aimed_at(port, proof), server.primary()).expect("sent");
     let (bytes, from) = receive(&receiving);
     let message = Message::parse(&bytes).expect("well-formed");
     let mapped = XorMappedAddress(asking.local_addr().expect("bound"));
     assert_eq!(message.attribute(), Ok(Some(mapped)));
     assert_eq!(from, server.addresses[3]);
+    let counters = server.stop();
+    assert_eq!((counters.stale_nonces, counters.successes), (1, 1));
+}
+
+#[test]
+fn a_reply_goes_anywhere_behind_the_source_where_that_is_configured() {
+    let policy = Policy { trusts_response_port: true, ..Policy::default() };
+    let two = options(&["127.0.0.1:0"], &["127.0.0.2:0"]);
+    let server = Running::start(&Options { policy, ..two });
+    let (asking, receiving) = (client("127.0.0.1"), client("127.0.0.1"));
+    let port = receiving.local_addr().expect("bound").port();
+    asking.send_to(&aimed_at(port, None), server.primary()).expect("sent");
+    assert_eq!(receive(&receiving).1, server.addresses[3]);
 }
 
 #[test]
@@ -181,7 +210,7 @@ fn a_stopped_server_frees_its_ports() {
     let taken = Server::bind(&options).err();
     let transport = Transport::Udp;
     assert!(
-        matches!(taken, Some(BindError::InUse { transport: t, address }) if t == transport && address == addresses[0]),
+        matches!(taken, Some(BindError::Socket(SocketError::InUse { transport: t, address, .. })) if t == transport && address == addresses[0]),
         "{taken:?}"
     );
     server.stop();
@@ -202,10 +231,14 @@ fn addresses_that_would_make_a_liar_are_refused() {
     let alone = Server::bind(&options(&["[::1]:0"], &["127.0.0.2:0"])).err();
     assert!(matches!(
         alone,
-        Some(BindError::AlternateAlone { .. }) | Some(BindError::NotOurs { .. })
+        Some(BindError::AlternateAlone { .. })
+            | Some(BindError::Socket(SocketError::NotOurs { .. }))
     ));
     let nothing = Server::bind(&options(&[], &[])).err();
     assert!(matches!(nothing, Some(BindError::Nothing)));
     let not_ours = Server::bind(&options(&["192.0.2.77:0"], &[])).err();
-    assert!(matches!(not_ours, Some(BindError::NotOurs { .. })), "{not_ours:?}");
+    assert!(
+        matches!(not_ours, Some(BindError::Socket(SocketError::NotOurs { .. }))),
+        "{not_ours:?}"
+    );
 }

@@ -1,6 +1,7 @@
 //! What a server has done, in numbers.
 
-use super::{Answer, Kind, Request, Silence, Transport};
+use super::binding::{Answer, Kind};
+use super::{Request, Silence, Transport};
 use std::ops::AddAssign;
 
 /// Counts since a server was made. Several servers' counts are added up with `+=`.
@@ -21,6 +22,14 @@ pub struct Counters {
     pub bad_requests: u64,
     /// Errors 420.
     pub unknown_attributes: u64,
+    /// Errors 401.
+    pub unauthenticated: u64,
+    /// Errors 438.
+    pub stale_nonces: u64,
+    /// Errors 300.
+    pub redirected: u64,
+    /// Tokens given and reports sent for spoof checks.
+    pub spoof_checks: u64,
     /// Dropped: not STUN.
     pub malformed: u64,
     /// Dropped: FINGERPRINT wrong.
@@ -29,6 +38,10 @@ pub struct Counters {
     pub not_requests: u64,
     /// Dropped: requests of methods other than Binding.
     pub unknown_methods: u64,
+    /// Dropped: over the budget of the source.
+    pub over_budget: u64,
+    /// Replies that were made but could not be sent; counted by whoever sends them.
+    pub lost: u64,
     /// Dropped: no source port, or no room for the reply.
     pub unanswerable: u64,
 }
@@ -45,6 +58,7 @@ impl Counters {
             Err(Silence::WrongFingerprint) => self.wrong_fingerprints += 1,
             Err(Silence::NotARequest(_)) => self.not_requests += 1,
             Err(Silence::UnknownMethod(_)) => self.unknown_methods += 1,
+            Err(Silence::OverBudget) => self.over_budget += 1,
             Err(Silence::Unanswerable | Silence::NoRoom(_)) => self.unanswerable += 1,
         }
     }
@@ -59,6 +73,10 @@ impl Counters {
             }
             Kind::BadRequest => self.bad_requests += 1,
             Kind::UnknownAttributes => self.unknown_attributes += 1,
+            Kind::Unauthenticated => self.unauthenticated += 1,
+            Kind::StaleNonce => self.stale_nonces += 1,
+            Kind::Redirected => self.redirected += 1,
+            Kind::SpoofCheck => self.spoof_checks += 1,
         }
     }
 }
@@ -72,10 +90,16 @@ impl AddAssign for Counters {
         self.changed += other.changed;
         self.bad_requests += other.bad_requests;
         self.unknown_attributes += other.unknown_attributes;
+        self.unauthenticated += other.unauthenticated;
+        self.stale_nonces += other.stale_nonces;
+        self.redirected += other.redirected;
+        self.spoof_checks += other.spoof_checks;
         self.malformed += other.malformed;
         self.wrong_fingerprints += other.wrong_fingerprints;
         self.not_requests += other.not_requests;
         self.unknown_methods += other.unknown_methods;
+        self.over_budget += other.over_budget;
+        self.lost += other.lost;
         self.unanswerable += other.unanswerable;
     }
 }

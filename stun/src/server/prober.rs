@@ -175,6 +175,15 @@ impl Prober {
         self.quartets.push(quartet);
     }
 
+    /// Whether a request is one that [`Prober::handle_request`] has an answer for.
+    pub fn is_asked(request: &Request<'_>) -> bool {
+        Message::parse(request.bytes).is_ok_and(|it| {
+            it.method() == probe::METHOD
+                && it.class() == Class::Request
+                && request.transport == Transport::Tcp
+        })
+    }
+
     /// A PROBE request came on a stream whose reserved port is `reserved`. `None` for any other
     /// message. After any step but [`Step::Reply`], [`Prober::release`] is due once.
     pub fn handle_request(
@@ -183,11 +192,7 @@ impl Prober {
         reserved: Option<SocketAddr>,
         now: Instant,
     ) -> Option<Step> {
-        let message = Message::parse(request.bytes).ok()?;
-        let is_ours = message.method() == probe::METHOD && message.class() == Class::Request;
-        if !is_ours || request.transport != Transport::Tcp {
-            return None;
-        }
+        let message = Message::parse(request.bytes).ok().filter(|_| Self::is_asked(&request))?;
         let id = message.transaction_id();
         let step = wish(&message).and_then(|wish| self.decide(id, wish, request, reserved));
         let step = step.and_then(|step| self.admit(request.source.ip(), now).map(|()| step));

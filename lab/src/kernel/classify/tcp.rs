@@ -118,8 +118,12 @@ impl Probe<'_> {
             (SERVER_ADDRESSES[1], FORGED_PORTS[2]),
         ]
         .map(SocketAddr::from);
+        // A port that nobody has used: what is open to everybody lets strangers in, and answers none.
+        let unused = SocketAddr::new(public.ip(), public.port() ^ 1);
         let watch = self.watch()?;
-        for from in [from_quiet, from_first, from_other] {
+        self.forge_syn(SERVER, from_quiet, unused, SEQUENCE)?;
+        self.fence.wait()?;
+        for from in [from_first, from_other] {
             self.forge_syn(SERVER, from, public, SEQUENCE)?;
             self.fence.wait()?;
         }

@@ -97,7 +97,7 @@ impl Port {
             commands.extend(end.drive(&servers.udp, names, entropy, now));
         }
         for end in &mut self.tcp {
-            commands.extend(end.drive(&servers.tcp, names, entropy, now));
+            commands.extend(end.drive(servers, names, entropy, now));
         }
         commands
     }

@@ -1,14 +1,16 @@
 //! One TCP port number: a listener, and the connections from the same port that learn its mapping.
 //!
 //! Two servers are asked side by side: one that is silent, or whose answers get lost, then delays
-//! nothing, and two answers tell whether the mapping depends on the destination. The first one that
-//! answers keeps its connection, which holds the mapping; the other is left again.
+//! nothing, and two answers tell whether the mapping depends on the destination. The broker's
+//! connection, or else that of the first one that answers, is kept and holds the mapping; the other is
+//! left again. A broker does not end idle connections, and may be asked for more on one.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ntcp_stun::TransactionId;
 
+use super::Servers;
 use super::probe::{binding_request, binding_response};
 use crate::address::Family;
 use crate::command::{Ends, Names};
@@ -104,6 +106,17 @@ impl TcpEnd {
         std::iter::once(self.listener).chain(asking)
     }
 
+    /// The connection that holds the mapping, if it is one to a broker.
+    pub(super) fn broker_stream(&self, brokers: &[SocketAddr]) -> Option<SocketId> {
+        let to_broker = self.questions.iter().filter(|it| brokers.contains(&it.server));
+        to_broker.into_iter().find_map(|it| match it.state {
+            State::Held { socket, .. } => Some(socket),
+            // It is being asked again.
+            State::Asking { socket, .. } if it.failures == 0 => Some(socket),
+            _ => None,
+        })
+    }
+
     /// What each server that answered calls us.
     pub(super) fn answers(&self) -> Vec<SocketAddr> {
         self.told.iter().map(|(_, address)| *address).collect()
@@ -160,18 +173,31 @@ impl TcpEnd {
     }
 
     /// Whether the message told something new.
-    pub(super) fn on_message(&mut self, from: SocketId, payload: &[u8], now: Instant) -> bool {
+    pub(super) fn on_message(
+        &mut self,
+        brokers: &[SocketAddr],
+        (from, payload): (SocketId, &[u8]),
+        now: Instant,
+    ) -> bool {
         let Some((answered, mapped)) = binding_response(payload) else { return false };
-        let holds = self.questions.iter().any(|it| matches!(it.state, State::Held { .. }));
+        let is_broker = |it: &Question| brokers.contains(&it.server);
+        let holder = self.questions.iter().position(|it| matches!(it.state, State::Held { .. }));
+        let by_broker = holder.is_some_and(|at| is_broker(&self.questions[at]));
         let ours = |it: &&mut Question| matches!(it.state, State::Asking { id, socket, .. } if id == answered && socket == from);
         let Some(question) = self.questions.iter_mut().find(ours) else { return false };
         question.failures = 0;
-        question.state = if holds {
-            State::Leaving { socket: from }
-        } else {
+        let takes_over = holder.is_none() || (is_broker(question) && !by_broker);
+        question.state = if takes_over {
             State::Held { socket: from, again: now + KEEPALIVE }
+        } else {
+            State::Leaving { socket: from }
         };
         let server = question.server;
+        if let (Some(at), true) = (holder, takes_over)
+            && let State::Held { socket, .. } = self.questions[at].state
+        {
+            self.questions[at].state = State::Leaving { socket };
+        }
         let before = self.mapped();
         match self.told.iter_mut().find(|(told_by, _)| *told_by == server) {
             Some((_, address)) => *address = mapped,
@@ -224,23 +250,30 @@ impl TcpEnd {
 
     pub(super) fn drive(
         &mut self,
-        servers: &[SocketAddr],
+        servers: &Servers,
         names: &mut Names,
         entropy: &mut Entropy,
         now: Instant,
     ) -> Vec<Command> {
         let Some(Ok(local)) = self.local else { return Vec::new() };
+        let Servers { tcp: servers, brokers, broker_wanted, .. } = servers;
+        let question = |server| Question { server, failures: 0, state: State::Idle { from: None } };
         while self.questions.len() < SIDE_BY_SIDE {
             let Some(server) = self.next_server(servers) else { break };
-            let state = State::Idle { from: None };
-            self.questions.push(Question { server, failures: 0, state });
+            self.questions.push(question(server));
+        }
+        let is_broker = |it: &Question| brokers.contains(&it.server);
+        if *broker_wanted && !self.questions.iter().any(is_broker) {
+            let broker = self.servers(brokers).next();
+            self.questions.extend(broker.map(question));
         }
         let mut commands = Vec::new();
         for at in 0..self.questions.len() {
             let retries = self.questions[at].is_due_again(now);
             if retries && self.is_worth_asking(&self.questions[at]) {
                 // A server that ends idle connections soon is no place to hold a mapping either.
-                if let Some(server) = self.next_server(servers) {
+                let stays = *broker_wanted && is_broker(&self.questions[at]);
+                if let (Some(server), false) = (self.next_server(servers), stays) {
                     self.questions[at].server = server;
                 }
             } else if retries {

@@ -69,6 +69,7 @@ impl Session {
             attempts.push(self.tcp_attempt(dialer, won(Transport::Tcp, dialer.remote), ended, now));
         }
         attempts.extend(self.coverage_attempt(winner, now));
+        attempts.extend(self.forging_attempt(winner, now));
         let unannounced = |stream: &&Stream| stream.strategy == Strategy::ConnectListen;
         for stream in self.streams.all.iter().filter(unannounced) {
             let won = won(Transport::Tcp, stream.ends.remote);

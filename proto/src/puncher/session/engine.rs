@@ -50,6 +50,10 @@ pub(super) struct Engine {
     pub(super) ghost: Option<ghost::Ghost>,
     /// A port that no SYN has left from towards the peer, and how the outside sees it.
     pub(super) spare: Option<Sample>,
+    /// What is made by hand.
+    pub(super) forging: Option<forging::Forging>,
+    /// The broker's answer to our SYN.
+    pub(super) answered: answered::Answered,
     /// Connects so far.
     pub(super) connects: u32,
     /// When a NAT on the way to the peer refused a SYN for the first time.
@@ -78,6 +82,8 @@ impl Engine {
             opened: 0,
             coverage: None,
             ghost: None,
+            forging: None,
+            answered: answered::Answered::default(),
             spare: None,
             connects: 0,
             refused_at: None,
@@ -88,12 +94,15 @@ impl Engine {
     /// The sockets that are neither a dialer's nor a stream's.
     pub(super) fn sockets(&self) -> Vec<SocketId> {
         let survey = self.survey.iter().flat_map(survey::Survey::sockets);
-        survey.chain(self.coverage.iter().flat_map(Coverage::pending)).collect()
+        let coverage = self.coverage.iter().flat_map(Coverage::pending);
+        let forging = self.forging.iter().flat_map(forging::Forging::sockets);
+        survey.chain(coverage).chain(self.answered.capture()).chain(forging).collect()
     }
 
     /// Whether something of it may still bring a connection about.
     pub(super) fn is_busy(&self) -> bool {
         self.coverage.as_ref().is_some_and(Coverage::is_alive)
+            || self.forging.as_ref().is_some_and(forging::Forging::is_alive)
     }
 
     /// The peer's ports, as it told.
@@ -191,6 +200,8 @@ impl Session {
         self.predict(now);
         self.cover(now);
         self.haunt(now);
+        self.seek_answer(now);
+        self.forge(now);
         self.tell();
     }
 
@@ -201,7 +212,7 @@ impl Session {
         let coverage = self.engine.coverage.as_ref().and_then(Coverage::due);
         let coverage = coverage.map(|at| Deadline::new(at, "more holes or draws"));
         let round = self.round_due().map(|at| Deadline::new(at, "end of a round of prediction"));
-        [coverage, round, self.guess_due(), self.ghost_due()]
+        [coverage, round, self.guess_due(), self.ghost_due(), self.answer_due(), self.forging_due()]
             .into_iter()
             .fold(survey, Deadline::earlier)
     }
@@ -219,7 +230,14 @@ impl Session {
         let measured = self.engine.ports;
         let ports = if measured == Ports::Unknown { told.ports } else { measured };
         let ports = self.or_guess(ports, now);
-        Facts { ports, privileges: self.resources.privileges, ..told }
+        let broker_forges = Some(!self.resources.forges.is_empty());
+        Facts {
+            ports,
+            privileges: self.resources.privileges,
+            classic: self.resources.classic,
+            broker_forges,
+            ..told
+        }
     }
 
     pub(super) fn their_facts(&self, now: Instant) -> Facts {
@@ -236,6 +254,7 @@ impl Session {
             answers: standing.answers.or(reported.answers),
             admits_syn: standing.admits_syn.or(reported.admits_syn),
             privileges: standing.privileges,
+            classic: standing.classic,
             ..reported
         }
     }
@@ -288,10 +307,12 @@ impl Session {
             round: self.engine.rounds.map_or(0, |rounds| rounds.round),
             opened: self.engine.opened,
             waits: self.dialers.iter().any(waits),
+            classic: self.resources.classic,
             privileges: self.resources.privileges,
             answers: facts.answers,
             admits_syn: facts.admits_syn,
             spare: self.engine.spare.map(|sample| sample.mapped),
+            stand: self.our_stand(),
         };
         if standing != self.engine.told {
             let standing = Standing { serial: standing.serial.saturating_add(1), ..standing };

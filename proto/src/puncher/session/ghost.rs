@@ -49,7 +49,8 @@ impl Session {
         let refused = |facts: crate::tcp_traversal::plan::Facts| facts.admits_syn == Some(false);
         let start = self.introduction.start;
         let known = refused(self.our_facts(start)) && refused(self.their_facts(start));
-        if known { start } else { start + SYNS_FIRST }
+        let hinted = self.is_hinted(Strategy::GhostHandshake);
+        if known || hinted { start } else { start + SYNS_FIRST }
     }
 
     /// When [`haunt`](Self::haunt) begins by itself.

@@ -39,7 +39,8 @@ impl Session {
             return;
         }
         let hops = self.dialers[index].stance.hops();
-        let socket = self.connect(local, remote, hops);
+        let sequence = self.prepare_syn(local, remote);
+        let socket = self.connect_with(local, remote, hops, sequence);
         self.dialers[index].connecting(socket, now);
     }
 
@@ -50,17 +51,20 @@ impl Session {
         remote: SocketAddr,
         hops: Hops,
     ) -> SocketId {
+        self.connect_with(local, remote, hops, None)
+    }
+
+    pub(super) fn connect_with(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        hops: Hops,
+        sequence: Option<u32>,
+    ) -> SocketId {
         self.engine.connects += 1;
         let (id, socket) = (self.names.command(), self.names.socket());
         self.connecting.push((id, socket));
-        self.commands.push_back(Command::ConnectTcp {
-            id,
-            socket,
-            local,
-            remote,
-            hops,
-            sequence: None,
-        });
+        self.commands.push_back(Command::ConnectTcp { id, socket, local, remote, hops, sequence });
         if hops.ttl.is_some() {
             let id = self.names.command();
             self.commands.push_back(Command::AdjustTcp { id, socket, hops: OPENED });
@@ -70,17 +74,22 @@ impl Session {
 
     pub(super) fn on_answer(&mut self, id: CommandId, answer: &Answer, now: Instant) {
         match answer {
-            Answer::Sent(sent) => self.on_sent(id, *sent),
+            Answer::Sent(sent) => {
+                if !self.on_injected(id, *sent) {
+                    self.on_sent(id, *sent);
+                }
+            }
             Answer::Connected(connected) => {
                 if !self.on_assumed(id, *connected, now) {
                     self.on_connected(id, *connected, now);
                 }
             }
-            Answer::Bound(_)
-            | Answer::Done(_)
-            | Answer::Closed
-            | Answer::Resolved(_)
-            | Answer::Interfaces(_) => {}
+            Answer::Done(done) => {
+                if !self.on_stand_capture(id, *done, now) {
+                    self.on_done(id, *done);
+                }
+            }
+            Answer::Bound(_) | Answer::Closed | Answer::Resolved(_) | Answer::Interfaces(_) => {}
         }
     }
 
@@ -97,8 +106,12 @@ impl Session {
             return;
         };
         let (_, socket) = self.connecting.swap_remove(at);
+        let connected = connected.map_err(|failure| self.lose_pin(socket, failure));
         let racing = matches!(self.state, State::Racing);
         if racing && self.on_sample_connected(socket, connected, now) {
+            return;
+        }
+        if racing && self.on_stand_connected(socket, connected, now) {
             return;
         }
         if racing && self.on_covered(socket, connected, now) {

@@ -13,7 +13,7 @@ const CALLEE_UDP: &str = "203.0.113.2:2000";
 const CALLER_TCP: &str = "203.0.113.1:1001";
 const CALLEE_TCP: &str = "203.0.113.2:2001";
 
-fn socket_address(text: &str) -> SocketAddr {
+pub(super) fn socket_address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
@@ -29,7 +29,7 @@ fn mapped(transport: Transport, address: &str) -> Candidate {
     candidate(CandidateKind::ServerReflexive, transport, address)
 }
 
-fn session(
+pub(super) fn session(
     role: Role,
     transport: TransportChoice,
     candidates: Vec<Candidate>,
@@ -48,6 +48,7 @@ fn session(
         nat: None,
         transport,
         start,
+        hints: Vec::new(),
     };
     let resources = Resources {
         udp: vec![(main_socket(role), socket_address(own_udp))],
@@ -57,6 +58,8 @@ fn session(
         told: vec![socket_address(own_tcp)],
         stun: Vec::new(),
         privileges: None,
+        forges: Vec::new(),
+        classic: false,
         per_attempt: 256,
         opener_ttl: None,
     };

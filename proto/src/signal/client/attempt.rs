@@ -309,6 +309,7 @@ impl Attempt {
         let Some(chosen) = &mut self.chosen else { return Progress::Going };
         let refused = match &message.body {
             Body::Registered(registered) => {
+                core.capabilities = registered.capabilities.unwrap_or_default();
                 let udp_ways = match (chosen.way.link, &mut self.udp) {
                     (Link::Tcp, UdpSide::Probing(probe)) => std::mem::take(&mut probe.ways),
                     (Link::Tcp | Link::Udp, _) => Vec::new(),

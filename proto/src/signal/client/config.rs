@@ -40,6 +40,9 @@ pub struct Config {
     /// How long a call may take from [`connect`](super::Client::connect) to the broker's answer,
     /// registration included. Default 8 s.
     pub connect_timeout: Duration,
+    /// Whether the broker may test with us what its network lets out: one datagram to us in another
+    /// consenting peer's name, and the reverse. Default `false`.
+    pub consents: bool,
 }
 
 impl Config {
@@ -57,6 +60,7 @@ impl Config {
             name_taken_grace: Duration::from_secs(3),
             connect_grace: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(8),
+            consents: false,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::candidate::Candidate;
 use crate::command::{CommandId, Names};
 use crate::entropy::{Entropy, Seed};
 use crate::signal::message::{Message, Nonce, Register, TransmitCount};
-use crate::signal::{Ladder, NatSummary, Pace, RegistrationId, RegistrationKey};
+use crate::signal::{Capabilities, Ladder, NatSummary, Pace, RegistrationId, RegistrationKey};
 use crate::{Command, SocketId};
 
 /// One way to the broker.
@@ -74,6 +74,8 @@ pub(super) struct Core {
     pub(super) sockets: BTreeMap<Family, SocketId>,
     pub(super) profile: Profile,
     pub(super) rtt: Option<Duration>,
+    /// What the broker can do, as it said last.
+    pub(super) capabilities: Capabilities,
     pub(super) commands: VecDeque<Command>,
     pub(super) events: VecDeque<Event>,
 }
@@ -87,6 +89,7 @@ impl Core {
             sockets: BTreeMap::new(),
             profile: Profile::default(),
             rtt: None,
+            capabilities: Capabilities::default(),
             commands: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -115,6 +118,7 @@ impl Core {
             fingerprint: self.config.fingerprint,
             lease: self.config.lease,
             rtt: self.rtt,
+            consents: self.config.consents,
         }
     }
 

@@ -145,6 +145,9 @@ pub enum LossReason {
         /// How long.
         Duration,
     ),
+    /// The broker stops, and has said so.
+    #[error("the broker stops")]
+    Dismissed,
     /// The TCP link broke.
     #[error("the TCP link to the broker broke: {0}")]
     LinkBroke(

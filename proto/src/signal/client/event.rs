@@ -88,6 +88,13 @@ pub enum Event {
         /// What the two tell each other besides.
         note: Note,
     },
+    /// What became of [`Client::forge`](super::Client::forge).
+    Forged {
+        /// The meeting.
+        session: SessionId,
+        /// The forged SYN-ACKs have left, or why they will not.
+        result: Result<(), ErrorCode>,
+    },
     /// The callee will not punch: it declined, or never answered the invitation
     /// ([`ErrorCode::NoAnswer`]).
     PeerRefused {

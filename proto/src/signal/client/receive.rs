@@ -103,6 +103,9 @@ impl Client {
             Body::Punch(punch) => invitations.handle_punch(core, standing, (message, punch), now),
             Body::CalleeAnswer(answer) => self.calls.handle_callee(core, answer),
             Body::Relay(relay) => self.news.handle(core, standing, relay, now),
+            Body::Forged(forged) => self.forging.handle_forged(core, forged),
+            Body::Probe(peer) => self.probes.handle_probe(core, standing, (message, *peer), now),
+            Body::Dismissed => self.lose(LossReason::Dismissed, None, now),
             Body::Ping => {
                 core.send(standing, &message.answer(Body::Pong));
             }
@@ -113,14 +116,18 @@ impl Client {
 
 /// Whether bytes have the header of a signalling message (RFC 8489 section 5), by a glance.
 pub(super) fn is_signalling(payload: &[u8]) -> bool {
-    let Some(&[high, low, _, _, cookie @ ..]) = payload.first_chunk::<8>() else { return false };
+    method_of(payload).is_some()
+}
+
+/// The method in the header of a signalling message.
+pub(super) fn method_of(payload: &[u8]) -> Option<SignalMethod> {
+    let &[high, low, _, _, cookie @ ..] = payload.first_chunk::<8>()?;
     let message_type = u16::from_be_bytes([high, low]);
     // The method's bits without those of the class.
     let method =
         (message_type & 0x000F) | ((message_type >> 1) & 0x0070) | ((message_type >> 2) & 0x0F80);
-    message_type < 0x4000
-        && cookie == MAGIC_COOKIE
-        && SignalMethod::ALL.iter().any(|it| it.number() == method)
+    let stun = message_type < 0x4000 && cookie == MAGIC_COOKIE;
+    SignalMethod::ALL.into_iter().find(|it| stun && it.number() == method)
 }
 
 /// The code of a refusal that the broker cannot sign: it does not know the sender, or must not

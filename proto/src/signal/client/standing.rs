@@ -186,6 +186,7 @@ impl Registration {
         refreshed: &Refreshed,
         now: Instant,
     ) {
+        core.capabilities = refreshed.capabilities.unwrap_or_default();
         self.lease = refreshed.lease;
         self.refresh_at = now + interval(core, refreshed.lease);
         self.standing.nonce = None;

@@ -93,6 +93,7 @@ fn registered(request: &Message) -> Message {
         key: KEY,
         observed: "192.0.2.1:1".parse().unwrap(),
         lease: Duration::from_secs(60),
+        capabilities: None,
     }))
 }
 
@@ -272,6 +273,7 @@ fn an_order_told_twice_or_late_is_told_once() {
         fingerprint: Fingerprint([4; 32]),
         start_after: ms(7),
         peer_rtt: None,
+        hints: Vec::new(),
     }));
     script.receive(&order, None);
     assert!(script.events().is_empty(), "an unsigned order is no order");

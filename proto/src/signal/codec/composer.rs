@@ -7,16 +7,18 @@ use ntcp_stun::{AttributeType, Class, Key, TransactionId, WriteError, Writer};
 
 use crate::candidate::Candidate;
 use crate::signal::attribute::{
-    CANDIDATES, CERTIFICATE, LEASE, NAME, NAT_SUMMARY, NEWS, NOTE, PEER_ROUND_TRIP_TIME,
-    REGISTRATION, REGISTRATION_KEY, ROLE, ROUND, ROUND_TRIP_TIME, SESSION, SESSION_SECRET,
-    START_AFTER, TRANSACTION_TRANSMIT_COUNTER, TRANSPORTS, VERSION, WAIT, candidates_bytes,
-    micros_bytes, millis_bytes, role_bytes, small_bytes, transports_bytes, xor_address_bytes,
+    CANDIDATES, CAPABILITIES, CERTIFICATE, CONSENT, HINTS, LEASE, NAME, NAT_SUMMARY, NEWS, NOTE,
+    OUTCOMES, PEER_ADDRESS, PEER_ROUND_TRIP_TIME, REGISTRATION, REGISTRATION_KEY, ROLE, ROUND,
+    ROUND_TRIP_TIME, SESSION, SESSION_SECRET, START_AFTER, SYN, TRANSACTION_TRANSMIT_COUNTER,
+    TRANSPORTS, VERSION, WAIT, candidates_bytes, micros_bytes, millis_bytes, role_bytes,
+    small_bytes, transports_bytes, xor_address_bytes,
 };
 use crate::signal::message::{
-    self, Answer, Body, CalleeAnswer, Connect, Found, Gather, Message, Nonce, Refresh, Refreshed,
-    Refused, Register, Registered, Relay, TransmitCount,
+    self, Answer, Body, CalleeAnswer, Connect, Forge, Forged, Found, Gather, Message, Nonce,
+    Outcome, Refresh, Refreshed, Refused, Register, Registered, Relay, TransmitCount,
 };
-use crate::signal::{ErrorCode, NatSummary, Punch, RegistrationKey};
+use crate::signal::outcome::{hints_bytes, outcomes_bytes};
+use crate::signal::{Capabilities, ErrorCode, NatSummary, Punch, RegistrationKey};
 
 /// Writes attributes.
 pub(super) struct Composer<'b> {
@@ -69,9 +71,10 @@ impl<'b> Composer<'b> {
             Body::Register(register) => self.register(register),
             Body::Registered(registered) => self.registered(registered),
             Body::Refresh(refresh) => self.refresh(refresh),
-            Body::Refreshed(Refreshed { observed, lease }) => {
+            Body::Refreshed(Refreshed { observed, lease, capabilities }) => {
                 self.observed(*observed)?;
-                self.put(LEASE, &millis_bytes(*lease))
+                self.put(LEASE, &millis_bytes(*lease))?;
+                self.capabilities(*capabilities)
             }
             Body::Lookup(name) => self.put(NAME, name.as_str().as_bytes()),
             Body::Found(Found { fingerprint, nat }) => {
@@ -93,29 +96,51 @@ impl<'b> Composer<'b> {
                 }
             }
             Body::Relay(relay) => self.relay(relay),
-            Body::Refused(refused) => self.refused(refused),
-            Body::Unregister | Body::Unregistered | Body::Punching | Body::Ping | Body::Pong => {
-                Ok(())
+            Body::Forge(forge) => self.forge(forge),
+            Body::Forged(Forged { session, result }) => {
+                self.put(SESSION, &session.0)?;
+                result.map_or_else(|code| self.error_code(code), Ok)
             }
+            Body::Probe(peer) => self.address(PEER_ADDRESS, *peer),
+            Body::Outcome(Outcome { session, outcomes }) => {
+                self.put(SESSION, &session.0)?;
+                self.put(OUTCOMES, &outcomes_bytes(outcomes))
+            }
+            Body::Refused(refused) => self.refused(refused),
+            Body::Unregister
+            | Body::Unregistered
+            | Body::Dismissed
+            | Body::Punching
+            | Body::Ping
+            | Body::Pong
+            | Body::Forging
+            | Body::Probing
+            | Body::Probed => Ok(()),
         }
     }
 
     fn register(&mut self, register: &Register) -> Result<(), WriteError> {
-        let Register { name, candidates, nat, fingerprint, lease, rtt } = register;
+        let Register { name, candidates, nat, fingerprint, lease, rtt, consents } = register;
         self.put_some(NAME, name.as_ref().map(crate::uri::PeerName::as_str))?;
         self.put(CERTIFICATE, &fingerprint.0)?;
         self.put(LEASE, &millis_bytes(*lease))?;
         self.candidates(candidates)?;
         self.put(NAT_SUMMARY, &nat.to_bytes())?;
-        self.put_some(ROUND_TRIP_TIME, rtt.map(micros_bytes))
+        self.put_some(ROUND_TRIP_TIME, rtt.map(micros_bytes))?;
+        self.put_some(CONSENT, consents.then_some(small_bytes(1)))
     }
 
     fn registered(&mut self, registered: &Registered) -> Result<(), WriteError> {
-        let Registered { registration, key, observed, lease } = registered;
+        let Registered { registration, key, observed, lease, capabilities } = registered;
         self.put(REGISTRATION, &registration.0)?;
         self.put(REGISTRATION_KEY, &key.0)?;
         self.observed(*observed)?;
-        self.put(LEASE, &millis_bytes(*lease))
+        self.put(LEASE, &millis_bytes(*lease))?;
+        self.capabilities(*capabilities)
+    }
+
+    fn capabilities(&mut self, capabilities: Option<Capabilities>) -> Result<(), WriteError> {
+        self.put_some(CAPABILITIES, capabilities.map(Capabilities::to_bytes))
     }
 
     fn refresh(&mut self, refresh: &Refresh) -> Result<(), WriteError> {
@@ -151,7 +176,9 @@ impl<'b> Composer<'b> {
         self.put(START_AFTER, &micros_bytes(punch.start_after))?;
         self.candidates(&punch.candidates)?;
         self.put(NAT_SUMMARY, &punch.nat.to_bytes())?;
-        self.put_some(PEER_ROUND_TRIP_TIME, punch.peer_rtt.map(micros_bytes))
+        self.put_some(PEER_ROUND_TRIP_TIME, punch.peer_rtt.map(micros_bytes))?;
+        let hints = Some(hints_bytes(&punch.hints)).filter(|value| !value.is_empty());
+        self.put_some(HINTS, hints)
     }
 
     fn gather(&mut self, gather: &Gather) -> Result<(), WriteError> {
@@ -169,6 +196,13 @@ impl<'b> Composer<'b> {
         self.put(NEWS, &[s0, s1, h0, h1, u8::from(*wants_answer), 0, 0, 0])?;
         self.candidates(candidates)?;
         self.put(NOTE, note.as_bytes())
+    }
+
+    fn forge(&mut self, forge: &Forge) -> Result<(), WriteError> {
+        self.put(SESSION, &forge.session.0)?;
+        let Some(handshake) = forge.handshake else { return Ok(()) };
+        self.address(PEER_ADDRESS, handshake.remote)?;
+        self.put(SYN, &handshake.syn.to_bytes())
     }
 
     fn refused(&mut self, refused: &Refused) -> Result<(), WriteError> {
@@ -192,7 +226,11 @@ impl<'b> Composer<'b> {
     }
 
     fn observed(&mut self, observed: SocketAddr) -> Result<(), WriteError> {
-        let value = xor_address_bytes(observed, self.transaction);
-        self.put(AttributeType::XOR_MAPPED_ADDRESS, &value)
+        self.address(AttributeType::XOR_MAPPED_ADDRESS, observed)
+    }
+
+    /// An address in the XOR form (RFC 8489 section 14.2).
+    fn address(&mut self, attribute: AttributeType, address: SocketAddr) -> Result<(), WriteError> {
+        self.put(attribute, &xor_address_bytes(address, self.transaction))
     }
 }

@@ -7,19 +7,21 @@ use ntcp_stun::{Attribute, AttributeType, Class, Message as StunMessage};
 
 use crate::candidate::Candidate;
 use crate::signal::attribute::{
-    self as values, CANDIDATES, CERTIFICATE, KNOWN_REQUIRED, LEASE, NAME, NAT_SUMMARY, NEWS, NOTE,
-    PEER_ROUND_TRIP_TIME, REGISTRATION, REGISTRATION_KEY, ROLE, ROUND, ROUND_TRIP_TIME, SESSION,
-    SESSION_SECRET, START_AFTER, TRANSACTION_TRANSMIT_COUNTER, TRANSPORTS, VERSION, WAIT, fixed,
-    micros, millis, role, small, transports,
+    self as values, CANDIDATES, CAPABILITIES, CERTIFICATE, CONSENT, HINTS, KNOWN_REQUIRED, LEASE,
+    NAME, NAT_SUMMARY, NEWS, NOTE, OUTCOMES, PEER_ADDRESS, PEER_ROUND_TRIP_TIME, REGISTRATION,
+    REGISTRATION_KEY, ROLE, ROUND, ROUND_TRIP_TIME, SESSION, SESSION_SECRET, START_AFTER, SYN,
+    TRANSACTION_TRANSMIT_COUNTER, TRANSPORTS, VERSION, WAIT, fixed, micros, millis, role, small,
+    transports,
 };
 use crate::signal::message::{
-    self, Answer, Body, CalleeAnswer, Connect, Found, Gather, Message, Nonce, Note, Refresh,
-    Refreshed, Refused, Register, Registered, Relay, TransmitCount,
+    self, Answer, Body, CalleeAnswer, Connect, Forge, Forged, Found, Gather, Message, Nonce, Note,
+    Outcome, Refresh, Refreshed, Refused, Register, Registered, Relay, TransmitCount,
 };
 use crate::signal::nat_summary;
+use crate::signal::outcome;
 use crate::signal::{
-    ErrorCode, Fingerprint, NatSummary, Punch, RegistrationId, RegistrationKey, Round, SessionId,
-    SessionSecret, SignalMethod,
+    Capabilities, ErrorCode, Fingerprint, Handshake, Hint, NatSummary, Punch, RegistrationId,
+    RegistrationKey, Round, SessionId, SessionSecret, SignalMethod, Syn,
 };
 use crate::uri::PeerName;
 
@@ -106,9 +108,11 @@ impl<'a> Reader<'a> {
             (Class::Success, M::Refresh) => Body::Refreshed(Refreshed {
                 observed: self.observed()?,
                 lease: self.required(LEASE, millis)?,
+                capabilities: self.capabilities()?,
             }),
             (Class::Request, M::Unregister) => Body::Unregister,
             (Class::Success, M::Unregister) => Body::Unregistered,
+            (Class::Indication, M::Unregister) => Body::Dismissed,
             (Class::Request, M::Lookup) => Body::Lookup(self.required(NAME, name)?),
             (Class::Success, M::Lookup) => Body::Found(Found {
                 fingerprint: Fingerprint(self.required(CERTIFICATE, fixed)?),
@@ -127,8 +131,18 @@ impl<'a> Reader<'a> {
             (Class::Request, M::Ping) => Body::Ping,
             (Class::Success, M::Ping) => Body::Pong,
             (Class::Indication, M::Relay) => Body::Relay(self.relay()?),
+            (Class::Request, M::Forge) => Body::Forge(self.forge()?),
+            (Class::Success, M::Forge) => Body::Forging,
+            (Class::Indication, M::Forge) => Body::Forged(self.forged()?),
+            (Class::Request, M::Probe) => Body::Probe(self.address(PEER_ADDRESS)?),
+            (Class::Success, M::Probe) => Body::Probing,
+            (Class::Indication, M::Probe) => Body::Probed,
+            (Class::Indication, M::Outcome) => Body::Outcome(Outcome {
+                session: self.session()?,
+                outcomes: self.required(OUTCOMES, outcome::outcomes)?,
+            }),
             (Class::Error, method) => Body::Refused(self.refused(method)?),
-            (Class::Request | Class::Success, M::Relay) | (Class::Indication, _) => {
+            (Class::Request | Class::Success, M::Relay | M::Outcome) | (Class::Indication, _) => {
                 return Ok(None);
             }
         }))
@@ -142,6 +156,7 @@ impl<'a> Reader<'a> {
             fingerprint: Fingerprint(self.required(CERTIFICATE, fixed)?),
             lease: self.required(LEASE, millis)?,
             rtt: self.optional(ROUND_TRIP_TIME, micros)?,
+            consents: self.optional(CONSENT, small)? == Some(1),
         })
     }
 
@@ -151,7 +166,12 @@ impl<'a> Reader<'a> {
             key: RegistrationKey(self.required(REGISTRATION_KEY, fixed)?),
             observed: self.observed()?,
             lease: self.required(LEASE, millis)?,
+            capabilities: self.capabilities()?,
         })
+    }
+
+    fn capabilities(&self) -> Result<Option<Capabilities>, Malformed> {
+        Ok(self.optional(CAPABILITIES, fixed)?.map(Capabilities::from_bytes))
     }
 
     fn refresh(&self) -> Result<Refresh, Malformed> {
@@ -190,7 +210,12 @@ impl<'a> Reader<'a> {
             fingerprint: Fingerprint(self.required(CERTIFICATE, fixed)?),
             start_after: self.required(START_AFTER, micros)?,
             peer_rtt: self.optional(PEER_ROUND_TRIP_TIME, micros)?,
+            hints: self.hints()?,
         })
+    }
+
+    fn hints(&self) -> Result<Vec<Hint>, Malformed> {
+        Ok(self.optional(HINTS, outcome::hints)?.unwrap_or_default())
     }
 
     fn gather(&self) -> Result<Gather, Malformed> {
@@ -227,6 +252,21 @@ impl<'a> Reader<'a> {
         })
     }
 
+    fn forge(&self) -> Result<Forge, Malformed> {
+        let session = self.session()?;
+        let syn = self.optional(SYN, |value| Syn::from_bytes(fixed(value)?))?;
+        let handshake = match syn {
+            Some(syn) => Some(Handshake { remote: self.address(PEER_ADDRESS)?, syn }),
+            None => None,
+        };
+        Ok(Forge { session, handshake })
+    }
+
+    fn forged(&self) -> Result<Forged, Malformed> {
+        let code = self.optional(AttributeType::ERROR_CODE, error_code)?;
+        Ok(Forged { session: self.session()?, result: code.map_or(Ok(()), Err) })
+    }
+
     fn refused(&self, method: SignalMethod) -> Result<Refused, Malformed> {
         let unknown = self.view.attribute::<UnknownAttributes>().map_err(|_| Malformed)?;
         Ok(Refused {
@@ -257,10 +297,13 @@ impl<'a> Reader<'a> {
     }
 
     fn observed(&self) -> Result<SocketAddr, Malformed> {
+        self.address(AttributeType::XOR_MAPPED_ADDRESS)
+    }
+
+    /// An address in the XOR form (RFC 8489 section 14.2).
+    fn address(&self, attribute: AttributeType) -> Result<SocketAddr, Malformed> {
         let transaction = self.view.transaction_id();
-        self.required(AttributeType::XOR_MAPPED_ADDRESS, |value| {
-            address::decode_xor(value, transaction)
-        })
+        self.required(attribute, |value| address::decode_xor(value, transaction))
     }
 
     fn required<T>(

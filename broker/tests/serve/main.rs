@@ -1,20 +1,24 @@
 //! The server on loopback, spoken to by hand over real sockets.
 
+mod operations;
+mod peer;
+#[path = "../../../service/testing/program.rs"]
+mod program;
+
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::channel::oneshot;
-use ntcp_broker::{BindError, Broker, Options, Transport};
+use ntcp_broker::{BindError, Broker, Options, SocketError, Transport};
 use ntcp_proto::rendezvous::Counters;
-use ntcp_proto::signal::message::{Body, Connect, Message, Nonce, Register, Registered};
-use ntcp_proto::signal::{
-    ErrorCode, Fingerprint, NatSummary, Punch, RegistrationId, RegistrationKey, Role, Round,
-};
-use ntcp_proto::uri::TransportChoice;
+use ntcp_proto::signal::message::{Body, Message};
+use ntcp_proto::signal::{ErrorCode, Punch, Role};
 use ntcp_stun::TransactionId;
+
+use peer::{Peer, Socket, connect, register};
 
 /// Nothing on loopback takes this long; a test that waits for it has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -51,149 +55,11 @@ fn loopback() -> Options {
     Options { udp: any_port.clone(), tcp: any_port, ..Options::default() }
 }
 
-/// A peer's socket.
-enum Socket {
-    Udp(UdpSocket),
-    Tcp(TcpStream),
-}
-
-impl Socket {
-    fn udp(server: &Server) -> Self {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        socket.connect(server.udp).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self::Udp(socket)
-    }
-
-    fn tcp(server: &Server) -> Self {
-        let socket = TcpStream::connect(server.tcp).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.set_nodelay(true).unwrap();
-        Self::Tcp(socket)
-    }
-
-    fn address(&self) -> SocketAddr {
-        match self {
-            Self::Udp(socket) => socket.local_addr().unwrap(),
-            Self::Tcp(socket) => socket.local_addr().unwrap(),
-        }
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Udp(socket) => drop(socket.send(bytes).unwrap()),
-            Self::Tcp(socket) => socket.write_all(bytes).unwrap(),
-        }
-    }
-
-    fn receive(&mut self) -> Vec<u8> {
-        match self {
-            Self::Udp(socket) => {
-                let mut buffer = [0; 2048];
-                let length = socket.recv(&mut buffer).unwrap();
-                buffer[..length].to_vec()
-            }
-            Self::Tcp(socket) => {
-                let mut bytes = vec![0; 20];
-                socket.read_exact(&mut bytes).unwrap();
-                bytes.resize(20 + usize::from(u16::from_be_bytes([bytes[2], bytes[3]])), 0);
-                socket.read_exact(&mut bytes[20..]).unwrap();
-                bytes
-            }
-        }
-    }
-
-    /// Whether the other end has closed the stream.
-    fn is_closed(&mut self) -> bool {
-        let Self::Tcp(socket) = self else { return false };
-        let mut rest = Vec::new();
-        match socket.read_to_end(&mut rest) {
-            Ok(_) => true,
-            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
-        }
-    }
-}
-
-/// A peer made by hand.
-struct Peer {
-    socket: Socket,
-    serial: u8,
-    registration: RegistrationId,
-    key: RegistrationKey,
-}
-
-impl Peer {
-    fn register(mut socket: Socket, name: &str) -> Self {
-        let mut nonce = None;
-        if let Socket::Udp(_) = socket {
-            let first = register(name, 0, None);
-            socket.send(&first);
-            let challenge = socket.receive();
-            assert!(challenge.len() <= first.len());
-            nonce = Message::parse(&challenge).unwrap().message.nonce;
-            assert!(nonce.is_some());
-        }
-        socket.send(&register(name, 1, nonce));
-        let answer = socket.receive();
-        let Body::Registered(it) = Message::parse(&answer).unwrap().message.body else {
-            panic!("{answer:?}")
-        };
-        let Registered { registration, key, observed, .. } = it;
-        assert_eq!(observed, socket.address());
-        Self { socket, serial: 1, registration, key }
-    }
-
-    fn send(&mut self, body: Body) {
-        self.serial += 1;
-        let message = Message::new(TransactionId::new([self.serial; 12]), body);
-        let message = Message { registration: Some(self.registration), ..message };
-        self.socket.send(&message.emit(Some(&self.key)));
-    }
-
-    /// The next message, which must be signed.
-    fn receive(&mut self) -> Message {
-        let bytes = self.socket.receive();
-        let received = Message::parse(&bytes).unwrap();
-        assert!(received.is_signed_by(&self.key));
-        received.message
-    }
-
-    fn ask(&mut self, body: Body) -> Body {
-        self.send(body);
-        self.receive().body
-    }
-}
-
-fn register(name: &str, serial: u8, nonce: Option<Nonce>) -> Vec<u8> {
-    let body = Body::Register(Register {
-        name: Some(name.parse().unwrap()),
-        candidates: Vec::new(),
-        nat: NatSummary::default(),
-        fingerprint: Fingerprint([7; 32]),
-        lease: Duration::from_secs(60),
-        rtt: Some(Duration::from_millis(1)),
-    });
-    Message { nonce, ..Message::new(TransactionId::new([serial; 12]), body) }.emit(None)
-}
-
-fn connect(callee: &str) -> Body {
-    Body::Connect(Connect {
-        callee: callee.parse().unwrap(),
-        transport: TransportChoice::Any,
-        round: Round::FIRST,
-        candidates: Vec::new(),
-        nat: NatSummary::default(),
-        fingerprint: Fingerprint([7; 32]),
-        rtt: Some(Duration::from_millis(1)),
-        wait: Duration::ZERO,
-    })
-}
-
 #[test]
 fn peers_on_udp_and_tcp_are_brought_together() {
     let server = Server::start();
-    let mut alice = Peer::register(Socket::udp(&server), "alice");
-    let mut bob = Peer::register(Socket::tcp(&server), "bob");
+    let mut alice = Peer::register(Socket::udp(server.udp), "alice");
+    let mut bob = Peer::register(Socket::tcp(server.tcp), "bob");
     let Body::Connected(caller) = alice.ask(connect("bob")) else { panic!() };
     let invite = bob.receive();
     let Body::Invite(callee) = &invite.body else { panic!("{invite:?}") };
@@ -212,8 +78,8 @@ fn peers_on_udp_and_tcp_are_brought_together() {
 #[test]
 fn a_peer_whose_stream_ends_is_gone() {
     let server = Server::start();
-    let mut alice = Peer::register(Socket::udp(&server), "alice");
-    let bob = Peer::register(Socket::tcp(&server), "bob");
+    let mut alice = Peer::register(Socket::udp(server.udp), "alice");
+    let bob = Peer::register(Socket::tcp(server.tcp), "bob");
     let bobs_name = || Body::Lookup("bob".parse().unwrap());
     assert!(matches!(alice.ask(bobs_name()), Body::Found(_)));
     drop(bob);
@@ -234,7 +100,7 @@ fn a_peer_whose_stream_ends_is_gone() {
 #[test]
 fn messages_that_come_in_pieces_or_together_are_all_answered() {
     let server = Server::start();
-    let mut peer = Peer::register(Socket::tcp(&server), "alice");
+    let mut peer = Peer::register(Socket::tcp(server.tcp), "alice");
     let message = |serial: u8, peer: &Peer| {
         let message = Message::new(TransactionId::new([serial; 12]), Body::Ping);
         let message = Message { registration: Some(peer.registration), ..message };
@@ -260,10 +126,10 @@ fn messages_that_come_in_pieces_or_together_are_all_answered() {
 #[test]
 fn a_stream_that_carries_something_else_is_closed() {
     let server = Server::start();
-    let mut socket = Socket::tcp(&server);
+    let mut socket = Socket::tcp(server.tcp);
     socket.send(b"GET / HTTP/1.1\r\nHost: broker.example\r\n\r\n");
     assert!(socket.is_closed());
-    let mut alice = Peer::register(Socket::tcp(&server), "alice");
+    let mut alice = Peer::register(Socket::tcp(server.tcp), "alice");
     assert_eq!(alice.ask(Body::Ping), Body::Pong, "the others do not notice");
     server.stop();
 }
@@ -272,7 +138,7 @@ fn a_stream_that_carries_something_else_is_closed() {
 fn a_stream_that_says_nothing_is_closed() {
     let options = Options { first_message: Duration::from_millis(20), ..loopback() };
     let server = Server::with(&options);
-    assert!(Socket::tcp(&server).is_closed());
+    assert!(Socket::tcp(server.tcp).is_closed());
     server.stop();
 }
 
@@ -280,12 +146,12 @@ fn a_stream_that_says_nothing_is_closed() {
 fn streams_beyond_the_limit_are_closed_and_make_room_when_they_end() {
     let options = Options { max_streams: 1, ..loopback() };
     let server = Server::with(&options);
-    let first = Peer::register(Socket::tcp(&server), "alice");
-    assert!(Socket::tcp(&server).is_closed());
+    let first = Peer::register(Socket::tcp(server.tcp), "alice");
+    assert!(Socket::tcp(server.tcp).is_closed());
     drop(first);
     let deadline = std::time::Instant::now() + PATIENCE;
     loop {
-        let mut socket = Socket::tcp(&server);
+        let mut socket = Socket::tcp(server.tcp);
         socket.send(&register("bob", 1, None));
         let Socket::Tcp(stream) = &mut socket else { unreachable!() };
         let mut header = [0; 20];
@@ -302,7 +168,7 @@ fn a_peer_that_does_not_read_is_closed() {
     let mut options = Options { max_unread: 4096, ..loopback() };
     options.limits.burst = u32::MAX;
     let server = Server::with(&options);
-    let mut peer = Peer::register(Socket::tcp(&server), "alice");
+    let mut peer = Peer::register(Socket::tcp(server.tcp), "alice");
     let message = Message::new(TransactionId::new([9; 12]), Body::Ping);
     let message = Message { registration: Some(peer.registration), ..message };
     let bytes = message.emit(Some(&peer.key)).repeat(64);
@@ -324,7 +190,9 @@ fn a_port_in_use_is_named_with_what_to_do() {
         (Options { tcp: vec![server.tcp], ..loopback() }, Transport::Tcp),
     ] {
         let Err(error) = Broker::bind(&options) else { panic!("bound twice") };
-        assert!(matches!(error, BindError::InUse { transport: it, .. } if it == transport));
+        assert!(
+            matches!(error, BindError::Socket(SocketError::InUse { transport: it, .. }) if it == transport)
+        );
         let text = error.to_string();
         assert!(text.contains("in use by another program") && text.contains("--"), "{text}");
     }

@@ -187,6 +187,7 @@ pub struct Node {
     made_sessions: u32,
     budget: Budget,
     privileges: Option<Privileges>,
+    opener_ttl: Option<u8>,
     classic: bool,
     /// Accepted streams and the sessions that have them.
     adopted: BTreeMap<SocketId, SessionId>,
@@ -228,6 +229,7 @@ impl Node {
             made_sessions: 0,
             budget: Budget::new(config_budget),
             privileges: None,
+            opener_ttl: None,
             classic: false,
             adopted: BTreeMap::new(),
             unclaimed: BTreeMap::new(),
@@ -245,6 +247,12 @@ impl Node {
     pub fn set_nat(&mut self, nat: NatReport, now: Instant) {
         self.nat = Some(nat);
         self.announce(now);
+    }
+
+    /// The TTL with which a SYN opens the outermost NAT of this host; sessions that begin from now on
+    /// use it.
+    pub fn set_opener_ttl(&mut self, ttl: Option<u8>) {
+        self.opener_ttl = ttl;
     }
 
     /// Connect, close and listen is asked for in calls from now on.

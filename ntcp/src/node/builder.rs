@@ -14,7 +14,7 @@ use ntcp_settings::{Config, Endpoint, Host};
 
 use super::events::Events;
 use super::{Arrivals, Inner, MAX_WAITING, Node, Shared, Stopped, lock};
-use crate::discover::{Privileges, discover};
+use crate::discover::{Diagnosis, Privileges, diagnose};
 use crate::driver::Driver;
 use crate::error::{Error, ErrorKind};
 use crate::identity::Identity;
@@ -111,8 +111,11 @@ impl Builder {
 fn tell_nat(node: &Node) -> impl Future<Output = ()> + use<> {
     let (config, handle) = (node.0.config.clone(), node.0.handle.clone());
     async move {
-        match discover(&config).await {
-            Ok(report) => drop(handle.order(move |machine, _, now| machine.set_nat(report, now))),
+        match diagnose(&config).await {
+            Ok(Diagnosis { findings, .. }) => drop(handle.order(move |machine, _, now| {
+                machine.set_opener_ttl(findings.opener_ttl);
+                machine.set_nat(findings.report, now);
+            })),
             Err(error) => tracing::debug!(%error, "nothing found out about the NATs"),
         }
     }

@@ -191,6 +191,7 @@ impl Node {
             privileges: self.privileges,
             classic: self.classic,
             per_attempt: self.budget.limits().per_attempt,
+            opener_ttl: self.opener_ttl,
             forges: self.forges(port),
         }
     }

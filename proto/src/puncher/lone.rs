@@ -183,6 +183,7 @@ impl Puncher {
             forges: Vec::new(),
             classic: false,
             per_attempt: self.budget.limits().per_attempt,
+            opener_ttl: None,
         };
         let (names, seed) = (Names::new(SESSION), self.entropy.seed());
         let deadline = agreement.deadline;

@@ -120,6 +120,8 @@ pub struct Resources {
     pub classic: bool,
     /// SYNs of one attempt.
     pub per_attempt: u32,
+    /// The TTL with which a SYN opens the outermost of our NATs, if it was measured.
+    pub opener_ttl: Option<u8>,
     /// In which families the broker may answer our SYNs in the peer's name: it offers to, is not
     /// known to do so in vain, and there is a connection to it from our TCP port.
     pub forges: Vec<Family>,

@@ -29,7 +29,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::plan::Part;
-use super::shielded_opener::OPENER_TTL;
+use super::shielded_opener::{LEAST_TTL, OPENER_TTL};
 use crate::entropy::Entropy;
 use crate::puncher::report::Failures;
 use crate::signal::Role;
@@ -72,6 +72,8 @@ pub struct Coverage {
     target: Target,
     per_attempt: u32,
     group: u32,
+    /// The TTL of holes in the first attempt.
+    opener_ttl: u8,
     /// SYNs so far.
     pub sent: u32,
     /// The same, and what was left of attempts that the budget has ended.
@@ -96,6 +98,7 @@ impl Coverage {
             target,
             per_attempt: per_attempt.max(1),
             group,
+            opener_ttl: OPENER_TTL,
             sent: 0,
             spent: 0,
             failures: Failures::default(),
@@ -104,6 +107,11 @@ impl Coverage {
             tried: BTreeSet::new(),
             pending: Vec::new(),
         }
+    }
+
+    /// The same, with holes of this TTL at first.
+    pub fn opening_with(self, opener_ttl: u8) -> Self {
+        Self { opener_ttl, ..self }
     }
 
     /// Our part.
@@ -170,7 +178,7 @@ impl Coverage {
             Target::Draws { .. } => Hops::USUAL,
             Target::Holes { .. } => {
                 let further = u8::from((self.spent / self.per_attempt) % 2 == 1);
-                Hops { ttl: Some(OPENER_TTL + further), least: Some(OPENER_TTL) }
+                Hops { ttl: Some(self.opener_ttl.saturating_add(further)), least: Some(LEAST_TTL) }
             }
         }
     }

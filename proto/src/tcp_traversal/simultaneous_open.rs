@@ -89,6 +89,8 @@ pub struct Dialer {
     pub strategy: Strategy,
     /// Resets after which it becomes a shielded opener; `None` for never.
     pub yields: Option<u32>,
+    /// The TTL of its first SYN as an opener.
+    pub opener_ttl: u8,
     /// Whether a failed connect is the last one until the dialer is [scheduled](Self::schedule).
     pub suspended: bool,
     /// How the next SYN leaves, or the last one did.
@@ -129,6 +131,7 @@ impl Dialer {
             failures: Failures::default(),
             strategy,
             yields: None,
+            opener_ttl: OPENER_TTL,
             suspended: false,
             stance: Stance::Dial,
             phase: Phase::Waiting { at: start },
@@ -256,7 +259,7 @@ impl Dialer {
         let resets = self.failures.of(IoFailure::Refused) + self.failures.of(IoFailure::Reset);
         let enough = |most: u32| resets >= most || self.failures.total() >= INSTANT_RETRIES;
         self.stance = match self.stance {
-            Stance::Dial if self.yields.is_some_and(enough) => Stance::Open(OPENER_TTL),
+            Stance::Dial if self.yields.is_some_and(enough) => Stance::Open(self.opener_ttl),
             Stance::Dial => Stance::Dial,
             Stance::Open(ttl) => Stance::Open(shielded_opener::next_ttl(ttl)),
         };

@@ -6,6 +6,7 @@ use crate::puncher::report::{Attempt, AttemptResult, Evidence, milliseconds_sinc
 use crate::puncher::streams::Stream;
 use crate::tcp_traversal::plan::Part;
 use crate::tcp_traversal::port_coverage::{Coverage, Target};
+use crate::tcp_traversal::shielded_opener::OPENER_TTL;
 use crate::tcp_traversal::survey::Ports;
 
 impl Session {
@@ -14,7 +15,8 @@ impl Session {
         if self.engine.coverage.is_none() && now >= self.introduction.start {
             let target = self.coverage_target();
             let (role, share) = (self.introduction.role, self.resources.per_attempt);
-            let begun = |target| Coverage::new(target, role, share, now);
+            let opener_ttl = self.resources.opener_ttl.unwrap_or(OPENER_TTL);
+            let begun = |target| Coverage::new(target, role, share, now).opening_with(opener_ttl);
             self.engine.coverage = target.map(begun);
         }
         let Some(coverage) = &mut self.engine.coverage else { return };

@@ -278,8 +278,9 @@ impl Session {
         // here would be answered by this host's own RST.
         let first = self.introduction.role == Role::Controlled || self.engine.ports.is_unsteady();
         dialer.yields = Some(if first { REFUSALS } else { INSTANT_RETRIES });
+        dialer.opener_ttl = self.resources.opener_ttl.unwrap_or(OPENER_TTL);
         if self.engine.plan.part(Strategy::ShieldedOpener) == Some(Part::Opener) {
-            dialer.stance = Stance::Open(OPENER_TTL);
+            dialer.stance = Stance::Open(dialer.opener_ttl);
             dialer.schedule(self.called);
         }
     }

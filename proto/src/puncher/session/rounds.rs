@@ -160,7 +160,7 @@ impl Session {
         let waited = self.engine.told_at + OPENER_PATIENCE <= now;
         let stance = match part {
             // In IPv6 the shield does not hold.
-            Part::Opener if remote.is_ipv4() => Stance::Open(rounds.ttl(None)),
+            Part::Opener if remote.is_ipv4() => Stance::Open(rounds.ttl(self.resources.opener_ttl)),
             Part::Dialer if !opened && !waited => return,
             Part::Both | Part::Opener | Part::Dialer | Part::Cover | Part::Draw => Stance::Dial,
         };

@@ -61,6 +61,7 @@ pub(super) fn session(
         forges: Vec::new(),
         classic: false,
         per_attempt: 256,
+        opener_ttl: None,
     };
     let owner = Owner(if role == Role::Controlling { 16 } else { 17 });
     let deadline = start + Duration::from_secs(10);

@@ -102,7 +102,7 @@ pub struct Stun {
     #[serde(deserialize_with = "list::number::<_, 1_000_000_000>")]
     pub replies_per_second: u32,
     /// Server: whether RESPONSE-PORT is believed without proof that its source is there, as clients that know RFC 5780 only
-    /// need it. Anybody can then send datagrams to any port behind any address. Default: `false`.
+    /// need it. Anybody can then have the reply sent to another port of the address a request came from, or seemed to. Default: `true`.
     pub trusts_response_port: bool,
     /// Server: whom it answers: `open`, `short-term` or `long-term`. Default: `open`.
     pub access: StunAccess,
@@ -129,7 +129,7 @@ impl Default for Stun {
             mode: StunMode::Auto,
             shards: 0,
             replies_per_second: 10_000,
-            trusts_response_port: false,
+            trusts_response_port: true,
             access: StunAccess::Open,
             realm: None,
             credentials: None,

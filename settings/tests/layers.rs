@@ -166,7 +166,6 @@ fn what_is_unknown_is_refused_with_the_nearest_known_word() {
         ("[stunn]\n", "unknown section [stunn]; did you mean stun?"),
         ("[holePunch]\nport = 1", "unknown section [holePunch]; did you mean hole_punch?"),
         ("[database]\n", "unknown section [database]; the sections are node, stun, hole_punch,"),
-        ("[metrics]\n", "section [metrics] is not available in this version; remove it"),
         (
             "[spoof]\nenabled = 'yes'",
             "[spoof] enabled = \"yes\": not a switch; write true or false",

@@ -117,9 +117,9 @@ impl Policy {
         if let Some(access) = self.credentials.access() {
             server.restrict(Arc::new(access));
         }
-        let needs_nonces = matches!(self.credentials, Credentials::LongTerm { .. });
-        if needs_nonces || !self.trusts_response_port {
-            server.demand_proof(Mint::new(secret, now, NONCE_LIFETIME));
+        server.demand_proof(Mint::new(secret, now, NONCE_LIFETIME));
+        if self.trusts_response_port {
+            server.trust_response_port();
         }
         if let Some(redirect) = &self.redirect {
             server.redirect(redirect.clone());

@@ -65,6 +65,8 @@ struct Policy {
     quartets: Vec<Quartet>,
     probes: bool,
     mint: Option<Mint>,
+    /// RESPONSE-PORT is believed though there is a mint ([`Server::trust_response_port`]).
+    trusts_response_port: bool,
     access: Option<Arc<Access>>,
     redirect: Option<Arc<Redirect>>,
     software: Option<Arc<str>>,
@@ -174,6 +176,11 @@ impl Server {
     /// token of `mint` in NONCE it gets 438 and a token. A server without a mint believes everybody.
     pub fn demand_proof(&mut self, mint: Mint) {
         self.policy.mint = Some(mint);
+    }
+
+    /// Believes RESPONSE-PORT all the same, as clients that know RFC 5780 only need it.
+    pub fn trust_response_port(&mut self) {
+        self.policy.trusts_response_port = true;
     }
 
     /// Answers only whom `access` lets in. Long-term credentials need a [`Mint`] as well ([`Server::demand_proof`]);

@@ -64,7 +64,7 @@ impl Host {
     }
 
     /// Connects over TCP from `local`, sharing its port. The initial sequence number is the
-    /// system's choice, or `sequence`, which needs [`Privileges::admin`].
+    /// system's choice, or `sequence`, which needs [`Privileges::admin`](super::Privileges::admin).
     ///
     /// # Errors
     ///

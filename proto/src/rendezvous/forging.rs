@@ -20,7 +20,7 @@
 //! - both streams are open at the moment of every single packet;
 //! - the limits on packets in all, on packets to one address, and on meetings leave room.
 //!
-//! Segments are made by [`segments`], rates are kept by [`meters`].
+//! Segments are made by `segments`, rates are kept by `meters`.
 
 mod meters;
 mod segments;

@@ -47,7 +47,7 @@ impl<R: Registry> Broker<R> {
     /// datagram's nonce does.
     pub(super) fn has_proved(&self, link: Link, message: &Message, now: Instant) -> bool {
         match link {
-            Link::Tcp { .. } => true,
+            Link::Tcp { .. } | Link::Broker { .. } => true,
             Link::Udp { remote, .. } => {
                 message.nonce.as_ref().is_some_and(|nonce| self.cookies.is_ours(nonce, remote, now))
             }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::cluster::BrokerId;
 use super::forging::Forging;
 
 /// Every limit of a broker.
@@ -37,6 +38,8 @@ pub struct Config {
     pub longest_lease: Duration,
     /// What may be sent in peers' names. Default nothing.
     pub forging: Forging,
+    /// This broker's name among others with which it shares a directory. Default none: it is alone.
+    pub cluster: Option<BrokerId>,
 }
 
 impl Default for Config {
@@ -54,6 +57,7 @@ impl Default for Config {
             shortest_lease: Duration::from_secs(5),
             longest_lease: Duration::from_secs(300),
             forging: Forging::Off,
+            cluster: None,
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::endpoint::{self, Endpoint};
 use crate::log_format::LogFormat;
 use crate::log_level::LogLevel;
 use crate::node_name::NodeName;
+use crate::registry_url::RegistryUrl;
 use crate::service_user::ServiceUser;
 use crate::stun_words::{StunAccess, StunMode};
 use crate::{duration, list, number, switch};
@@ -32,6 +33,8 @@ pub struct Config {
     pub hole_punch: HolePunch,
     /// `[tcp]`: signalling over TCP, for peers and for the broker, and how much peers may connect.
     pub tcp: Tcp,
+    /// `[registry]`: what several brokers share.
+    pub registry: Registry,
     /// `[spoof]`: packets in other hosts' names, for the broker, and a peer's consent.
     pub spoof: Spoof,
     /// `[log]`: what goes to standard error.
@@ -196,6 +199,17 @@ impl Default for Tcp {
             connect_close_listen: false,
         }
     }
+}
+
+/// `[registry]`: what several brokers share.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Registry {
+    /// Broker: the Redis or Valkey database that makes this broker one of several, which all name the same one:
+    /// `redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER]`. Whoever can write there is believed by all of them. Default:
+    /// none; this broker is alone and keeps its peers in memory.
+    pub url: Option<RegistryUrl>,
 }
 
 /// `[spoof]`: packets in other hosts' names, for the broker, and a peer's consent.

@@ -67,6 +67,20 @@ pub struct Listing {
     pub nat: NatSummary,
 }
 
+impl Listing {
+    /// As it stands in a directory: the certificate (32 bytes), what the NAT does as in NAT-SUMMARY.
+    pub fn emit(&self) -> Vec<u8> {
+        [&self.fingerprint.0[..], &self.nat.to_bytes()[..]].concat()
+    }
+
+    /// The reverse of [`Self::emit`]; `None` if it is no listing.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let (fingerprint, nat) = bytes.split_first_chunk()?;
+        let nat = NatSummary::from_bytes(nat.try_into().ok()?);
+        Some(Self { fingerprint: Fingerprint(*fingerprint), nat })
+    }
+}
+
 /// What came of a claim to a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {

@@ -99,7 +99,7 @@ impl Letter {
 
 fn write_name(bytes: &mut Vec<u8>, name: Option<&PeerName>) {
     let name = name.map_or("", PeerName::as_str);
-    // No name is longer than 64 bytes.
+    // No name is longer than 255 bytes.
     bytes.push(u8::try_from(name.len()).unwrap_or(0));
     bytes.extend(name.as_bytes());
 }

@@ -1,9 +1,9 @@
 //! What takes privileges: feature `raw`, on Linux. Anywhere else it is not permitted.
 
 #[cfg(all(feature = "raw", target_os = "linux"))]
-pub(crate) use with::Powers;
+pub(crate) use with::{Powers, may_forge};
 #[cfg(not(all(feature = "raw", target_os = "linux")))]
-pub(crate) use without::Powers;
+pub(crate) use without::{Powers, may_forge};
 
 #[cfg(all(feature = "raw", target_os = "linux"))]
 mod with {
@@ -15,16 +15,21 @@ mod with {
 
     use ntcp_proto::command::Agreed;
     use ntcp_proto::segment::Segment;
+    use ntcp_raw::injector::Injector;
     use ntcp_raw::privileged::{self, Departure, Privileged};
     use ntcp_raw::sniffer::Sniffer;
 
     /// What this process may do; found out when it is first asked for.
     #[derive(Debug, Default)]
-    pub(crate) struct Powers(Option<Arc<privileged::Powers>>);
+    pub(crate) struct Powers {
+        shared: Option<Arc<privileged::Powers>>,
+        /// For packets in other hosts' names.
+        injector: Option<Injector>,
+    }
 
     impl Powers {
         fn acquired(&mut self) -> &privileged::Powers {
-            self.0.get_or_insert_with(privileged::Powers::shared)
+            self.shared.get_or_insert_with(privileged::Powers::shared)
         }
 
         pub(crate) fn pin_sequence(
@@ -61,6 +66,24 @@ mod with {
         ) -> io::Result<()> {
             self.acquired().inject(holder, segment, ttl)
         }
+
+        /// Sends a packet in another host's name. The helper never does: what it sends belongs to a
+        /// socket of the one who asks.
+        pub(crate) fn forge(&mut self, packet: &[u8]) -> io::Result<()> {
+            if self.injector.is_none() {
+                self.injector = Some(Injector::open()?);
+            }
+            self.injector.as_ref().map_or(Ok(()), |injector| injector.try_send(packet))
+        }
+    }
+
+    /// Whether this process itself may send packets in other hosts' names.
+    pub(crate) fn may_forge() -> bool {
+        let injector = Injector::open();
+        if let Err(error) = &injector {
+            tracing::warn!(%error, "[spoof] offer needs CAP_NET_RAW: nothing is offered");
+        }
+        injector.is_ok()
     }
 }
 
@@ -107,5 +130,17 @@ mod without {
         pub(crate) fn inject(&mut self, _: BorrowedFd<'_>, _: &Segment, _: u8) -> io::Result<()> {
             denied()
         }
+
+        pub(crate) fn forge(&mut self, _: &[u8]) -> io::Result<()> {
+            denied()
+        }
+    }
+
+    /// It may not.
+    pub(crate) fn may_forge() -> bool {
+        tracing::warn!(
+            "[spoof] offer: this program was built without raw packets, nothing is offered"
+        );
+        false
     }
 }

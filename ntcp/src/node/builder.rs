@@ -18,6 +18,7 @@ use crate::discover::{Diagnosis, Privileges, diagnose};
 use crate::driver::Driver;
 use crate::error::{Error, ErrorKind};
 use crate::identity::Identity;
+use crate::io::privileged::may_forge;
 use crate::runtime;
 
 /// What a node is to be.
@@ -140,6 +141,7 @@ fn machine_config(config: &Config, identity: &Identity) -> Result<proto::Config,
     signal.refresh = config.node.keepalive;
     signal.connect_timeout = config.node.deadline;
     signal.consents = config.spoof.consent;
+    signal.offers_to_forge = config.spoof.offer && may_forge();
     Ok(proto::Config {
         signal,
         stun: config.stun_servers().iter().map(host_port).collect(),

@@ -125,6 +125,7 @@ impl Tally {
             Event::Called { .. }
             | Event::Forging { .. }
             | Event::Probed { .. }
+            | Event::ForgerProbed { .. }
             | Event::Registered { .. }
             | Event::Moved { .. }
             | Event::Left { .. } => {}

@@ -207,6 +207,11 @@ pub struct Spoof {
     /// `false`. Needs `CAP_NET_RAW`, and a network that lets such packets out. Default: `false`.
     #[serde(deserialize_with = "switch::switch")]
     pub enabled: bool,
+    /// Broker: let peers without a NAT do that in its place that offer it and were seen to be able to,
+    /// where it may not itself or its network lets nothing forged out: `true` or `false`. Such a peer
+    /// gets to know the addresses of the two. Default: `false`.
+    #[serde(deserialize_with = "switch::switch")]
+    pub forgers: bool,
     /// Broker: forged packets a second in all, 6 to 10000; a connection takes six. Default: 60.
     #[serde(deserialize_with = "number::within::<_, 6, 10_000>")]
     pub packets_per_second: u32,
@@ -221,16 +226,23 @@ pub struct Spoof {
     /// `true` or `false`. It costs a datagram to and from this peer now and then. Default: `false`.
     #[serde(deserialize_with = "switch::switch")]
     pub consent: bool,
+    /// Peers: offer the broker to send such packets in its place: `true` or `false`. Needs
+    /// `CAP_NET_RAW` of the program itself, a host without a NAT, and a network that lets them out.
+    /// Default: `false`.
+    #[serde(deserialize_with = "switch::switch")]
+    pub offer: bool,
 }
 
 impl Default for Spoof {
     fn default() -> Self {
         Self {
             enabled: false,
+            forgers: false,
             packets_per_second: 60,
             packets_per_second_per_address: 6,
             sessions: 64,
             consent: false,
+            offer: false,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Opens the sockets, or says which one could not be opened and what to do.
 
-use crate::options::Options;
+use crate::options::{AlternateHost, Options};
 use crate::spoof_check::sources_beside;
 use ntcp_raw::transparent;
 use ntcp_service::bind::{self, Opening};
@@ -102,10 +102,11 @@ impl Sockets {
         for &primary in &options.listen {
             let of_family = |it: &&SocketAddr| it.is_ipv4() == primary.is_ipv4();
             let opened = match options.alternate.iter().find(of_family) {
-                Some(&alternate) if options.forges => {
-                    sockets.open_forging(&opening, primary, alternate)
-                }
-                Some(&alternate) => sockets.open_quartet(&opening, primary, alternate),
+                Some(&alternate) => match options.alternate_host {
+                    AlternateHost::ThisOne => sockets.open_quartet(&opening, primary, alternate),
+                    AlternateHost::Forged => sockets.open_forging(&opening, primary, alternate),
+                    AlternateHost::Partner(_) => sockets.open_half(&opening, primary, alternate),
+                },
                 None => sockets.open_single(&opening, primary),
             };
             match opened {
@@ -158,7 +159,8 @@ impl Sockets {
 
 /// The two of four addresses that are this host's, and senders in the name of the others.
 impl Sockets {
-    fn open_forging(
+    /// The two addresses that are this host's; the partner has the others.
+    fn open_half(
         &mut self,
         opening: &Opening,
         primary: SocketAddr,
@@ -171,9 +173,23 @@ impl Sockets {
             let second = Place::open(opening, at(alternate.port()), self.shards)?;
             Ok((first, second))
         })?;
-        let at = |port| SocketAddr::new(alternate.ip(), port);
-        let quartet = Quartet::new(first.address, at(second.address.port()))?;
-        for address in [at(first.address.port()), at(second.address.port())] {
+        let alternate = SocketAddr::new(alternate.ip(), second.address.port());
+        self.quartets.push(Quartet::new(first.address, alternate)?);
+        self.places.extend([first, second]);
+        Ok(())
+    }
+
+    fn open_forging(
+        &mut self,
+        opening: &Opening,
+        primary: SocketAddr,
+        alternate: SocketAddr,
+    ) -> Result<(), BindError> {
+        self.open_half(opening, primary, alternate)?;
+        let Some([_, _, third, last]) = self.quartets.last().map(Quartet::addresses) else {
+            return Ok(());
+        };
+        for address in [third, last] {
             let open = |_| transparent::udp(address);
             let sockets: io::Result<Vec<_>> = (0..self.shards).map(open).collect();
             let sockets = sockets.map_err(|source| BindError::Forging { address, source })?;
@@ -184,9 +200,7 @@ impl Sockets {
         let address = SocketAddr::new(neighbour, 0);
         let forging = |source| BindError::Forging { address, source };
         let sender = transparent::udp(address).map_err(forging)?;
-        self.provers.push((at(first.address.port()), sender));
-        self.quartets.push(quartet);
-        self.places.extend([first, second]);
+        self.provers.push((third, sender));
         Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! Where a server listens, and its limits.
 
-use crate::policy::{Policy, PolicyError};
-use ntcp_settings::{Stun, StunMode};
-use ntcp_stun::server::{BudgetLimits, Limits};
+use crate::partner::PartnerKey;
+use crate::policy::{self, Policy, PolicyError};
+use ntcp_settings::{Stun, StunAmplification, StunMode};
+use ntcp_stun::server::{Amplification, BudgetLimits, Limits};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -15,14 +16,15 @@ pub struct Options {
     /// The alternate address of RFC 5780, at most one of each family; IP and port differ from those in `listen`, which
     /// must be concrete then. Default: none.
     pub alternate: Vec<SocketAddr>,
-    /// Whether the alternate addresses are another host's, in whose name replies to CHANGE-REQUEST are sent. That host must
-    /// have consented, and should run a STUN server on the same two ports. Default: no.
-    pub forges: bool,
+    /// Whose the alternate addresses are. Default: this host's.
+    pub alternate_host: AlternateHost,
     /// Threads that answer datagrams, each with sockets of its own; more than cores are of no use. Default: as many as
     /// there are cores for this process, at most 64.
     pub shards: usize,
     /// How many replies a source may have. `None` bounds nothing.
     pub budget: Option<BudgetLimits>,
+    /// How much longer than its request a reply over UDP may be. Default: as RFC 5780 has it, within the budget.
+    pub amplification: Amplification,
     /// Whom it answers and how. Default: everybody, with as few words as possible.
     pub policy: Policy,
     /// Streams open at once on all listeners; a further one is closed as soon as it is accepted. Default 16,384, at
@@ -42,6 +44,19 @@ pub struct Options {
     pub probe_limits: Limits,
 }
 
+/// Whose the alternate addresses are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AlternateHost {
+    /// This host's.
+    #[default]
+    ThisOne,
+    /// Another host's, in whose name replies to CHANGE-REQUEST are sent. That host must have consented, and should run a
+    /// STUN server on the same two ports.
+    Forged,
+    /// Another host's that runs this program too, with this host as its alternate and the same key.
+    Partner(PartnerKey),
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self::from(&Stun::default())
@@ -49,17 +64,27 @@ impl Default for Options {
 }
 
 impl From<&Stun> for Options {
-    /// The section `[stun]` of the configuration, with the default limits, but without its policy, for which a file may have
-    /// to be read: [`Options::load`].
+    /// The section `[stun]` of the configuration, with the default limits, but without what stands in files of its own:
+    /// its policy and the partner's key. [`Options::load`] has them too.
     fn from(stun: &Stun) -> Self {
         Self {
             listen: stun.listen.clone(),
             alternate: stun.alternate.clone(),
-            forges: stun.mode == StunMode::Forged,
+            alternate_host: match stun.mode {
+                StunMode::Forged => AlternateHost::Forged,
+                StunMode::Auto | StunMode::Basic | StunMode::Dual | StunMode::Partner => {
+                    AlternateHost::ThisOne
+                }
+            },
             shards: if stun.shards == 0 { cores() } else { stun.shards as usize },
             budget: match stun.replies_per_second {
                 0 => None,
                 per_second => Some(BudgetLimits::of_network(per_second)),
+            },
+            amplification: match stun.amplification {
+                StunAmplification::Standard => Amplification::Standard,
+                StunAmplification::Low => Amplification::Low,
+                StunAmplification::None => Amplification::None,
             },
             policy: Policy::default(),
             max_streams: 16_384,
@@ -79,7 +104,14 @@ impl Options {
     ///
     /// A [`PolicyError`] that names key, file and line.
     pub fn load(stun: &Stun) -> Result<Self, PolicyError> {
-        Ok(Self { policy: Policy::load(stun)?, ..Self::from(stun) })
+        let options = Self { policy: Policy::load(stun)?, ..Self::from(stun) };
+        match (&stun.partner_key, stun.mode) {
+            (Some(path), StunMode::Partner) => {
+                let alternate_host = AlternateHost::Partner(policy::partner_key(path)?);
+                Ok(Self { alternate_host, ..options })
+            }
+            _ => Ok(options),
+        }
     }
 }
 

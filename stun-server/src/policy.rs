@@ -1,5 +1,6 @@
 //! [`Policy`]: whom a server answers and how, from the section `[stun]` of the configuration and its file of users.
 
+use crate::partner::PartnerKey;
 use ntcp_settings::{Stun, StunAccess};
 use ntcp_stun::server::{Access, Mint, Redirect, Server};
 use std::fmt;
@@ -75,6 +76,26 @@ pub enum PolicyError {
         line: usize,
         /// What is wrong with it.
         problem: &'static str,
+    },
+    /// The partner's key cannot be read.
+    #[error("[stun] partner_key = \"{}\" cannot be read: {source}; name a file that this user may read", path.display())]
+    UnreadableKey {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The partner's key is too short.
+    #[error(
+        "[stun] partner_key = \"{}\" holds {length} bytes, {least} are needed; write 64 random hexadecimal digits into it, the same on both hosts",
+        path.display(),
+        least = PartnerKey::LEAST
+    )]
+    ShortKey {
+        /// The file.
+        path: PathBuf,
+        /// Bytes in it.
+        length: usize,
     },
     /// A text is longer than a message may carry.
     #[error("[stun] {key} is longer than {MAX_TEXT} characters; write a shorter one")]
@@ -153,6 +174,15 @@ impl Credentials {
             }
         }
     }
+}
+
+/// Reads the secret that two partners share; white space around it does not count.
+pub(crate) fn partner_key(path: &Path) -> Result<PartnerKey, PolicyError> {
+    let unreadable = |source| PolicyError::UnreadableKey { path: path.to_owned(), source };
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    let secret = bytes.trim_ascii();
+    let short = || PolicyError::ShortKey { path: path.to_owned(), length: secret.len() };
+    PartnerKey::new(secret).ok_or_else(short)
 }
 
 /// Reads `name:password` lines; empty ones and those that begin with `#` do not count.

@@ -1,8 +1,9 @@
 //! [`Server`]: its sockets, and what runs on them.
 
 use crate::bind::{BindError, Sockets};
-use crate::options::Options;
+use crate::options::{AlternateHost, Options};
 use crate::other::Other;
+use crate::partner::{Partner, PartnerKey, Partners};
 use crate::probes::Probes;
 use crate::shard::{Place, Shard, Tally, Threads};
 use crate::streams::Streams;
@@ -15,6 +16,7 @@ use ntcp_stun::server::{
     self, Allowance, Budget, BudgetLimits, Counters, Quartet, Request, Silence,
 };
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -110,10 +112,16 @@ impl Server {
                 shard.push(place.map_err(|source| BindError::Reactor { address, source })?);
             }
         }
-        let other = Other::new(options.forges, sockets.provers);
-        if options.forges {
-            core.withhold_other_address(true);
-        }
+        let other = match &options.alternate_host {
+            AlternateHost::ThisOne => Other::Own,
+            AlternateHost::Forged => Other::forged(sockets.provers),
+            AlternateHost::Partner(key) => {
+                core.forward_changes();
+                Other::Partner(partners(&sockets.quartets, &shards, key)?)
+            }
+        };
+        other.tell(&mut core);
+        core.bound_replies(options.amplification);
         let count = u32::try_from(shards.len()).unwrap_or(u32::MAX);
         let shards = shards.into_iter().map(|places| {
             let mut server = core.clone();
@@ -153,12 +161,13 @@ impl Server {
         Meter { core: Arc::clone(&self.core), tallies }
     }
 
-    /// How it comes by its alternate address: `dual`, `forged`, or `basic` without any.
+    /// How it comes by its alternate address: `dual`, `forged`, `partner`, or `basic` without any.
     pub fn mode(&self) -> &'static str {
-        match (self.quartets.is_empty(), self.options.forges) {
-            (true, _) => "basic",
-            (false, false) => "dual",
-            (false, true) => "forged",
+        match &self.options.alternate_host {
+            _ if self.quartets.is_empty() => "basic",
+            AlternateHost::ThisOne => "dual",
+            AlternateHost::Forged => "forged",
+            AlternateHost::Partner(_) => "partner",
         }
     }
 
@@ -175,7 +184,10 @@ impl Server {
         };
         let mut sockets = FuturesUnordered::new();
         // No connection can come from an address of another host.
-        let own = if options.forges { &[] } else { &quartets[..] };
+        let own = match options.alternate_host {
+            AlternateHost::ThisOne => &quartets[..],
+            AlternateHost::Forged | AlternateHost::Partner(_) => &[],
+        };
         let probes = options.probes.then(|| Probes::new(options.probe_limits, own));
         let streams = Streams::new(&options, probes);
         for listener in listeners {
@@ -207,8 +219,31 @@ impl Meter {
         for tally in &self.tallies {
             counters += tally.read();
         }
+        for (forwarded, refused) in self.core.other.partners().iter().map(Partner::counts) {
+            counters.forwarded += forwarded;
+            counters.link_refused += refused;
+        }
         counters
     }
+}
+
+/// The partner of each quartet, with a socket on this host's first address.
+fn partners(
+    quartets: &[Quartet],
+    shards: &[Vec<Place>],
+    key: &PartnerKey,
+) -> Result<Partners, BindError> {
+    let partner = |quartet: &Quartet| {
+        let [own, _, _, partner] = quartet.addresses();
+        let places = shards.first().into_iter().flatten();
+        let place = places.into_iter().find(|it| it.address() == own);
+        let socket = place.map_or_else(|| Err(io::ErrorKind::NotFound.into()), Place::another);
+        let socket = socket.map_err(|source| BindError::Reactor { address: own, source })?;
+        let [run, key_0] = random_keys();
+        let drawn = [run, key_0, random_keys()[0]];
+        Ok(Partner::new((own, socket), partner, key, drawn))
+    };
+    quartets.iter().map(partner).collect()
 }
 
 /// What each of `count` shards may give, so that all of them together give what `limits` say. What is allowed at once

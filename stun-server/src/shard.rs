@@ -11,8 +11,9 @@
 //! ```
 
 use crate::other::Other;
+use crate::partner::Partner;
 use ntcp_raw::batch::{self, Datagram, Destination, Receiver, Sender};
-use ntcp_stun::server::{self, Counters, Reply, Request, Transport};
+use ntcp_stun::server::{self, Counters, Heeded, Reply, Request, Transport};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::io::{self, PipeReader, PipeWriter};
 use std::net::{SocketAddr, SocketAddrV6, UdpSocket};
@@ -40,6 +41,15 @@ impl Place {
         }
         socket.set_nonblocking(true)?;
         Ok(Self { socket, address, is_any })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Another descriptor of the same socket.
+    pub(crate) fn another(&self) -> io::Result<UdpSocket> {
+        self.socket.try_clone()
     }
 
     /// The server's address that a datagram came to; `None` for one that was sent to many, which is not ours to answer.
@@ -119,7 +129,8 @@ impl Shard {
         let Self { places, server, tally, other } = self;
         let senders = places.iter().map(|_| Sender::new(BATCH)).collect();
         let reply = vec![0; batch::MAX_DATAGRAM].into();
-        let mut work = Work { places: &places, senders, server, reply, lost: 0 };
+        let partners = other.partners();
+        let mut work = Work { places: &places, partners, senders, server, reply, lost: 0 };
         let mut receiver = Receiver::new(BATCH);
         let sockets = places.iter().map(|it| PollFd::new(&it.socket, PollFlags::IN));
         let mut waited: Vec<_> = sockets.chain([PollFd::new(halt, PollFlags::IN)]).collect();
@@ -147,6 +158,7 @@ impl Shard {
 /// What a shard works with.
 struct Work<'a> {
     places: &'a [Place],
+    partners: &'a [Partner],
     /// One for each place.
     senders: Vec<Sender>,
     server: server::Server,
@@ -182,15 +194,52 @@ impl Work<'_> {
     fn answer(&mut self, index: usize, place: &Place, datagram: Datagram<'_>) {
         let Some(local) = place.local(datagram.destination) else { return };
         let (bytes, source) = (datagram.bytes, datagram.source);
+        if let Some(partner) = self.partners.iter().find(|it| it.is_source(source)) {
+            return self.heed(partner, bytes, (source, local));
+        }
         let request = Request { bytes, source, local, transport: Transport::Udp };
         match self.server.handle_request(request, &mut self.reply) {
-            Ok(reply) => {
-                let has_own_address = |it: &Place| it.address == reply.from;
-                let asked = if place.is_any || has_own_address(place) { Some(index) } else { None };
-                let leaves = asked.or_else(|| self.places.iter().position(has_own_address));
-                self.queue(leaves.unwrap_or(index), reply);
-            }
+            Ok(reply) if place.is_any || place.address == reply.from => self.queue(index, reply),
+            Ok(reply) => match self.place_at(reply.from) {
+                Some(elsewhere) => self.queue(elsewhere, reply),
+                None => self.forward(bytes, (source, local)),
+            },
             Err(silence) => tracing::trace!(%source, %silence, "not answered"),
+        }
+    }
+
+    fn place_at(&self, address: SocketAddr) -> Option<usize> {
+        self.places.iter().position(|it| it.address == address)
+    }
+
+    /// Has the partner answer a request, since it must come from there.
+    fn forward(&mut self, bytes: &[u8], (source, local): (SocketAddr, SocketAddr)) {
+        let partner = self.partners.iter().find(|it| it.own().ip() == local.ip());
+        let written = partner.and_then(|it| {
+            let length = it.forward(bytes, source, local, &mut self.reply)?;
+            Some((self.place_at(it.own())?, Reply { length, from: it.own(), to: it.address() }))
+        });
+        match written {
+            Some((index, message)) => self.queue(index, message),
+            None => self.lost += 1,
+        }
+    }
+
+    /// A datagram from the partner's address.
+    fn heed(&mut self, partner: &Partner, bytes: &[u8], way: (SocketAddr, SocketAddr)) {
+        let reply = match partner.heed(bytes, way, &mut self.reply) {
+            Heeded::Nothing | Heeded::Refused => return,
+            Heeded::Reply(length) => Reply { length, from: partner.own(), to: partner.address() },
+            Heeded::Forwarded { request: bytes, client: source, asked: local } => {
+                let request = Request { bytes, source, local, transport: Transport::Udp };
+                match self.server.handle_forwarded(request, &mut self.reply) {
+                    Ok(reply) => reply,
+                    Err(silence) => return tracing::trace!(%silence, "not answered"),
+                }
+            }
+        };
+        if let Some(index) = self.place_at(reply.from) {
+            self.queue(index, reply);
         }
     }
 

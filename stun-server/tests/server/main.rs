@@ -1,5 +1,6 @@
 //! The server in a thread of the test, asked by clients of our own and of others.
 
+mod partner;
 mod probes;
 mod several_ips;
 mod strangers;

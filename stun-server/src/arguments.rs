@@ -141,6 +141,10 @@ pub(crate) fn describe(options: &Options, config: &Config) -> String {
         Some(address) => format!("metrics on {address}"),
         None => "no metrics".to_owned(),
     };
+    let metrics = match &options.tls {
+        Some(tls) => format!("TLS on {}, {metrics}", list(&tls.listen)),
+        None => metrics,
+    };
     match &options.alternate[..] {
         [] => format!("mode basic, UDP and TCP on {listen}, no alternate address, {metrics}"),
         some => {

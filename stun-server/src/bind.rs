@@ -1,7 +1,8 @@
 //! Opens the sockets, or says which one could not be opened and what to do.
 
-use crate::options::{AlternateHost, Options};
+use crate::options::{AlternateHost, Options, TlsOptions};
 use crate::spoof_check::sources_beside;
+use crate::tls::{Identity, TlsError};
 use ntcp_raw::transparent;
 use ntcp_service::bind::{self, Opening};
 use ntcp_stun::server::{Quartet, QuartetError};
@@ -17,6 +18,9 @@ const STREAM_BUFFER: usize = 16 << 10;
 const ATTEMPTS: usize = 32;
 /// The flags that set the addresses, for messages.
 const FLAGS: &str = "--listen IP:PORT or --alternate IP:PORT";
+
+/// The same for TLS.
+const TLS_FLAG: &str = "--tls IP:PORT";
 
 /// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +50,9 @@ pub enum BindError {
         /// What the system said.
         source: io::Error,
     },
+    /// There is no TLS to be had.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// No address at all.
     #[error("nothing to listen on: give at least one address with --listen IP:PORT")]
     Nothing,
@@ -70,6 +77,8 @@ pub struct Sockets {
     /// For each such host: one of its addresses, and a sender in the name of its neighbour, which finds out whether the network
     /// lets forged sources out.
     pub(crate) provers: Vec<(SocketAddr, UdpSocket)>,
+    /// Where TLS is spoken, and with what certificate.
+    pub(crate) tls: Option<(Vec<(SocketAddr, TcpListener)>, Identity)>,
 }
 
 /// An address with its sockets.
@@ -97,6 +106,7 @@ impl Sockets {
             quartets: Vec::new(),
             forged: Vec::new(),
             provers: Vec::new(),
+            tls: options.tls.as_ref().map(|it| open_tls(it, &opening)).transpose()?,
         };
         let mut lacking = None;
         for &primary in &options.listen {
@@ -132,7 +142,9 @@ impl Sockets {
     /// The listeners, for whoever changes their owner: to connect from a listener's address a socket needs the same
     /// owner (`SO_REUSEPORT`, socket(7)).
     pub fn listeners(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.places.iter().map(|place| place.listener.as_fd())
+        let tls = self.tls.iter().flat_map(|(listeners, _)| listeners);
+        let tls = tls.map(|(_, listener)| listener.as_fd());
+        self.places.iter().map(|place| place.listener.as_fd()).chain(tls)
     }
 
     fn open_single(&mut self, opening: &Opening, address: SocketAddr) -> Result<(), BindError> {
@@ -203,6 +215,21 @@ impl Sockets {
         self.provers.push((third, sender));
         Ok(())
     }
+}
+
+fn open_tls(
+    tls: &TlsOptions,
+    opening: &Opening,
+) -> Result<(Vec<(SocketAddr, TcpListener)>, Identity), BindError> {
+    let identity = Identity::load(&tls.files)?;
+    let mut listeners = Vec::new();
+    for &wanted in &tls.listen {
+        let listener = opening.tcp(wanted, TLS_FLAG)?;
+        let address = listener.local_addr();
+        let address = address.map_err(|source| BindError::Reactor { address: wanted, source })?;
+        listeners.push((address, listener));
+    }
+    Ok((listeners, identity))
 }
 
 fn open_four(

@@ -2,8 +2,9 @@
 
 use crate::partner::PartnerKey;
 use crate::policy::{self, Policy, PolicyError};
-use ntcp_settings::{Stun, StunAmplification, StunMode};
-use ntcp_stun::server::{Amplification, BudgetLimits, Limits};
+use crate::tls::{CertificateFiles, Identity};
+use ntcp_settings::{Stun, StunMode};
+use ntcp_stun::server::{BudgetLimits, Limits};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,13 +19,13 @@ pub struct Options {
     pub alternate: Vec<SocketAddr>,
     /// Whose the alternate addresses are. Default: this host's.
     pub alternate_host: AlternateHost,
+    /// TLS, if it is spoken. Default: it is not.
+    pub tls: Option<TlsOptions>,
     /// Threads that answer datagrams, each with sockets of its own; more than cores are of no use. Default: as many as
     /// there are cores for this process, at most 64.
     pub shards: usize,
     /// How many replies a source may have. `None` bounds nothing.
     pub budget: Option<BudgetLimits>,
-    /// How much longer than its request a reply over UDP may be. Default: as RFC 5780 has it, within the budget.
-    pub amplification: Amplification,
     /// Whom it answers and how. Default: everybody, with as few words as possible.
     pub policy: Policy,
     /// Streams open at once on all listeners; a further one is closed as soon as it is accepted. Default 16,384, at
@@ -42,6 +43,15 @@ pub struct Options {
     pub probes: bool,
     /// How much of that there may be.
     pub probe_limits: Limits,
+}
+
+/// Where TLS is spoken, and with what certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// Where to listen. Port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// The certificate.
+    pub files: CertificateFiles,
 }
 
 /// Whose the alternate addresses are.
@@ -76,15 +86,11 @@ impl From<&Stun> for Options {
                     AlternateHost::ThisOne
                 }
             },
+            tls: tls(stun),
             shards: if stun.shards == 0 { cores() } else { stun.shards as usize },
             budget: match stun.replies_per_second {
                 0 => None,
                 per_second => Some(BudgetLimits::of_network(per_second)),
-            },
-            amplification: match stun.amplification {
-                StunAmplification::Standard => Amplification::Standard,
-                StunAmplification::Low => Amplification::Low,
-                StunAmplification::None => Amplification::None,
             },
             policy: Policy::default(),
             max_streams: 16_384,
@@ -102,9 +108,12 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// A [`PolicyError`] that names key, file and line.
+    /// A [`PolicyError`] that names key, file and line; the certificate's files are looked at too.
     pub fn load(stun: &Stun) -> Result<Self, PolicyError> {
         let options = Self { policy: Policy::load(stun)?, ..Self::from(stun) };
+        if let Some(tls) = &options.tls {
+            Identity::load(&tls.files)?;
+        }
         match (&stun.partner_key, stun.mode) {
             (Some(path), StunMode::Partner) => {
                 let alternate_host = AlternateHost::Partner(policy::partner_key(path)?);
@@ -113,6 +122,15 @@ impl Options {
             _ => Ok(options),
         }
     }
+}
+
+/// A configuration that has been checked has all three or none.
+fn tls(stun: &Stun) -> Option<TlsOptions> {
+    let (certificate, key) = (stun.tls_certificate.clone()?, stun.tls_key.clone()?);
+    Some(TlsOptions {
+        listen: stun.tls_listen.clone(),
+        files: CertificateFiles { certificate, key },
+    })
 }
 
 /// Cores that this process may use.

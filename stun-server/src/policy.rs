@@ -1,8 +1,9 @@
 //! [`Policy`]: whom a server answers and how, from the section `[stun]` of the configuration and its file of users.
 
 use crate::partner::PartnerKey;
-use ntcp_settings::{Stun, StunAccess};
-use ntcp_stun::server::{Access, Mint, Redirect, Server};
+use crate::tls::TlsError;
+use ntcp_settings::{Stun, StunAccess, StunAmplification};
+use ntcp_stun::server::{Access, Amplification, Conditions, Mint, Redirect, Server};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub struct Policy {
     pub software: Option<String>,
     /// Whether RESPONSE-PORT needs no proof. Default: no.
     pub trusts_response_port: bool,
+    /// How much longer than its request a reply over UDP may be. Default: as RFC 5780 has it, within the budget.
+    pub amplification: Amplification,
 }
 
 /// Who may ask.
@@ -77,6 +80,9 @@ pub enum PolicyError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// There is no TLS to be had.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The partner's key cannot be read.
     #[error("[stun] partner_key = \"{}\" cannot be read: {source}; name a file that this user may read", path.display())]
     UnreadableKey {
@@ -130,24 +136,44 @@ impl Policy {
             redirect: (!redirect.servers.is_empty()).then_some(redirect),
             software: stun.software.clone(),
             trusts_response_port: stun.trusts_response_port,
+            amplification: match stun.amplification {
+                StunAmplification::Standard => Amplification::Standard,
+                StunAmplification::Low => Amplification::Low,
+                StunAmplification::None => Amplification::None,
+            },
         })
     }
 
     /// Has a server act by it. All shards must be given clones of one server, so that they know each other's nonces.
     pub(crate) fn apply(&self, server: &mut Server, secret: [u8; 32], now: Instant) {
-        if let Some(access) = self.credentials.access() {
-            server.restrict(Arc::new(access));
-        }
         server.demand_proof(Mint::new(secret, now, NONCE_LIFETIME));
-        if self.trusts_response_port {
-            server.trust_response_port();
+        server.take_over(&self.conditions());
+    }
+
+    /// The same in the words of the protocol's server.
+    pub(crate) fn conditions(&self) -> Conditions {
+        Conditions {
+            access: self.credentials.access().map(Arc::new),
+            redirect: self.redirect.clone().map(Arc::new),
+            software: self.software.as_deref().map(Into::into),
+            trusts_response_port: self.trusts_response_port,
+            amplification: self.amplification,
         }
-        if let Some(redirect) = &self.redirect {
-            server.redirect(redirect.clone());
-        }
-        if let Some(software) = &self.software {
-            server.name_software(software);
-        }
+    }
+
+    /// The keys in which two policies differ.
+    pub(crate) fn differences(&self, other: &Self) -> impl Iterator<Item = &'static str> {
+        let differences = [
+            ("[stun] access, realm, credentials", self.credentials != other.credentials),
+            ("[stun] redirect, redirect_domain", self.redirect != other.redirect),
+            ("[stun] software", self.software != other.software),
+            (
+                "[stun] trusts_response_port",
+                self.trusts_response_port != other.trusts_response_port,
+            ),
+            ("[stun] amplification", self.amplification != other.amplification),
+        ];
+        differences.into_iter().filter(|(_, differ)| *differ).map(|(key, _)| key)
     }
 }
 

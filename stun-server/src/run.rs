@@ -1,12 +1,14 @@
 //! [`Server`]: its sockets, and what runs on them.
 
 use crate::bind::{BindError, Sockets};
+use crate::live::{Follower, Live, Reloader};
 use crate::options::{AlternateHost, Options};
 use crate::other::Other;
 use crate::partner::{Partner, PartnerKey, Partners};
 use crate::probes::Probes;
 use crate::shard::{Place, Shard, Tally, Threads};
-use crate::streams::Streams;
+use crate::streams::{Listener, Streams};
+use crate::tls::Identity;
 use async_io::Async;
 use futures::StreamExt;
 use futures::future::{Either, select};
@@ -17,8 +19,9 @@ use ntcp_stun::server::{
 };
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -34,18 +37,27 @@ pub struct Server {
     core: Arc<Core>,
     other: Other,
     shards: Vec<Shard>,
-    listeners: Vec<Async<TcpListener>>,
+    listeners: Vec<Listener>,
+    tls: Vec<SocketAddr>,
+    live: Arc<Live>,
+    identity: Option<Identity>,
 }
 
 /// The server of the protocol, for all streams.
 #[derive(Debug)]
 pub(crate) struct Core {
-    server: Mutex<server::Server>,
+    server: Mutex<(server::Server, Follower)>,
     other: Other,
+    tls_refused: AtomicU64,
 }
 
 impl Core {
-    fn lock(&self) -> MutexGuard<'_, server::Server> {
+    /// A stream was closed because of what came over TLS.
+    pub(crate) fn count_refused_tls(&self) {
+        self.tls_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (server::Server, Follower)> {
         // It holds nothing but counters; a panic elsewhere cannot have left it half changed.
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -55,9 +67,10 @@ impl Core {
         let start = replies.len();
         replies.resize(start + request.bytes.len() + REPLY_EXCESS, 0);
         let outcome = {
-            let mut server = self.lock();
+            let (server, follower) = &mut *self.lock();
             server.advance(Instant::now());
-            self.other.tell(&mut server);
+            self.other.tell(server);
+            follower.follow(server);
             server.handle_request(request, &mut replies[start..])
         };
         replies.truncate(outcome.as_ref().map_or(start, |reply| start + reply.length));
@@ -103,8 +116,18 @@ impl Server {
             if options.probes {
                 Probes::prepare(&place.listener);
             }
-            let listener = Async::new_nonblocking(place.listener);
-            listeners.push(listener.map_err(failed)?);
+            let listener = Async::new_nonblocking(place.listener).map_err(failed)?;
+            listeners.push(Listener { listener, identity: None });
+        }
+        let (mut tls, mut identity) = (Vec::new(), None);
+        if let Some((own, its)) = sockets.tls {
+            for (address, listener) in own {
+                let listener = Async::new_nonblocking(listener);
+                let listener = listener.map_err(|source| BindError::Reactor { address, source })?;
+                listeners.push(Listener { listener, identity: Some(its.clone()) });
+                tls.push(address);
+            }
+            identity = Some(its);
         }
         for (address, senders) in sockets.forged {
             for (shard, socket) in shards.iter_mut().zip(senders) {
@@ -121,24 +144,33 @@ impl Server {
             }
         };
         other.tell(&mut core);
-        core.bound_replies(options.amplification);
+        let live = Live::new(options.policy.conditions());
+        let follower = Follower::new(&live);
         let count = u32::try_from(shards.len()).unwrap_or(u32::MAX);
         let shards = shards.into_iter().map(|places| {
             let mut server = core.clone();
             if let Some(limits) = options.budget {
                 server.limit(Budget::new(share_of(limits, count), random_keys()));
             }
-            Shard { places, server, tally: Tally::default(), other: other.clone() }
+            let (tally, other, follower) = (Tally::default(), other.clone(), follower.clone());
+            Shard { places, server, tally, other, follower }
         });
         let shards = shards.collect();
         Ok(Self {
             options: options.clone(),
             addresses,
             quartets: sockets.quartets,
-            core: Arc::new(Core { server: Mutex::new(core), other: other.clone() }),
+            core: Arc::new(Core {
+                server: Mutex::new((core, follower)),
+                other: other.clone(),
+                tls_refused: AtomicU64::new(0),
+            }),
             other,
             shards,
             listeners,
+            tls,
+            live,
+            identity,
         })
     }
 
@@ -153,6 +185,18 @@ impl Server {
     /// NAT filters.
     pub fn quartets(&self) -> &[Quartet] {
         &self.quartets
+    }
+
+    /// The addresses where it speaks TLS.
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.tls
+    }
+
+    /// Tells the server, once it runs, what has changed in its configuration.
+    pub fn reloader(&self) -> Reloader {
+        let files = self.options.tls.as_ref().map(|it| it.files.clone());
+        let tls = files.zip(self.identity.clone());
+        Reloader::new(Arc::clone(&self.live), self.options.policy.clone(), tls)
     }
 
     /// What is counted while the server runs, for whoever wants to show it.
@@ -215,7 +259,8 @@ pub struct Meter {
 impl Meter {
     /// The counts of all shards and streams until now.
     pub fn read(&self) -> Counters {
-        let mut counters = *self.core.lock().counters();
+        let mut counters = *self.core.lock().0.counters();
+        counters.tls_refused += self.core.tls_refused.load(Ordering::Relaxed);
         for tally in &self.tallies {
             counters += tally.read();
         }

@@ -10,6 +10,7 @@
 //!                                   └────────▶ send what must leave elsewhere (CHANGE-REQUEST)
 //! ```
 
+use crate::live::Follower;
 use crate::other::Other;
 use crate::partner::Partner;
 use ntcp_raw::batch::{self, Datagram, Destination, Receiver, Sender};
@@ -88,6 +89,7 @@ pub(crate) struct Shard {
     pub(crate) server: server::Server,
     pub(crate) tally: Tally,
     pub(crate) other: Other,
+    pub(crate) follower: Follower,
 }
 
 /// Threads that serve until this is dropped.
@@ -126,7 +128,7 @@ impl Drop for Threads {
 impl Shard {
     /// Serves until the other end of `halt` is closed.
     fn run(self, halt: &PipeReader) {
-        let Self { places, server, tally, other } = self;
+        let Self { places, server, tally, other, mut follower } = self;
         let senders = places.iter().map(|_| Sender::new(BATCH)).collect();
         let reply = vec![0; batch::MAX_DATAGRAM].into();
         let partners = other.partners();
@@ -145,6 +147,7 @@ impl Shard {
             }
             work.server.advance(Instant::now());
             other.tell(&mut work.server);
+            follower.follow(&mut work.server);
             for (index, place) in places.iter().enumerate() {
                 if !waited[index].revents().is_empty() {
                     work.serve(index, place, &mut receiver);

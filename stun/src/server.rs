@@ -94,6 +94,21 @@ struct Policy {
     amplification: Amplification,
 }
 
+/// What may change while a server runs; each of it can be set alone too.
+#[derive(Clone, Debug, Default)]
+pub struct Conditions {
+    /// Whom it answers ([`Server::restrict`]). `None` is everybody.
+    pub access: Option<Arc<Access>>,
+    /// Where it sends clients ([`Server::redirect`]).
+    pub redirect: Option<Arc<Redirect>>,
+    /// What it calls itself ([`Server::name_software`]).
+    pub software: Option<Arc<str>>,
+    /// Whether RESPONSE-PORT needs no proof ([`Server::trust_response_port`]).
+    pub trusts_response_port: bool,
+    /// How long its replies are ([`Server::bound_replies`]).
+    pub amplification: Amplification,
+}
+
 /// Where clients are sent instead (RFC 8489, section 10).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Redirect {
@@ -197,6 +212,16 @@ impl Server {
     /// Has no reply over UDP be longer than that, whatever RFC 5780 demands.
     pub fn bound_replies(&mut self, amplification: Amplification) {
         self.policy.amplification = amplification;
+    }
+
+    /// Goes by these from now on, whatever it went by before.
+    pub fn take_over(&mut self, conditions: &Conditions) {
+        let Conditions { access, redirect, software, trusts_response_port, amplification } =
+            conditions.clone();
+        let policy = &mut self.policy;
+        (policy.access, policy.redirect, policy.software) = (access, redirect, software);
+        policy.trusts_response_port = trusts_response_port;
+        policy.amplification = amplification;
     }
 
     /// Says in its answers over TCP which tests of [`crate::probe`] are served: a [`Prober`] stands

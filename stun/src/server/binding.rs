@@ -274,7 +274,7 @@ impl<'a> Binding<'a> {
         if self.message.is_classic() {
             self.write_classic(from, &mut writer)?;
         } else {
-            self.write_addresses(wishes, from, &mut writer)?;
+            self.write_addresses(from, &mut writer)?;
         }
         if let Some(padding) = wishes.padding {
             writer.attribute(&padding)?;
@@ -287,17 +287,12 @@ impl<'a> Binding<'a> {
     }
 
     /// RFC 5780, section 6.1; where it has nothing to tell, XOR-MAPPED-ADDRESS alone.
-    fn write_addresses(
-        &self,
-        wishes: &Wishes,
-        from: SocketAddr,
-        writer: &mut Writer<'_>,
-    ) -> Result<(), WriteError> {
+    fn write_addresses(&self, from: SocketAddr, writer: &mut Writer<'_>) -> Result<(), WriteError> {
         writer.attribute(&XorMappedAddress(self.mapped()))?;
         if self.extent == Extent::Bare {
             return Ok(());
         }
-        if self.quartet.is_none() && wishes.padding.is_none() && wishes.port.is_none() {
+        if self.quartet.is_none() {
             return Ok(());
         }
         if self.extent == Extent::Full {

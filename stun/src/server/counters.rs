@@ -48,6 +48,8 @@ pub struct Counters {
     pub unknown_methods: u64,
     /// Dropped: over the budget of the source.
     pub over_budget: u64,
+    /// Streams that were closed because what came was not TLS as it should be; counted by whoever has the streams.
+    pub tls_refused: u64,
     /// Replies that were made but could not be sent; counted by whoever sends them.
     pub lost: u64,
     /// Dropped: no source port, or no room for the reply.
@@ -114,6 +116,7 @@ impl AddAssign for Counters {
         self.not_requests += other.not_requests;
         self.unknown_methods += other.unknown_methods;
         self.over_budget += other.over_budget;
+        self.tls_refused += other.tls_refused;
         self.lost += other.lost;
         self.unanswerable += other.unanswerable;
     }

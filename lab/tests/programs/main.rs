@@ -10,6 +10,7 @@ mod forged;
 mod forging;
 mod outages;
 mod pairs;
+mod partners;
 mod refusals;
 mod skew;
 mod users;

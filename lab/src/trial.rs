@@ -53,6 +53,10 @@ impl Programs {
     }
 }
 
+/// A node with this in its environment may begin as many connections as it likes: where one makes
+/// calls by the hundred, what a minute allows is not the question.
+pub const UNMETERED: (&str, &str) = ("NTCP_TCP__CONNECTS_PER_MINUTE", "1000000");
+
 /// The flags that lead a peer to [`Servers`].
 pub fn server_flags() -> [String; 4] {
     let [server, ..] = SERVER_ADDRESSES;
@@ -227,15 +231,37 @@ impl Listener {
     ///
     /// If it did not start, with what it said.
     pub fn start(lab: &Lab, home: &str, user: User) -> Result<Self> {
+        Self::start_with(lab, home, user, &[])
+    }
+
+    /// The same; its environment has these variables.
+    ///
+    /// # Errors
+    ///
+    /// If it did not start, with what it said.
+    pub fn start_with(
+        lab: &Lab,
+        home: &str,
+        user: User,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         let program = Programs::beside_this_one()?.path("ntcp");
-        let listener = lab
+        let mut listener = lab
             .command(home, program)
             .args(["listen", "bob", "--exec", "cat"])
             .args(server_flags())
             // So that it soon notices when the broker has forgotten it.
             .env("NTCP_NODE__KEEPALIVE", "1s")
             .user(user);
+        for (name, value) in settings {
+            listener = listener.env(name, value);
+        }
         Ok(Self { child: ready(listener, "listening")? })
+    }
+
+    /// The program.
+    pub fn child(&self) -> &Child {
+        &self.child
     }
 
     /// Ends it as Ctrl-C does, so that its name is free afterwards.

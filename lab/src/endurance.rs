@@ -85,11 +85,13 @@ impl Holdings {
         Ok(Self { counts, resident_kib })
     }
 
-    /// What there is more of than before, by how much.
+    /// What there is more of than before, by how much. A pool of threads may have grown by as many as
+    /// had something to do at once.
     pub fn beyond(&self, before: &Self) -> BTreeMap<&'static str, u64> {
         let more = |(name, count): (&&'static str, &u64)| {
             let earlier = before.counts.get(name).copied().unwrap_or_default();
-            (*count > earlier).then(|| (*name, count - earlier))
+            let pool = if *name == "threads" { AT_ONCE as u64 } else { 0 };
+            (*count > earlier + pool).then(|| (*name, count - earlier))
         };
         self.counts.iter().filter_map(more).collect()
     }

@@ -6,6 +6,7 @@
 mod answered;
 mod data;
 mod doctor;
+mod endurance;
 mod forged;
 mod forging;
 mod outages;

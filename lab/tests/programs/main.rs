@@ -4,6 +4,7 @@
 //! times have a benchmark of their own.
 
 mod answered;
+mod consent;
 mod data;
 mod doctor;
 mod endurance;

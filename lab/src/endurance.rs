@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::kernel::{Child, Lab, SocketKind, Stream, User};
-use crate::trial::{Call, Listener, Servers, UNMETERED, ready};
+use crate::trial::{Call, Listener, Servers, UNMETERED, ready, server_flags};
 
 /// Where clients are accepted.
 const CLIENTS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8022);
@@ -115,7 +115,7 @@ impl<'lab> Endurance<'lab> {
     /// What did not start, with what it said.
     pub fn start(lab: &'lab Lab, transport: &str, user: User) -> Result<Self> {
         let servers = Servers::start(lab)?;
-        let callee = Listener::start_with(lab, "b", user, &[UNMETERED])?;
+        let callee = Listener::start_with(lab, "b", user, &server_flags(), &[UNMETERED])?;
         let call = Call { user, ..Call::bob("a", transport) };
         // What it says about each connection is read away.
         let caller = call

@@ -20,7 +20,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::kernel::{Access, Builder, Lab, User};
-use crate::trial::{Call, Listener, Servers, UNMETERED};
+use crate::trial::{Call, Listener, Servers, UNMETERED, server_flags};
 
 mod list;
 
@@ -298,7 +298,8 @@ impl Series {
             let enabled: &[(&str, &str)] =
                 if pair.spoof { &[("NTCP_SPOOF__ENABLED", "true")] } else { &[] };
             let _servers = Servers::start_with(&lab, enabled)?;
-            let _listener = Listener::start_with(&lab, "b", pair.users[1], &[UNMETERED])?;
+            let _listener =
+                Listener::start_with(&lab, "b", pair.users[1], &server_flags(), &[UNMETERED])?;
             for &skew in &self.skews {
                 let late = match self.late {
                     Late::Caller => "a",

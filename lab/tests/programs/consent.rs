@@ -192,9 +192,7 @@ fn local(stream: &TcpStream) -> SocketAddr {
 
 #[test]
 fn a_capture_on_every_wire_shows_forged_packets_for_the_consented_connection_only() {
-    let lab = ["a", "b", "c"]
-        .iter()
-        .fold(ntcp_lab::kernel::Lab::builder(), |lab, home| lab.home(home, "public"));
+    let lab = ["a", "b", "c"].iter().fold(Lab::builder(), |lab, home| lab.home(home, "public"));
     let lab = lab.delay(LINE).start().unwrap();
     let _servers = Servers::start_with(&lab, &[("NTCP_SPOOF__ENABLED", "true")]).unwrap();
     let [mut alice, mut bob, mut eve] = ["a", "b", "c"].map(|host| Peer::register(&lab, host));

@@ -10,10 +10,12 @@ mod doctor;
 mod endurance;
 mod forged;
 mod forging;
+mod killed;
 mod outages;
 mod pairs;
 mod refusals;
 mod skew;
+mod strategies;
 mod users;
 
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -48,6 +48,8 @@ fn well_behaved() -> Vec<Pair> {
         ("masq@linux-masq", "masq@port-restricted"),
         ("masq@port-restricted", "linux-masq"),
     ];
+    // The address that answers is not the one that the servers told.
+    let pool = over("udp", Pair::new("full-cone", "pool-arbitrary"));
     let blocked = ["linux-masq", "port-restricted", "masq,in=reset", "firewall", "masq,udp=block"];
     let mut all: Vec<_> = pairs.map(|(a, b)| Pair::new(a, b)).into();
     all.extend(

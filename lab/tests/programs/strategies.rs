@@ -1,12 +1,10 @@
 //! Each strategy where it is what connects: over IPv6, and between hosts that lack what others rely on.
 
-use std::io::Write as _;
-use std::time::Duration;
-
-use ntcp_lab::kernel::{Access, Lab, Stream, User};
+use ntcp_lab::kernel::{Lab, Stream, User};
 use ntcp_lab::trial::{Call, Listener, Servers, server_flags, server_flags_v6};
+use std::io::Write as _;
 
-use super::{LINE, connected, homes, on_stage_as};
+use super::{LINE, homes};
 
 /// Rules of netfilter in a host or router.
 fn rules(lab: &Lab, space: &str, text: &str) {
@@ -56,17 +54,6 @@ fn one_side_with_raw_sockets_is_enough_to_inject_a_syn() {
     let raw = Call { user: User::Raw, ..Call::bob("a", "tcp") };
     let report = raw.run(&lab).unwrap().report;
     assert_eq!(report["outcome"], "connected", "{report:#}");
-}
-
-#[test]
-fn a_copy_of_the_same_syn_connects_where_an_rst_takes_the_mapping_away() {
-    let late = Duration::from_millis(300);
-    let access = Access { delay: LINE, ..Access::default() };
-    on_stage_as(User::Raw, homes("port-restricted,rst=kill", "masq,in=reset"), |_, stage| {
-        stage.skew("b", access, late).unwrap();
-        let report = connected(stage, "tcp", "rst=kill x in=reset, late");
-        assert_eq!(report["strategy"], "syn_replay", "{report:#}");
-    });
 }
 
 /// Hosts that know no simultaneous open: no SYN-ACK leaves with the number of an own SYN.

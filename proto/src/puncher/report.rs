@@ -124,6 +124,8 @@ pub enum Evidence {
     Injected(u32),
     /// So many of our connects would have gone over the budget.
     OverBudget(u32),
+    /// It was this try, counted from 1, after earlier ones had come to nothing.
+    Try(u8),
 }
 
 impl fmt::Display for Evidence {
@@ -148,6 +150,7 @@ impl fmt::Display for Evidence {
             Self::Foretold(port) => write!(f, "foretold the peer's next ports from {port} on"),
             Self::Injected(count) => write!(f, "injected {count} segments"),
             Self::OverBudget(count) => write!(f, "{count} connects were over the budget"),
+            Self::Try(number) => write!(f, "try {number}, from a fresh port"),
         }
     }
 }

@@ -95,6 +95,8 @@ pub struct Dialer {
     pub suspended: bool,
     /// How the next SYN leaves, or the last one did.
     pub stance: Stance,
+    /// How many rounds with other ports came before it.
+    pub earlier: u8,
     phase: Phase,
 }
 
@@ -134,6 +136,7 @@ impl Dialer {
             opener_ttl: OPENER_TTL,
             suspended: false,
             stance: Stance::Dial,
+            earlier: 0,
             phase: Phase::Waiting { at: start },
         }
     }

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::IoFailure;
-use crate::signal::{ErrorCode, Handshake, Syn};
+use crate::signal::Syn;
 use crate::tcp_traversal::plan::Part;
 use crate::tcp_traversal::simultaneous_open::Stance;
 use crate::tcp_traversal::spoofed_syn_ack::{Knowledge, pinned, pinned_sequence};
@@ -44,7 +44,7 @@ impl Answered {
 
 impl Session {
     /// What the broker is to answer, if there is something new to ask.
-    pub fn poll_forge(&mut self) -> Option<Handshake> {
+    pub(super) fn poll_forge(&mut self) -> Option<Handshake> {
         self.engine.answered.outbox.take()
     }
 

@@ -225,9 +225,11 @@ impl Session {
         self.engine.theirs.and_then(|standing| standing.stand)
     }
 
-    fn verdict(&self, strategy: Strategy) -> Option<Part> {
+    pub(super) fn verdict(&self, strategy: Strategy) -> Option<Part> {
         match self.engine.plan.verdict(strategy)? {
-            Verdict::Run(part) | Verdict::AfterRefusals(part) => Some(part),
+            Verdict::Run(part) | Verdict::AfterRefusals(part) | Verdict::AfterSilence(part) => {
+                Some(part)
+            }
             Verdict::Skip(_) => None,
         }
     }

@@ -135,7 +135,10 @@ impl Session {
                 self.established(socket, ends, (kind, strategy), now);
             }
             Err(failure) => {
-                dialer.failed(failure, now);
+                match self.engine.spending.again().filter(|_| failure == IoFailure::OverBudget) {
+                    Some(until) => return dialer.postponed(until),
+                    None => dialer.failed(failure, now),
+                }
                 let kind = dialer.kind;
                 self.note_refusal(kind, failure, now);
                 self.pursue(now);

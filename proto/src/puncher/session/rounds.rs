@@ -145,7 +145,9 @@ impl Session {
         };
         let known = rounds.purpose == Purpose::Recovery && rounds.round <= BY_KNOWLEDGE;
         let planned = match self.engine.plan.verdict(Strategy::ShieldedOpener) {
-            Some(Verdict::Run(part) | Verdict::AfterRefusals(part)) if known => part,
+            Some(
+                Verdict::Run(part) | Verdict::AfterRefusals(part) | Verdict::AfterSilence(part),
+            ) if known => part,
             _ => by_role,
         };
         rounds.part(planned)

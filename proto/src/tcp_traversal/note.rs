@@ -46,13 +46,17 @@
 //! ```
 //!
 //! `state`: bit 0 there is a SYN, bit 1 the sender listens. Kind 2, of two bytes, says that the sender's
-//! budget of new connections is spent, and after how many tenths of a second it is full again.
+//! budget of new connections is spent, and after how many tenths of a second it is full again. Kind 3, of 26
+//! bytes, has the sender's round trip to a server in tenths of milliseconds, and 12 fresh ports of the address
+//! of `spare` for a staggered crossing; 0 is none.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
+use super::crossing::PAIRS;
 use super::plan::Privileges;
 use super::survey::Ports;
 use crate::signal::{Role, SessionSecret, Syn};
@@ -69,6 +73,8 @@ pub const LENGTH: usize = BODY + SIGNATURE;
 const STAND: [u8; 2] = [1, 36];
 /// Kind and length of the part about the budget.
 const SPENT: [u8; 2] = [2, 2];
+/// Kind and length of the part with further fresh ports.
+const CROWD: [u8; 2] = [3, 2 + 2 * PAIRS as u8];
 const HAS_SYN: u8 = 1;
 const LISTENS: u8 = 2;
 /// Most ports that a forecast may span: each costs the peer a SYN.
@@ -105,6 +111,37 @@ pub struct Stand {
     pub listens: bool,
 }
 
+/// Fresh ports for a [staggered crossing](super::crossing), all of one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crowd {
+    /// How the outside sees them; the first `count` of these.
+    ports: [u16; PAIRS],
+    count: u8,
+    /// Round trip to a server, in tenths of milliseconds.
+    rtt: u16,
+}
+
+impl Crowd {
+    /// The first of these ports, and the round trip.
+    pub fn new(all: &[u16], rtt: Duration) -> Self {
+        let mut ports = [0; PAIRS];
+        let count = all.len().min(PAIRS);
+        ports[..count].copy_from_slice(&all[..count]);
+        let rtt = u16::try_from(rtt.as_micros() / 100).unwrap_or(u16::MAX);
+        Self { ports, count: u8::try_from(count).unwrap_or_default(), rtt }
+    }
+
+    /// The ports.
+    pub fn ports(&self) -> &[u16] {
+        &self.ports[..usize::from(self.count).min(PAIRS)]
+    }
+
+    /// The round trip.
+    pub fn rtt(&self) -> Duration {
+        Duration::from_micros(100) * u32::from(self.rtt)
+    }
+}
+
 /// Where one side of a session stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -134,6 +171,8 @@ pub struct Standing {
     pub spare: Option<SocketAddr>,
     /// It wants to go on by hand, or does.
     pub stand: Option<Stand>,
+    /// More such ports for a staggered crossing.
+    pub crowd: Option<Crowd>,
     /// Its budget is spent, and full again after so many tenths of a second.
     pub spent: Option<u16>,
 }
@@ -159,6 +198,7 @@ impl Notary {
     pub fn write(&self, standing: &Standing) -> Vec<u8> {
         let mut bytes = body(standing).to_vec();
         bytes.extend(standing.stand.iter().flat_map(stand_part));
+        bytes.extend(standing.crowd.iter().flat_map(crowd_part));
         bytes.extend(standing.spent.iter().flat_map(spent_part));
         bytes.extend(signature(&self.ours, &bytes));
         bytes
@@ -171,7 +211,12 @@ impl Notary {
         mac.update(told);
         mac.verify_truncated_left(signed).ok()?;
         let (body, parts) = told.split_first_chunk::<BODY>()?;
-        Some(Standing { stand: stand_of(parts), spent: spent_of(parts), ..parse(body)? })
+        Some(Standing {
+            stand: stand_of(parts),
+            crowd: crowd_of(parts),
+            spent: spent_of(parts),
+            ..parse(body)?
+        })
     }
 }
 
@@ -285,6 +330,22 @@ fn stand_of(parts: &[u8]) -> Option<Stand> {
     })
 }
 
+fn crowd_part(crowd: &Crowd) -> Vec<u8> {
+    let mut bytes = CROWD.to_vec();
+    bytes.extend(crowd.rtt.to_be_bytes());
+    bytes.extend(crowd.ports.iter().flat_map(|port| port.to_be_bytes()));
+    bytes
+}
+
+/// A port 0 is none.
+fn crowd_of(parts: &[u8]) -> Option<Crowd> {
+    let mut numbers = part_of(parts, CROWD)?.chunks_exact(2);
+    let mut next = || numbers.next().map(|it| u16::from_be_bytes([it[0], it[1]]));
+    let rtt = next()?;
+    let ports: Vec<u16> = std::iter::from_fn(next).filter(|port| *port != 0).collect();
+    Some(Crowd { rtt, ..Crowd::new(&ports, Duration::ZERO) })
+}
+
 fn spent_part(spent: &u16) -> [u8; 4] {
     let ([kind, length], [high, low]) = (SPENT, spent.to_be_bytes());
     [kind, length, high, low]
@@ -326,6 +387,7 @@ fn parse(bytes: &[u8; BODY]) -> Option<Standing> {
         admits_syn: known(bytes[14] >> 2),
         spare: bytes.last_chunk().and_then(address_of),
         stand: None,
+        crowd: None,
         spent: None,
     })
 }
@@ -370,6 +432,7 @@ mod tests {
                 syn: Some(crate::tcp_traversal::forgery::tests::full(u32::MAX, 7)),
                 listens: true,
             }),
+            crowd: Some(Crowd::new(&[1, 2, u16::MAX], Duration::from_micros(40_300))),
             spent: Some(599),
         }
     }

@@ -200,6 +200,18 @@ impl Dialer {
         }
     }
 
+    /// When the pending SYN left.
+    pub fn since(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Connecting { since, .. } => Some(since),
+            Phase::Waiting { .. }
+            | Phase::Held
+            | Phase::Established
+            | Phase::GivenUp
+            | Phase::Impossible => None,
+        }
+    }
+
     /// Whether a connection may still come of it.
     pub fn is_alive(&self) -> bool {
         matches!(self.phase, Phase::Waiting { .. } | Phase::Held | Phase::Connecting { .. })

@@ -150,7 +150,7 @@ impl Session {
         let answered = &self.engine.answered;
         let handshake = answered.sent?;
         let planned = self.engine.plan.part(Strategy::SpoofedSynAck) == Some(Part::Both);
-        let alone = self.streams.open().next().is_none();
+        let alone = !self.streams.are_hopeful();
         let waits = |it: &Dialer| it.remote == handshake.remote && it.pending().is_some();
         let left = answered.requests < MAX_REQUESTS;
         if !planned || !alone || !left || !self.dialers.iter().any(waits) {

@@ -82,7 +82,7 @@ impl Session {
     fn coverage_start(&self) -> Option<Instant> {
         match self.engine.plan.verdict(Strategy::PortCoverage)? {
             Verdict::Run(_) | Verdict::AfterRefusals(_) => Some(self.introduction.start),
-            Verdict::AfterSilence(_) if self.streams.open().next().is_none() => {
+            Verdict::AfterSilence(_) if !self.streams.are_hopeful() => {
                 Some(self.introduction.start + LISTENERS_FIRST)
             }
             Verdict::AfterSilence(_) | Verdict::Skip(_) => None,

@@ -17,6 +17,10 @@ use crate::tcp_traversal::survey::{Ports, SAMPLES, Sample, is_steady};
 /// How long after the start a side whose ports nobody has told about is taken for a steady one.
 const GUESS_AFTER: Duration = Duration::from_millis(1500);
 
+/// How long a stream may be silent before other ways are tried beside it: the kernel repeats the last
+/// segment of a handshake after a second.
+const STALE_AFTER: Duration = Duration::from_millis(1500);
+
 /// Round-trip time that is assumed as long as none was measured.
 const LIKELY_RTT: Duration = Duration::from_millis(200);
 
@@ -48,6 +52,10 @@ pub(super) struct Engine {
     pub(super) ghost: Option<ghost::Ghost>,
     /// A port that no SYN has left from towards the peer, and how the outside sees it.
     pub(super) spare: Option<Sample>,
+    /// All such ports of the last survey.
+    pub(super) crowd: Vec<Sample>,
+    /// Shortest time in which a NAT on the way to the peer has refused a SYN: a round trip to it.
+    pub(super) path: Option<Duration>,
     /// What is made by hand.
     pub(super) forging: Option<forging::Forging>,
     /// The broker's answer to our SYN.
@@ -85,6 +93,8 @@ impl Engine {
             forging: None,
             answered: answered::Answered::default(),
             spare: None,
+            crowd: Vec::new(),
+            path: None,
             spending: spending::Spending::default(),
             connects: 0,
             refused_at: None,
@@ -176,6 +186,7 @@ impl Session {
         if !matches!(self.state, State::Racing) || !self.introduction.transport.allows_tcp() {
             return;
         }
+        self.streams.grow_stale(STALE_AFTER, now);
         if self.engine.survey.as_ref().is_some_and(|it| it.due().is_some_and(|at| at <= now)) {
             self.conclude_survey(now);
         }
@@ -197,9 +208,19 @@ impl Session {
         let survey = survey.map(|at| Deadline::new(at, "end of a survey"));
         let coverage = self.coverage_due();
         let round = self.round_due().map(|at| Deadline::new(at, "end of a round of prediction"));
-        [coverage, round, self.guess_due(), self.ghost_due(), self.answer_due(), self.forging_due()]
-            .into_iter()
-            .fold(survey, Deadline::earlier)
+        let stale = self.streams.stale_at(STALE_AFTER);
+        let stale = stale.map(|at| Deadline::new(at, "silence of a stream"));
+        [
+            stale,
+            coverage,
+            round,
+            self.guess_due(),
+            self.ghost_due(),
+            self.answer_due(),
+            self.forging_due(),
+        ]
+        .into_iter()
+        .fold(survey, Deadline::earlier)
     }
 
     /// When a guess would change the plan.
@@ -299,6 +320,7 @@ impl Session {
             admits_syn: facts.admits_syn,
             spare: self.engine.spare.map(|sample| sample.mapped),
             stand: self.our_stand(),
+            crowd: self.our_crowd(),
             spent: self.engine.spending.told(),
         };
         if standing != self.engine.told {

@@ -270,7 +270,7 @@ impl Session {
     fn is_alone(&self) -> bool {
         let unheard =
             |it: &Stream| it.strategy == Strategy::GhostHandshake && it.proof == Proof::Awaited;
-        self.streams.open().all(unheard)
+        self.streams.all.iter().filter(|it| it.is_hopeful()).all(unheard)
     }
 
     /// Whether a NAT has refused a SYN of ours.

@@ -32,7 +32,7 @@ impl Session {
             return;
         }
         match self.engine.ghost {
-            None if self.ghost_start() <= now && self.streams.open().next().is_none() => {
+            None if self.ghost_start() <= now && !self.streams.are_hopeful() => {
                 self.engine.ghost = Some(Ghost::Sampling);
                 self.engine.rounds = None;
                 self.engine.spare = None;
@@ -58,7 +58,7 @@ impl Session {
     pub(super) fn ghost_due(&self) -> Option<Deadline> {
         let planned = self.engine.plan.part(Strategy::GhostHandshake).is_some();
         let waits = planned && self.engine.ghost.is_none();
-        let alone = self.streams.open().next().is_none();
+        let alone = !self.streams.are_hopeful();
         (waits && alone).then(|| Deadline::new(self.ghost_start(), "ghost handshake"))
     }
 

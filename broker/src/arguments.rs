@@ -84,7 +84,8 @@ impl Arguments {
             Service::Udp => (udp, Vec::new()),
             Service::Tcp => (Vec::new(), tcp),
         };
-        let limits = Limits { forging: forging(&config.spoof), ..Limits::default() };
+        let (forging, forgers) = forging(&config.spoof);
+        let limits = Limits { forging, forgers, ..Limits::default() };
         let url = config.registry.url.as_ref();
         let directory = url.map(|url| DirectoryAddress::find(url.as_str())).transpose()?;
         let drain = config.service.drain;
@@ -92,16 +93,15 @@ impl Arguments {
     }
 }
 
-/// What may be forged, by the configuration.
-fn forging(spoof: &Spoof) -> Forging {
-    if !spoof.enabled {
-        return Forging::Off;
-    }
-    Forging::Within(ForgeLimits {
+/// What may be forged here, and by peers that offer it, by the configuration.
+fn forging(spoof: &Spoof) -> (Forging, Option<ForgeLimits>) {
+    let limits = ForgeLimits {
         packets_per_second: spoof.packets_per_second,
         packets_per_second_per_address: spoof.packets_per_second_per_address,
         max_sessions: usize::try_from(spoof.sessions).unwrap_or(usize::MAX),
-    })
+    };
+    let own = if spoof.enabled { Forging::Within(limits.clone()) } else { Forging::Off };
+    (own, spoof.forgers.then_some(limits))
 }
 
 /// Where it would listen, for `--check`.

@@ -76,6 +76,7 @@ fn add_counters(metrics: &mut Metrics, counters: &Counters) {
         forged,
         probes,
         probes_heard,
+        errands,
         outcomes,
         accepted,
         declined,
@@ -113,6 +114,7 @@ fn add_counters(metrics: &mut Metrics, counters: &Counters) {
     count("forged_segments", "SYN-ACKs forged for peers that both asked.", forged);
     count("probes", "Datagrams sent in a consenting peer's name.", probes);
     count("probes_heard", "Of those, arrived.", probes_heard);
+    count("errands", "Forged packets left to peers that offered to send them.", errands);
     count("outcomes", "Reports of how strategies fared.", outcomes);
     count("relayed", "News passed from one peer of a meeting to the other.", relayed);
     count("letters", "Letters of other brokers.", letters);

@@ -420,6 +420,9 @@ fn log(event: &Event) {
         Event::Probed { family, spoofing } => {
             tracing::info!(?family, ?spoofing, "probed what this network lets out");
         }
+        Event::ForgerProbed { family, spoofing } => {
+            tracing::info!(?family, ?spoofing, "probed what a forger's network lets out");
+        }
     }
 }
 

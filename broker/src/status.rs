@@ -127,6 +127,7 @@ impl Tally {
             Event::Called { .. }
             | Event::Forging { .. }
             | Event::Probed { .. }
+            | Event::ForgerProbed { .. }
             | Event::Registered { .. }
             | Event::Moved { .. }
             | Event::Left { .. } => {}

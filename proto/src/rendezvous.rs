@@ -36,6 +36,7 @@ mod connect;
 mod cookie;
 mod counters;
 mod dismissal;
+mod forgers;
 pub mod forging;
 #[cfg(test)]
 mod hostile;

@@ -53,9 +53,9 @@ pub use log_level::{LogLevel, LogLevelError};
 pub use node_name::{NodeName, NodeNameError};
 pub use registry_url::{RegistryUrl, RegistryUrlError};
 pub use section::{
-    BROKER_PORT, Config, HolePunch, Log, Metrics, Node, STUN_PORT, Service, Spoof, Stun,
-    TCP_BROKER_PORT, Tcp,
+    BROKER_PORT, Config, HolePunch, Log, Metrics, Node, STUN_PORT, STUNS_PORT, Service, Spoof,
+    Stun, TCP_BROKER_PORT, Tcp,
 };
 pub use service_user::{ServiceUser, ServiceUserError};
 pub use strict::sections;
-pub use stun_words::{StunAccess, StunMode, StunModeError};
+pub use stun_words::{StunAccess, StunAmplification, StunMode, StunModeError};

@@ -170,6 +170,10 @@ impl Sockets {
                 let sent = self.inject(&segment, ttl);
                 self.answers.push_back((id, Answer::Sent(sent)));
             }
+            Command::InjectPacket { id, packet } => {
+                let sent = self.powers.forge(&packet).map_err(|it| classify(&it));
+                self.answers.push_back((id, Answer::Sent(sent)));
+            }
             Command::SendTcp { id, socket, payload } => {
                 let sent = self.send_tcp(socket, &payload);
                 self.answers.push_back((id, Answer::Sent(sent)));

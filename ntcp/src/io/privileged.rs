@@ -1,9 +1,9 @@
 //! What takes privileges: feature `raw`, on Linux. Anywhere else it is not permitted.
 
 #[cfg(all(feature = "raw", target_os = "linux"))]
-pub(crate) use with::{Capture, Powers};
+pub(crate) use with::{Capture, Powers, may_forge};
 #[cfg(not(all(feature = "raw", target_os = "linux")))]
-pub(crate) use without::{Capture, Powers};
+pub(crate) use without::{Capture, Powers, may_forge};
 
 #[cfg(all(feature = "raw", target_os = "linux"))]
 mod with {
@@ -15,12 +15,17 @@ mod with {
 
     use ntcp_proto::command::Agreed;
     use ntcp_proto::segment::Segment;
+    use ntcp_raw::injector::Injector;
     use ntcp_raw::privileged::{self, Departure, Privileged};
     use ntcp_raw::sniffer::Sniffer;
 
     /// What this process may do; found out when it is first asked for.
     #[derive(Debug, Default, Clone)]
-    pub(crate) struct Powers(Arc<OnceLock<Arc<privileged::Powers>>>);
+    pub(crate) struct Powers {
+        shared: Arc<OnceLock<Arc<privileged::Powers>>>,
+        /// For packets in other hosts' names.
+        injector: Arc<OnceLock<Injector>>,
+    }
 
     impl Powers {
         /// Those of this process, found out beforehand and elsewhere: it may take starting the
@@ -36,7 +41,7 @@ mod with {
         }
 
         fn acquired(&self) -> &privileged::Powers {
-            self.0.get_or_init(privileged::Powers::shared)
+            self.shared.get_or_init(privileged::Powers::shared)
         }
 
         pub(crate) fn pin_sequence(&self, socket: BorrowedFd<'_>, sequence: u32) -> io::Result<()> {
@@ -73,6 +78,25 @@ mod with {
         ) -> io::Result<()> {
             self.acquired().inject(holder, segment, ttl)
         }
+
+        /// Sends a packet in another host's name. The helper never does: what it sends belongs to a
+        /// socket of the one who asks.
+        pub(crate) fn forge(&self, packet: &[u8]) -> io::Result<()> {
+            if let Some(injector) = self.injector.get() {
+                return injector.try_send(packet);
+            }
+            let injector = Injector::open()?;
+            self.injector.get_or_init(|| injector).try_send(packet)
+        }
+    }
+
+    /// Whether this process itself may send packets in other hosts' names.
+    pub(crate) fn may_forge() -> bool {
+        let injector = Injector::open();
+        if let Err(error) = &injector {
+            tracing::warn!(%error, "[spoof] offer needs CAP_NET_RAW: nothing is offered");
+        }
+        injector.is_ok()
     }
 
     /// An open capture. It is there until it is dropped.
@@ -142,6 +166,18 @@ mod without {
         pub(crate) fn inject(&self, _: BorrowedFd<'_>, _: &Segment, _: u8) -> io::Result<()> {
             denied()
         }
+
+        pub(crate) fn forge(&self, _: &[u8]) -> io::Result<()> {
+            denied()
+        }
+    }
+
+    /// It may not.
+    pub(crate) fn may_forge() -> bool {
+        tracing::warn!(
+            "[spoof] offer: this program was built without raw packets, nothing is offered"
+        );
+        false
     }
 
     /// None is ever open.

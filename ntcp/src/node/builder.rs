@@ -18,7 +18,7 @@ use crate::discover::{Diagnosis, Privileges, diagnose};
 use crate::driver::Driver;
 use crate::error::{Error, ErrorKind};
 use crate::identity::Identity;
-use crate::io::privileged::Powers;
+use crate::io::privileged::{Powers, may_forge};
 use crate::runtime;
 
 /// What a node is to be.
@@ -142,6 +142,7 @@ fn machine_config(config: &Config, identity: &Identity) -> Result<proto::Config,
     signal.refresh = config.node.keepalive;
     signal.connect_timeout = config.node.deadline;
     signal.consents = config.spoof.consent;
+    signal.offers_to_forge = config.spoof.offer && may_forge();
     Ok(proto::Config {
         signal,
         stun: config.stun_servers().iter().map(host_port).collect(),

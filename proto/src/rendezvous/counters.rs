@@ -67,6 +67,8 @@ pub struct Counters {
     pub probes: u64,
     /// Probes that arrived.
     pub probes_heard: u64,
+    /// Of the forged packets, those that a peer was asked to send that offered it.
+    pub errands: u64,
     /// Reports of how strategies fared.
     pub outcomes: u64,
     /// Invitations that were answered.

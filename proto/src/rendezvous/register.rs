@@ -75,6 +75,9 @@ impl<R: Registry> Broker<R> {
         if register.consents {
             self.note_consent(id, now);
         }
+        if register.offers_to_forge {
+            self.note_offer(id, now);
+        }
         if let Some(name) = &register.name {
             self.wake_parked(name, now);
         }
@@ -195,12 +198,17 @@ impl<R: Registry> Broker<R> {
         if registration.note_refresh(message.transaction) {
             registration.lease = lease;
             registration.rtt = refresh.rtt.or(registration.rtt);
-            registration.nat = refresh.nat.unwrap_or(registration.nat);
+            let nat = refresh.nat.unwrap_or(registration.nat);
+            let has_news = nat != registration.nat;
+            registration.nat = nat;
             if let Some(candidates) = &refresh.candidates {
                 registration.candidates.clone_from(candidates);
             }
             self.timers.set(Timer::Lease(id), now + lease);
             self.claim_again(id);
+            if has_news {
+                self.note_nat(id, now);
+            }
         } else {
             self.counters.repeated += 1;
         }

@@ -195,4 +195,11 @@ pub enum Event {
         /// What is known by now.
         spoofing: Spoofing,
     },
+    /// Likewise for the network of a peer that offers to forge.
+    ForgerProbed {
+        /// Over IPv4 or IPv6.
+        family: Family,
+        /// What is known by now.
+        spoofing: Spoofing,
+    },
 }

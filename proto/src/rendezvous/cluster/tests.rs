@@ -188,10 +188,11 @@ impl Town {
             lease: Duration::from_secs(60),
             rtt: None,
             consents: false,
+            offers_to_forge: false,
         };
         let message = Message::new(transaction, Body::Register(register));
         self.input(broker, Input::Received { link, payload: &message.emit(None) });
-        let nonce = self.inbox(broker, link).pop()?.nonce.unwrap();
+        let nonce = self.inbox(broker, link).pop()?.nonce?;
         let payload = message.with_nonce(nonce).emit(None);
         self.input(broker, Input::Received { link, payload: &payload });
         let mut said = self.inbox(broker, link).into_iter().map(|it| it.body);
@@ -404,6 +405,19 @@ fn a_peer_that_leaves_or_whose_broker_dies_is_free_to_come_elsewhere() {
     town.brokers[1] = None;
     town.register(2, 1, Some("bob"));
     assert_eq!(town.names[&name("bob")].0, 2);
+}
+
+#[test]
+fn a_broker_that_stops_frees_its_names_and_leaves_newcomers_to_the_others() {
+    let mut town = Town::of(2);
+    let bob = town.register(0, 1, Some("bob"));
+    let now = town.now;
+    town.brokers[0].as_mut().unwrap().dismiss_all(now);
+    town.carry_out(0);
+    assert_eq!(town.said_to(&bob).first(), Some(&Body::Dismissed));
+    assert!(town.names.is_empty());
+    assert_eq!(town.ask_to_register(0, 2, Some("carol")), None);
+    town.register(1, 1, Some("bob"));
 }
 
 #[test]

@@ -33,6 +33,7 @@
 mod bind;
 mod connect_back;
 mod live;
+mod neighbours;
 mod numbers;
 mod options;
 mod other;

@@ -2,6 +2,7 @@
 
 use crate::bind::{BindError, Sockets};
 use crate::live::{Follower, Live, Reloader};
+use crate::neighbours;
 use crate::options::{AlternateHost, Options};
 use crate::other::Other;
 use crate::partner::{Partner, PartnerKey, Partners};
@@ -146,11 +147,14 @@ impl Server {
         other.tell(&mut core);
         let live = Live::new(options.policy.conditions());
         let follower = Follower::new(&live);
+        let near = neighbours::networks();
         let count = u32::try_from(shards.len()).unwrap_or(u32::MAX);
         let shards = shards.into_iter().map(|places| {
             let mut server = core.clone();
             if let Some(limits) = options.budget {
-                server.limit(Budget::new(share_of(limits, count), random_keys()));
+                let mut budget = Budget::new(share_of(limits, count), random_keys());
+                budget.name_neighbours(near.clone());
+                server.limit(budget);
             }
             let (tally, other, follower) = (Tally::default(), other.clone(), follower.clone());
             Shard { places, server, tally, other, follower }
@@ -296,8 +300,13 @@ fn partners(
 fn share_of(limits: BudgetLimits, count: u32) -> BudgetLimits {
     let share =
         |it: Allowance| Allowance { per_second: it.per_second.div_ceil(count.max(1)), ..it };
-    let BudgetLimits { address, network, long } = limits;
-    BudgetLimits { address: share(address), network: share(network), long: share(long) }
+    let BudgetLimits { address, network, long, neighbours } = limits;
+    BudgetLimits {
+        address: share(address),
+        network: share(network),
+        long: share(long),
+        neighbours: share(neighbours),
+    }
 }
 
 /// The keys of the standard library's hashing are random.

@@ -32,6 +32,7 @@
 
 mod bind;
 mod connect_back;
+mod express;
 mod live;
 mod neighbours;
 mod numbers;

@@ -14,7 +14,7 @@ const GATEWAY: u32 = 2;
 /// The networks that this host is on.
 pub(crate) fn networks() -> Vec<Network> {
     let read = |name| std::fs::read_to_string(name).unwrap_or_default();
-    let (v4, v6) = (read("/proc/self/net/route"), read("/proc/self/net/ipv6_route"));
+    let (v4, v6) = (read("/proc/thread-self/net/route"), read("/proc/thread-self/net/ipv6_route"));
     v4.lines().filter_map(of_ipv4).chain(v6.lines().filter_map(of_ipv6)).collect()
 }
 

@@ -1,6 +1,7 @@
 //! [`Server`]: its sockets, and what runs on them.
 
 use crate::bind::{BindError, Sockets};
+use crate::express::Express;
 use crate::live::{Follower, Live, Reloader};
 use crate::neighbours;
 use crate::options::{AlternateHost, Options};
@@ -49,6 +50,7 @@ pub struct Server {
 pub(crate) struct Core {
     server: Mutex<(server::Server, Follower)>,
     other: Other,
+    express: Arc<Express>,
     tls_refused: AtomicU64,
 }
 
@@ -167,6 +169,7 @@ impl Server {
             core: Arc::new(Core {
                 server: Mutex::new((core, follower)),
                 other: other.clone(),
+                express: Arc::new(sockets.express),
                 tls_refused: AtomicU64::new(0),
             }),
             other,
@@ -200,7 +203,8 @@ impl Server {
     pub fn reloader(&self) -> Reloader {
         let files = self.options.tls.as_ref().map(|it| it.files.clone());
         let tls = files.zip(self.identity.clone());
-        Reloader::new(Arc::clone(&self.live), self.options.policy.clone(), tls)
+        let express = Arc::clone(&self.core.express);
+        Reloader::new((Arc::clone(&self.live), express), self.options.policy.clone(), tls)
     }
 
     /// What is counted while the server runs, for whoever wants to show it.
@@ -247,6 +251,7 @@ impl Server {
             Either::Left(_) => {}
             Either::Right(_) => tracing::error!("all listeners failed"),
         }
+        meter.core.express.close();
         // What the threads have taken in hand, they finish and count.
         drop(threads);
         meter.read()
@@ -264,6 +269,9 @@ impl Meter {
     /// The counts of all shards and streams until now.
     pub fn read(&self) -> Counters {
         let mut counters = *self.core.lock().0.counters();
+        counters.in_driver = self.core.express.answered();
+        counters.udp += counters.in_driver;
+        counters.successes += counters.in_driver;
         counters.tls_refused += self.core.tls_refused.load(Ordering::Relaxed);
         for tally in &self.tallies {
             counters += tally.read();
@@ -310,7 +318,7 @@ fn share_of(limits: BudgetLimits, count: u32) -> BudgetLimits {
 }
 
 /// The keys of the standard library's hashing are random.
-fn random_keys() -> [u64; 2] {
+pub(crate) fn random_keys() -> [u64; 2] {
     [0, 1].map(|it| RandomState::new().hash_one(it))
 }
 

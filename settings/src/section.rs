@@ -4,6 +4,7 @@ use crate::endpoint::{self, Endpoint};
 use crate::log_format::LogFormat;
 use crate::log_level::LogLevel;
 use crate::node_name::NodeName;
+use crate::registry_url::RegistryUrl;
 use crate::service_user::ServiceUser;
 use crate::stun_words::{StunAccess, StunAmplification, StunMode};
 use crate::{duration, list, number, switch};
@@ -34,6 +35,8 @@ pub struct Config {
     pub hole_punch: HolePunch,
     /// `[tcp]`: signalling over TCP, for peers and for the broker, and how much peers may connect.
     pub tcp: Tcp,
+    /// `[registry]`: what several brokers share.
+    pub registry: Registry,
     /// `[spoof]`: packets in other hosts' names, for the broker, and a peer's consent.
     pub spoof: Spoof,
     /// `[log]`: what goes to standard error.
@@ -223,6 +226,17 @@ impl Default for Tcp {
     }
 }
 
+/// `[registry]`: what several brokers share.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Registry {
+    /// Broker: the Redis or Valkey database that makes this broker one of several, which all name the same one:
+    /// `redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER]`. Whoever can write there is believed by all of them. Default:
+    /// none; this broker is alone and keeps its peers in memory.
+    pub url: Option<RegistryUrl>,
+}
+
 /// `[spoof]`: packets in other hosts' names, for the broker, and a peer's consent.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
@@ -232,6 +246,11 @@ pub struct Spoof {
     /// `false`. Needs `CAP_NET_RAW`, and a network that lets such packets out. Default: `false`.
     #[serde(deserialize_with = "switch::switch")]
     pub enabled: bool,
+    /// Broker: let peers without a NAT do that in its place that offer it and were seen to be able to,
+    /// where it may not itself or its network lets nothing forged out: `true` or `false`. Such a peer
+    /// gets to know the addresses of the two. Default: `false`.
+    #[serde(deserialize_with = "switch::switch")]
+    pub forgers: bool,
     /// Broker: forged packets a second in all, 6 to 10000; a connection takes six. Default: 60.
     #[serde(deserialize_with = "number::within::<_, 6, 10_000>")]
     pub packets_per_second: u32,
@@ -246,16 +265,23 @@ pub struct Spoof {
     /// `true` or `false`. It costs a datagram to and from this peer now and then. Default: `false`.
     #[serde(deserialize_with = "switch::switch")]
     pub consent: bool,
+    /// Peers: offer the broker to send such packets in its place: `true` or `false`. Needs
+    /// `CAP_NET_RAW` of the program itself, a host without a NAT, and a network that lets them out.
+    /// Default: `false`.
+    #[serde(deserialize_with = "switch::switch")]
+    pub offer: bool,
 }
 
 impl Default for Spoof {
     fn default() -> Self {
         Self {
             enabled: false,
+            forgers: false,
             packets_per_second: 60,
             packets_per_second_per_address: 6,
             sessions: 64,
             consent: false,
+            offer: false,
         }
     }
 }

@@ -5,16 +5,20 @@
 
 mod abuse;
 mod answered;
+mod consent;
 mod data;
 mod doctor;
+mod endurance;
 mod forged;
 mod forging;
+mod killed;
 mod outages;
 mod pairs;
 mod partners;
 mod refusals;
 mod skew;
 mod strangers;
+mod strategies;
 mod users;
 
 use std::io::{BufRead as _, BufReader, Write as _};

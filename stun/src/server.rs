@@ -51,7 +51,7 @@ mod spoofing;
 mod token;
 
 pub use access::{Access, User};
-pub use budget::{Allowance, Amplification, Budget, BudgetLimits, is_long};
+pub use budget::{Allowance, Amplification, Budget, BudgetLimits, Network, is_long};
 pub use counters::Counters;
 pub use link::{Heeded, Link, PATIENCE, PartnerState, ROUND};
 pub use prober::{Conduct, Limits, Look, Order, Prober, RESERVATION, Reservation, Step};

@@ -40,7 +40,7 @@ pub(super) fn diagnose(lab: &Lab) -> Value {
 }
 
 /// What a perfect classifier says about a site.
-fn declared(site: &str) -> Value {
+pub(super) fn declared(site: &str) -> Value {
     serde_json::to_value(site.parse::<Site>().unwrap().declared()).unwrap()
 }
 
@@ -137,11 +137,11 @@ fn answers(lab: &Lab) {
     panic!("the server does not answer");
 }
 
-fn installed(program: &str) -> bool {
+pub(super) fn installed(program: &str) -> bool {
     let there = Here::new("sh").args(["-c", &format!("command -v {program}")]).output();
     let there = there.is_ok_and(|found| found.status.success());
     if !there {
-        eprintln!("SKIPPED: {program} is not installed, so the doctor is not tried against it");
+        eprintln!("SKIPPED: {program} is not installed, so nothing is tried with it");
     }
     there
 }

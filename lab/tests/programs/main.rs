@@ -3,6 +3,7 @@
 //! The programs are those of the last `cargo build --workspace`. Nothing here measures time: set-up
 //! times have a benchmark of their own.
 
+mod abuse;
 mod answered;
 mod consent;
 mod data;
@@ -16,6 +17,7 @@ mod pairs;
 mod partners;
 mod refusals;
 mod skew;
+mod strangers;
 mod strategies;
 mod users;
 

@@ -138,9 +138,12 @@ impl Session {
 
     /// Judges what has been told, if all was or the time is up.
     pub(super) fn conclude_survey(&mut self, now: Instant) {
-        let Some(survey) = &mut self.engine.survey else { return };
+        let Some(survey) = self.engine.survey.as_mut().filter(|_| !self.engine.judged) else {
+            // What is answered after the time was up changes nothing.
+            return;
+        };
         let until = *survey.until.get_or_insert(now + PATIENCE);
-        if self.engine.judged || !(survey.is_complete() || until <= now) {
+        if !survey.is_complete() && until > now {
             return;
         }
         let (samples, after) = (survey.samples(), survey.after);

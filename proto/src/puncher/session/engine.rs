@@ -32,6 +32,8 @@ pub(super) struct Engine {
     /// What the outside sees of our ports, as measured for this session.
     pub(super) ports: Ports,
     pub(super) survey: Option<survey::Survey>,
+    /// Surveys that were repeated because too few servers had answered.
+    pub(super) surveys_again: u32,
     /// Whether the present survey has been judged.
     pub(super) judged: bool,
     /// The port of the last sample, and the connects of the session at that time.
@@ -79,6 +81,7 @@ impl Engine {
             plan: Plan::of(introduction.role, &ours, &theirs).reordered(&introduction.hints),
             ports: Ports::Unknown,
             survey: None,
+            surveys_again: 0,
             judged: false,
             last: None,
             theirs: None,

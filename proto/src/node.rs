@@ -189,6 +189,7 @@ pub struct Node {
     budget: Budget,
     privileges: Option<Privileges>,
     opener_ttl: Option<u8>,
+    listener_reached: Option<bool>,
     classic: bool,
     /// What sessions have left open for later ones.
     holes: holes::Holes,
@@ -233,6 +234,7 @@ impl Node {
             budget: Budget::new(config_budget),
             privileges: None,
             opener_ttl: None,
+            listener_reached: None,
             classic: false,
             holes: holes::Holes::default(),
             adopted: BTreeMap::new(),
@@ -257,6 +259,12 @@ impl Node {
     /// use it.
     pub fn set_opener_ttl(&mut self, ttl: Option<u8>) {
         self.opener_ttl = ttl;
+    }
+
+    /// Whether a listener of this host is reached over TCP from an end that has refused it with an RST;
+    /// sessions that begin from now on use it.
+    pub fn set_listener_reached(&mut self, reached: Option<bool>) {
+        self.listener_reached = reached;
     }
 
     /// Connect, close and listen is asked for in calls from now on.

@@ -193,6 +193,7 @@ impl Node {
             per_attempt: self.budget.limits().per_attempt,
             keeps_holes: port == self.listening,
             holes: if port == self.listening { self.holes.remotes() } else { Vec::new() },
+            listener_reached: self.listener_reached,
             opener_ttl: self.opener_ttl,
             forges: self.forges(port),
         }

@@ -39,7 +39,9 @@ mod token;
 pub use access::{Access, User};
 pub use budget::{Allowance, Budget, BudgetLimits, is_long};
 pub use counters::Counters;
-pub use prober::{Conduct, Limits, Look, Order, Prober, RESERVATION, Reservation, Step};
+pub use prober::{
+    Conduct, Lease, Limits, Look, Order, Prober, RESERVATION, Reservation, Step, Wait,
+};
 pub use quartet::{Quartet, QuartetError};
 pub use token::Mint;
 pub(crate) use token::TOKEN_LENGTH;

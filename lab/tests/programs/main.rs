@@ -7,6 +7,7 @@ mod answered;
 mod data;
 mod doctor;
 mod forged;
+mod forgers;
 mod forging;
 mod outages;
 mod pairs;

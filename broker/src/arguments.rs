@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::{ArgAction, Parser, ValueEnum};
-use ntcp_broker::Options;
+use ntcp_broker::{DirectoryAddress, Options};
 use ntcp_proto::rendezvous::{Config as Limits, ForgeLimits, Forging};
 use ntcp_settings::{Config, Spoof};
 
@@ -86,7 +86,10 @@ impl Arguments {
         };
         let (forging, forgers) = forging(&config.spoof);
         let limits = Limits { forging, forgers, ..Limits::default() };
-        Ok(Options { udp, tcp, limits, drain: config.service.drain, ..Options::default() })
+        let url = config.registry.url.as_ref();
+        let directory = url.map(|url| DirectoryAddress::find(url.as_str())).transpose()?;
+        let drain = config.service.drain;
+        Ok(Options { udp, tcp, limits, directory, drain, ..Options::default() })
     }
 }
 
@@ -114,7 +117,11 @@ pub(crate) fn describe(options: &Options, config: &Config) -> String {
         Forging::Off => "",
         Forging::Within(_) => ", forging SYN-ACKs for peers that both ask",
     };
+    let registry = match &config.registry.url {
+        Some(url) => format!(", one of several at {url}"),
+        None => String::new(),
+    };
     let metrics: Vec<_> = config.metrics.listen.into_iter().collect();
     let [udp, tcp] = [list("UDP", &options.udp), list("TCP", &options.tcp)];
-    format!("{udp}, {tcp}, {}{forging}", list("metrics", &metrics))
+    format!("{udp}, {tcp}, {}{forging}{registry}", list("metrics", &metrics))
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::cluster::BrokerId;
 use super::forging::{ForgeLimits, Forging};
 
 /// Every limit of a broker.
@@ -40,6 +41,8 @@ pub struct Config {
     /// Whether peers that offer it and are seen to be able to forge do so in this broker's place, where
     /// it may not or its network lets nothing forged out; and the limits of that. Default `None`: they do not.
     pub forgers: Option<ForgeLimits>,
+    /// This broker's name among others with which it shares a directory. Default none: it is alone.
+    pub cluster: Option<BrokerId>,
 }
 
 impl Config {
@@ -67,6 +70,7 @@ impl Default for Config {
             shortest_lease: Duration::from_secs(5),
             longest_lease: Duration::from_secs(300),
             forging: Forging::Off,
+            cluster: None,
             forgers: None,
         }
     }

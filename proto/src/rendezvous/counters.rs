@@ -77,4 +77,8 @@ pub struct Counters {
     pub declined: u64,
     /// Invitations that were never answered.
     pub unanswered: u64,
+    /// Letters of other brokers.
+    pub letters: u64,
+    /// Of those, the ones that made no sense.
+    pub illegible_letters: u64,
 }

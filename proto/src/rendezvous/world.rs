@@ -521,6 +521,11 @@ impl World {
                 let delay = self.peers[peer].delay;
                 self.put_on_stream(stream, delay, Delivery::ToStream { peer, stream, payload });
             }
+            super::Command::Send { link: Link::Broker { .. }, .. }
+            | super::Command::Claim { .. }
+            | super::Command::Release { .. }
+            | super::Command::Find { .. }
+            | super::Command::Post { .. } => panic!("a broker alone does not want {command:?}"),
             super::Command::Inject { segment, ttl } => {
                 self.forged.push((self.elapsed(), segment, ttl));
             }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::{ArgAction, Parser, ValueEnum};
 use ntcp_broker::Options;
-use ntcp_proto::rendezvous::{Config as Limits, ForgeLimits, Forging};
+use ntcp_proto::rendezvous::{Config as Limits, ForgeLimits, Forging, InTheClear};
 use ntcp_settings::{Config, Spoof};
 
 /// The connection broker: peers register under names and call each other; the broker tells both
@@ -84,7 +84,12 @@ impl Arguments {
             Service::Udp => (udp, Vec::new()),
             Service::Tcp => (Vec::new(), tcp),
         };
-        let limits = Limits { forging: forging(&config.spoof), ..Limits::default() };
+        let in_the_clear = match config.security.plain {
+            true => InTheClear::Allowed,
+            false => InTheClear::Refused,
+        };
+        let forging = forging(&config.spoof);
+        let limits = Limits { forging, in_the_clear, ..Limits::default() };
         Ok(Options { udp, tcp, limits, drain: config.service.drain, ..Options::default() })
     }
 }

@@ -29,5 +29,5 @@ mod streams;
 pub use bind::{BindError, Sockets};
 pub use ntcp_service::bind::{BindError as SocketError, Transport};
 pub use options::Options;
-pub use run::Broker;
+pub use run::{Broker, fill_with_entropy};
 pub use status::{Observer, Status};

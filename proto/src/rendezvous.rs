@@ -45,6 +45,7 @@ mod probing;
 mod register;
 mod registry;
 mod relay;
+mod secure;
 mod session;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -60,7 +61,9 @@ use ntcp_stun::{Class, TransactionId};
 
 use crate::entropy::{Entropy, Seed};
 use crate::machine::{Deadline, Machine};
+use crate::secrecy::SecretKey;
 use crate::signal::codec::{MAX_MESSAGE_BYTES, ParseError, Received};
+use crate::signal::envelope::Envelope;
 use crate::signal::message::{Body, Message, Refused};
 use crate::signal::{ErrorCode, RegistrationId, SessionId, SignalMethod};
 use cookie::Cookies;
@@ -69,10 +72,11 @@ use forging::{Forgery, Meters};
 use memory::Memory;
 use parked::ParkingLot;
 use probing::Prober;
+use secure::{Gate, Keys, Spent};
 use session::Session;
 use timers::Timers;
 
-pub use config::Config;
+pub use config::{Config, InTheClear, Names};
 pub use counters::Counters;
 pub use forging::{ForgeLimits, Forging};
 pub use link::{Link, StreamId};
@@ -103,6 +107,9 @@ pub struct Broker<R = Table> {
     config: Config,
     entropy: Entropy,
     cookies: Cookies,
+    keys: Keys,
+    spent: Spent,
+    gate: Gate,
     registry: R,
     sessions: BTreeMap<SessionId, Session>,
     parked: ParkingLot,
@@ -131,10 +138,17 @@ impl<R: Registry> Broker<R> {
     pub fn with_registry(config: Config, registry: R, seed: Seed, now: Instant) -> Self {
         let mut entropy = Entropy::new(seed);
         let cookies = Cookies::new(entropy.bytes(), now);
+        let keys = match config.keys.as_slice() {
+            [] => vec![SecretKey::from_bytes(entropy.bytes())],
+            some => some.to_vec(),
+        };
         Self {
             config,
             entropy,
             cookies,
+            keys: Keys::new(keys),
+            spent: Spent::default(),
+            gate: Gate::default(),
             registry,
             sessions: BTreeMap::new(),
             parked: ParkingLot::default(),
@@ -177,6 +191,9 @@ impl<R: Registry> Broker<R> {
             self.counters.oversized += 1;
             return;
         }
+        if let Some(envelope) = Envelope::parse(payload) {
+            return self.on_sealed(link, &envelope, payload.len(), now);
+        }
         match Message::parse(payload) {
             Ok(received) => self.on_message(link, &received, payload.len(), now),
             Err(ParseError::Method(ntcp_stun::Method::BINDING)) => self.on_binding(link, payload),
@@ -199,6 +216,8 @@ impl<R: Registry> Broker<R> {
             (Body::Register(register), _) => {
                 self.on_register(link, (message, register), length, now);
             }
+            (Body::Hello, _) => self.on_hello(link, message, length, now),
+            (Body::Secure(secure), _) => self.on_secure(link, (message, secure), length, now),
             (_, Class::Request) => {
                 let asker = self.authenticate(link, received, length, now);
                 if let Some(asker) = asker {
@@ -237,8 +256,8 @@ impl<R: Registry> Broker<R> {
             Asked::Session(session) => self.sessions.get(&session).map(Session::callee),
             Asked::Ping(id) | Asked::Probe(id) => Some(id),
         };
-        let key = peer.and_then(|id| self.registry.get(id)).map(|it| it.key);
-        if !key.is_some_and(|key| received.is_signed_by(&key)) {
+        let peer = peer.and_then(|id| self.registry.get(id));
+        if !peer.is_some_and(|it| Self::vouches(it, received)) {
             self.counters.unsigned += 1;
             return;
         }
@@ -276,17 +295,18 @@ impl<R: Registry> Broker<R> {
     }
 
     fn send_on(&mut self, link: Link, id: RegistrationId, message: &Message) {
-        let Some(registration) = self.registry.get(id) else { return };
-        let payload = message.emit(Some(&registration.key));
+        let Some(payload) = self.protected(id, message) else { return };
         self.commands.push_back(Command::Send { link, payload });
     }
 
     /// Sends to a registered peer, twice where one datagram could get lost.
     fn send_surely(&mut self, id: RegistrationId, message: &Message) {
-        if let Some(Registration { link: Link::Udp { .. }, .. }) = self.registry.get(id) {
-            self.send(id, message);
+        let Some(link) = self.registry.get(id).map(|it| it.link) else { return };
+        let Some(payload) = self.protected(id, message) else { return };
+        if let Link::Udp { .. } = link {
+            self.commands.push_back(Command::Send { link, payload: payload.clone() });
         }
-        self.send(id, message);
+        self.commands.push_back(Command::Send { link, payload });
     }
 }
 

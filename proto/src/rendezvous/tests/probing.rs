@@ -7,7 +7,7 @@ use crate::signal::{Capabilities, Fingerprint, NatSummary, Spoofing, UdpSummary}
 
 /// A peer behind a NAT whose mapping does not depend on the destination.
 fn consenting(world: &mut World, name: &str, consents: bool) -> usize {
-    let mut config = client::Config::new(Fingerprint([9; 32]));
+    let mut config = client::Config::new(Fingerprint([9; 32]), client::Secrecy::Plain);
     config.name = Some(name.parse().unwrap());
     config.udp_broker = Some("broker.example".parse().unwrap());
     config.consents = consents;
@@ -85,7 +85,7 @@ fn nobody_is_probed_who_has_not_agreed() {
 fn nobody_is_probed_whose_nat_may_not_let_the_probe_in() {
     let mut world = forging_world(5);
     for name in ["alice", "bob"] {
-        let mut config = client::Config::new(Fingerprint([9; 32]));
+        let mut config = client::Config::new(Fingerprint([9; 32]), client::Secrecy::Plain);
         config.name = Some(name.parse().unwrap());
         config.udp_broker = Some("broker.example".parse().unwrap());
         config.consents = true;

@@ -172,4 +172,15 @@ mod tests {
         assert!(wrong.is_empty(), "{wrong:#?}");
         insta::assert_snapshot!("matrix", matrix);
     }
+
+    #[test]
+    fn to_know_what_the_nats_do_costs_no_pair_its_path() {
+        let sites: Vec<Site> = SITES.iter().map(|text| text.parse().unwrap()).collect();
+        let matrix = Matrix::run(&sites, |setup| {
+            setup.patience = Duration::from_secs(6);
+            setup.informed = true;
+        });
+        let wrong = disagreements(&matrix);
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
 }

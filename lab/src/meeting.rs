@@ -63,6 +63,8 @@ pub struct Setup {
     pub skew: Duration,
     /// What both nodes may do beyond what everybody may.
     pub privileges: Privileges,
+    /// Whether both nodes know, and tell, what their NATs do.
+    pub informed: bool,
     /// What the broker may do.
     pub broker: rendezvous::Config,
 }
@@ -80,6 +82,7 @@ impl Setup {
             record: false,
             skew: Duration::ZERO,
             privileges: Privileges::NONE,
+            informed: false,
             broker: rendezvous::Config::default(),
         }
     }
@@ -139,6 +142,13 @@ impl Meeting {
         let privileges = TcpPrivileges { assume: held.admin, capture: held.raw, inject: held.raw };
         for node in [meeting.a, meeting.b] {
             meeting.world.command(node, |node, _| node.set_privileges(privileges));
+        }
+        if setup.informed {
+            for (node, site) in [(meeting.a, &setup.a), (meeting.b, &setup.b)] {
+                let known = site.declared();
+                meeting.world.command(node, |node, now| node.set_nat(known, now));
+            }
+            meeting.world.advance(SETTLING);
         }
         if !setup.skew.is_zero() {
             meeting.world.set_lag(callee, setup.access, setup.skew);

@@ -14,6 +14,7 @@
 //! ```
 
 mod calls;
+mod holes;
 mod route;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -206,6 +207,8 @@ pub struct Node {
     privileges: Option<Privileges>,
     opener_ttl: Option<u8>,
     classic: bool,
+    /// What sessions have left open for later ones.
+    holes: holes::Holes,
     /// Accepted streams and the sessions that have them.
     adopted: BTreeMap<SocketId, SessionId>,
     /// Accepted streams of which nobody knows yet whose they are.
@@ -248,6 +251,7 @@ impl Node {
             privileges: None,
             opener_ttl: None,
             classic: false,
+            holes: holes::Holes::default(),
             adopted: BTreeMap::new(),
             unclaimed: BTreeMap::new(),
             commands: VecDeque::new(),
@@ -403,6 +407,7 @@ impl Node {
     fn on_unregistered(&mut self) {
         self.gatherer.close_port(self.listening);
         self.gatherer.close_port(self.reserve);
+        self.close_holes(|_| true);
         for socket in std::mem::take(&mut self.unclaimed).into_keys() {
             self.close(socket);
         }
@@ -447,7 +452,8 @@ impl Node {
     /// Takes what sessions want the broker to answer.
     fn pass_forging(&mut self, now: Instant) {
         for (session, running) in &mut self.sessions {
-            let Some(handshake) = running.session.poll_forge() else { continue };
+            let handshake = running.session.poll_admitted_forge(&mut self.budget, now);
+            let Some(handshake) = handshake else { continue };
             let family = Family::of(handshake.remote.ip());
             match self.gatherer.broker_stream(running.port, family) {
                 Some(stream) => self.client.forge(*session, stream, Some(handshake), now),
@@ -500,6 +506,11 @@ impl Node {
         let Some(mut running) = self.sessions.remove(&id) else { return false };
         while let Some(command) = running.session.poll_command() {
             self.commands.push_back(command);
+        }
+        self.keep_holes(running.session.leave_holes(), now);
+        // The last word, if there is one; nobody is there any more who would repeat it.
+        if let Some(note) = running.session.poll_note().and_then(|note| Note::new(&note)) {
+            self.client.publish(id, running.told, note, now);
         }
         self.adopted.retain(|_, session| *session != id);
         self.client.unfollow(id);
@@ -590,6 +601,7 @@ impl Machine for Node {
             }
         }
         self.expire(now);
+        self.expire_holes(now);
         self.work(now);
     }
 
@@ -604,7 +616,8 @@ impl Machine for Node {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        let parts = [self.gatherer.poll_timeout(), self.client.poll_timeout(), self.expiry()];
+        let own = Deadline::earlier(self.expiry(), self.holes_due());
+        let parts = [self.gatherer.poll_timeout(), self.client.poll_timeout(), own];
         let sessions = self.sessions.values().map(|it| it.session.poll_timeout());
         parts.into_iter().chain(sessions).fold(None, Deadline::earlier)
     }

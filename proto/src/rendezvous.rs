@@ -30,11 +30,13 @@
 mod authenticate;
 mod binding;
 mod bucket;
+mod cluster;
 mod config;
 mod connect;
 mod cookie;
 mod counters;
 mod dismissal;
+mod forgers;
 pub mod forging;
 #[cfg(test)]
 mod hostile;
@@ -66,6 +68,7 @@ use crate::signal::codec::{MAX_MESSAGE_BYTES, ParseError, Received};
 use crate::signal::envelope::Envelope;
 use crate::signal::message::{Body, Message, Refused};
 use crate::signal::{ErrorCode, RegistrationId, SessionId, SignalMethod};
+use cluster::Cluster;
 use cookie::Cookies;
 use dismissal::Dismissal;
 use forging::{Forgery, Meters};
@@ -76,6 +79,7 @@ use secure::{Gate, Keys, Spent};
 use session::Session;
 use timers::Timers;
 
+pub use cluster::{BrokerId, Claim, Listing, Whereabouts};
 pub use config::{Config, InTheClear, Names};
 pub use counters::Counters;
 pub use forging::{ForgeLimits, Forging};
@@ -119,6 +123,8 @@ pub struct Broker<R = Table> {
     prober: Prober,
     memory: Memory,
     timers: Timers,
+    /// There if the broker is not alone.
+    cluster: Option<Cluster>,
     /// There once the broker stops.
     dismissal: Option<Dismissal>,
     counters: Counters,
@@ -143,6 +149,7 @@ impl<R: Registry> Broker<R> {
             some => some.to_vec(),
         };
         Self {
+            cluster: config.cluster.map(Cluster::new),
             config,
             entropy,
             cookies,
@@ -187,6 +194,11 @@ impl<R: Registry> Broker<R> {
 
     fn on_received(&mut self, link: Link, payload: &[u8], now: Instant) {
         self.counters.received += 1;
+        self.take_in(link, payload, now);
+        self.hold(link, payload);
+    }
+
+    fn take_in(&mut self, link: Link, payload: &[u8], now: Instant) {
         if payload.len() > MAX_MESSAGE_BYTES {
             self.counters.oversized += 1;
             return;
@@ -295,6 +307,9 @@ impl<R: Registry> Broker<R> {
     }
 
     fn send_on(&mut self, link: Link, id: RegistrationId, message: &Message) {
+        if self.deliver_elsewhere(link, message) {
+            return;
+        }
         let Some(payload) = self.protected(id, message) else { return };
         self.commands.push_back(Command::Send { link, payload });
     }
@@ -302,6 +317,9 @@ impl<R: Registry> Broker<R> {
     /// Sends to a registered peer, twice where one datagram could get lost.
     fn send_surely(&mut self, id: RegistrationId, message: &Message) {
         let Some(link) = self.registry.get(id).map(|it| it.link) else { return };
+        if self.deliver_elsewhere(link, message) {
+            return;
+        }
         let Some(payload) = self.protected(id, message) else { return };
         if let Link::Udp { .. } = link {
             self.commands.push_back(Command::Send { link, payload: payload.clone() });
@@ -325,6 +343,12 @@ impl<R: Registry> Machine for Broker<R> {
         match input {
             Input::Received { link, payload } => self.on_received(link, payload, now),
             Input::Closed { stream } => self.on_closed(stream),
+            Input::Claimed { name, claim, wanted_by } => {
+                self.on_claimed(&name, (claim, &wanted_by), now);
+            }
+            Input::Found { name, at } => self.on_found(&name, at, now),
+            Input::Letter { from, letter } => self.on_letter(from, letter, now),
+            Input::Reunited => self.on_reunited(now),
         }
     }
 
@@ -332,7 +356,9 @@ impl<R: Registry> Machine for Broker<R> {
         while let Some(timer) = self.timers.take_due(now) {
             match timer {
                 timers::Timer::Lease(id) => {
-                    self.counters.expired += 1;
+                    if self.registry.get(id).is_some_and(|it| !it.link.is_broker()) {
+                        self.counters.expired += 1;
+                    }
                     self.remove(id, Departure::Expired);
                 }
                 timers::Timer::Challenge(id) => self.on_challenge_timer(id, now),
@@ -340,6 +366,8 @@ impl<R: Registry> Machine for Broker<R> {
                 timers::Timer::Parked(ticket) => self.on_parked_timer(ticket),
                 timers::Timer::Forge(id) => self.on_forge_timer(id, now),
                 timers::Timer::Probe => self.on_probe_timer(now),
+                timers::Timer::Reclaim => self.on_reclaim_timer(now),
+                timers::Timer::Away(session) => self.on_away_timer(session),
                 timers::Timer::Dismissal => self.on_dismissal_timer(now),
             }
         }

@@ -21,6 +21,7 @@ mod capabilities;
 pub mod client;
 pub mod codec;
 pub mod envelope;
+mod errand;
 mod error_code;
 mod forge;
 mod ladder;
@@ -32,6 +33,7 @@ mod punch;
 mod secret;
 
 pub use capabilities::{Capabilities, Spoofing};
+pub use errand::{Errand, MAX_DATAGRAM_BYTES, Packet};
 pub use error_code::ErrorCode;
 pub use forge::{Handshake, Syn};
 pub(crate) use ladder::{Ladder, Pace};

@@ -7,6 +7,7 @@
 //! | [`connect_listen`] | a listener takes the SYN that comes from a port nobody could announce | none |
 //! | [`shielded_opener`] | one side opens its NAT with a SYN that dies on the way, the other dials | none |
 //! | [`rounds`] of these | both take ports that nothing has happened to, one SYN each, and again if nothing came of it | none |
+//! | [`crossing`] | many pairs of fresh ports, one side's SYNs at once and the other's one after the other | none |
 //! | [`port_prediction`] | the next ports of a sequential NAT are foretold from fresh samples | none |
 //! | [`port_coverage`] | a steady side opens many holes, a random one draws many ports | none |
 //! | [`syn_replay`] | both sides open their NATs with SYNs that die on the way, and send them again | both: send segments |
@@ -26,6 +27,7 @@
 pub mod budget;
 pub mod connect_close_listen;
 pub mod connect_listen;
+pub mod crossing;
 pub mod direct;
 pub mod forgery;
 pub mod ghost_handshake;

@@ -1,5 +1,6 @@
 //! The real machines in the simulated internet, in virtual time.
 
+mod again;
 mod answered;
 mod calls;
 mod doctor;

@@ -100,6 +100,23 @@ fn a_flow_ruined_between_a_refusal_and_the_retry_is_left_for_another() {
 }
 
 #[test]
+fn two_nats_that_take_back_whatever_opens_them_are_met_by_syns_that_cross() {
+    let forgets =
+        |nat: &str, answers: &str| format!("{nat},rst=kill,ttlx=kill,unreach=kill,in={answers}");
+    for (nat, one, other) in [
+        ("port-restricted", "reset", "reset"),
+        ("port-restricted", "open", "admin"),
+        ("masq", "reset", "admin"),
+        ("preserving-cone", "admin", "admin"),
+    ] {
+        let (a, b) = (forgets(nat, one), forgets(nat, other));
+        for line in [2500, 10_000, 25_000, 50_000].map(Duration::from_micros) {
+            meets_at_every_skew(&a, &b, line, Duration::from_secs(7));
+        }
+    }
+}
+
+#[test]
 fn an_unreachable_private_address_does_not_cost_the_punching_port() {
     let outcome = Meeting::new(&setup("port-restricted,unreach=kill", "masq")).call();
     let (strategy, elapsed) = met(&outcome).expect("a path");

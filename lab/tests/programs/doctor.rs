@@ -67,15 +67,15 @@ pub(super) enum Server {
     Coturn,
     /// Of RFC 3489: no TCP.
     Stund,
-    /// Ours with one address, in the name of another host: no connection can come from there.
-    Forging,
+    /// Ours with one address, in the name of another host or with that host as its partner: no connection comes from there.
+    OneAddress,
 }
 
 impl Server {
     fn transports(self) -> &'static [&'static str] {
         match self {
             Self::Ours | Self::Coturn => &["udp", "tcp"],
-            Self::Stund | Self::Forging => &["udp"],
+            Self::Stund | Self::OneAddress => &["udp"],
         }
     }
 
@@ -85,7 +85,7 @@ impl Server {
         match axis {
             // RFC 5780 section 4.4 has no filtering test for TCP: a server must connect back.
             "filtering" => {
-                self == Self::Ours || (!is_tcp && matches!(self, Self::Stund | Self::Forging))
+                self == Self::Ours || (!is_tcp && matches!(self, Self::Stund | Self::OneAddress))
             }
             "unsolicited_syn" => self == Self::Ours,
             // The server must know where the client's SYN came from without having seen it.
@@ -112,7 +112,7 @@ fn start(lab: &Lab, server: Server) -> Child {
             .command("server", "turnserver")
             .args(["-n", "-S", "-L", &primary, "-L", &alternate, "--no-tls", "--no-dtls"])
             .args(["--no-cli", "--pidfile", "/dev/null", "--log-file", "/dev/null"]),
-        Server::Stund | Server::Ours | Server::Forging => lab
+        Server::Stund | Server::Ours | Server::OneAddress => lab
             .command("server", "stund")
             .args(["-h", &primary, "-a", &alternate, "-p", "3478", "-o", "3479"]),
     };

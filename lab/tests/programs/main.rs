@@ -4,14 +4,19 @@
 //! times have a benchmark of their own.
 
 mod answered;
+mod consent;
 mod data;
 mod doctor;
+mod endurance;
 mod forged;
 mod forging;
+mod killed;
 mod outages;
 mod pairs;
+mod partners;
 mod refusals;
 mod skew;
+mod strategies;
 mod users;
 
 use std::io::{BufRead as _, BufReader, Write as _};

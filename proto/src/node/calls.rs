@@ -194,6 +194,8 @@ impl Node {
             privileges: self.privileges,
             classic: self.classic,
             per_attempt: self.budget.limits().per_attempt,
+            keeps_holes: port == self.listening,
+            holes: if port == self.listening { self.holes.remotes() } else { Vec::new() },
             opener_ttl: self.opener_ttl,
             forges: self.forges(port),
         }

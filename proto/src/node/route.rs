@@ -33,8 +33,9 @@ impl Node {
             NODE => {}
             other => {
                 let running = self.sessions.values_mut().find(|running| running.owner == other);
-                if let Some(running) = running {
-                    running.session.handle_input(input, now);
+                match running {
+                    Some(running) => running.session.handle_input(input, now),
+                    None => self.on_hole(&input, now),
                 }
             }
         }
@@ -82,12 +83,15 @@ impl Node {
 
     /// If exactly one session expects a stream from there, it is that one's; else the stream has to
     /// name its session first.
-    fn on_accepted(&mut self, socket: SocketId, ends: Ends, now: Instant) {
+    pub(super) fn on_accepted(&mut self, socket: SocketId, ends: Ends, now: Instant) {
         let mut expecting =
             self.sessions.iter_mut().filter(|(_, it)| it.session.expects(ends.remote.ip()));
         if let (Some((id, running)), None) = (expecting.next(), expecting.next()) {
             self.adopted.insert(socket, *id);
-            running.session.adopt(socket, ends, now);
+            match self.holes.is_open(socket) {
+                true => running.session.adopt_hole(socket, ends, now),
+                false => running.session.adopt(socket, ends, now),
+            }
         } else if self.unclaimed.len() < MAX_UNCLAIMED {
             self.unclaimed.insert(socket, (ends, now));
         } else {

@@ -183,6 +183,8 @@ impl Puncher {
             forges: Vec::new(),
             classic: false,
             per_attempt: self.budget.limits().per_attempt,
+            keeps_holes: false,
+            holes: Vec::new(),
             opener_ttl: None,
         };
         let (names, seed) = (Names::new(SESSION), self.entropy.seed());

@@ -89,7 +89,7 @@ pub enum AttemptResult {
 }
 
 /// One thing that was seen during an attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Evidence {
     /// So many checks or SYNs were sent.
     Sent(u32),
@@ -117,6 +117,8 @@ pub enum Evidence {
     PeerOpened,
     /// So many ports of the peer were opened for.
     Holes(u32),
+    /// So many ports of the peer were open from before.
+    StandingHoles(u32),
     /// So many ports of our own were drawn.
     Draws(u32),
     /// The peer's next ports were foretold, from this one on.
@@ -125,6 +127,13 @@ pub enum Evidence {
     Injected(u32),
     /// So many of our connects would have gone over the budget.
     OverBudget(u32),
+    /// It was this try, counted from 1, after earlier ones had come to nothing.
+    Try(u8),
+    /// Our budget of new connections in a minute was spent; a whole attempt's share is there again
+    /// in so many milliseconds.
+    BudgetSpent(f64),
+    /// The same of the peer's.
+    PeerBudgetSpent(f64),
 }
 
 impl fmt::Display for Evidence {
@@ -145,10 +154,23 @@ impl fmt::Display for Evidence {
             Self::Opened(ttl) => write!(f, "opened the own NAT with TTL {ttl}"),
             Self::PeerOpened => f.write_str("the peer had opened its NAT"),
             Self::Holes(count) => write!(f, "opened {count} holes"),
+            Self::StandingHoles(count) => write!(f, "{count} holes were open from before"),
             Self::Draws(count) => write!(f, "drew {count} ports"),
             Self::Foretold(port) => write!(f, "foretold the peer's next ports from {port} on"),
             Self::Injected(count) => write!(f, "injected {count} segments"),
             Self::OverBudget(count) => write!(f, "{count} connects were over the budget"),
+            Self::Try(number) => write!(f, "try {number}, from a fresh port"),
+            Self::BudgetSpent(ms) => {
+                let s = ms / 1e3;
+                write!(f, "our budget of new connections is spent, and full again in {s:.1} s")
+            }
+            Self::PeerBudgetSpent(ms) => {
+                let s = ms / 1e3;
+                write!(
+                    f,
+                    "the peer's budget of new connections is spent, and full again in {s:.1} s"
+                )
+            }
         }
     }
 }
@@ -230,6 +252,10 @@ pub struct Report {
     pub attempts: Vec<Attempt>,
     /// Both NATs.
     pub nat: Nats,
+    /// On failure: milliseconds after which a new call has a whole attempt's share of both sides'
+    /// budgets, if one of them was spent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<f64>,
     /// On failure: why, in a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -281,6 +307,7 @@ impl Report {
             secrecy: None,
             attempts: Vec::new(),
             nat: Nats::default(),
+            retry_after_ms: None,
             reason: Some(reason),
             advice,
         }

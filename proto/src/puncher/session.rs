@@ -27,12 +27,14 @@ mod ghost;
 mod prediction;
 mod race;
 mod rounds;
+mod spending;
 mod survey;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+pub use coverage::Hole;
 use engine::Engine;
 
 use super::check::Authenticator;
@@ -45,7 +47,7 @@ use crate::command::{Ends, Names};
 use crate::entropy::{Entropy, Seed};
 use crate::machine::{Deadline, Machine};
 use crate::segment::Segment;
-use crate::signal::{Hint, Role, SessionId, SessionSecret};
+use crate::signal::{ErrorCode, Handshake, Hint, Role, SessionId, SessionSecret};
 use crate::tcp_traversal::connect_listen;
 use crate::tcp_traversal::plan::Privileges;
 use crate::tcp_traversal::simultaneous_open::Dialer;
@@ -120,6 +122,10 @@ pub struct Resources {
     pub classic: bool,
     /// SYNs of one attempt.
     pub per_attempt: u32,
+    /// Whether holes that are open when the session ends are taken over by somebody.
+    pub keeps_holes: bool,
+    /// Ends of peers that earlier sessions have opened holes for, from the same port.
+    pub holes: Vec<SocketAddr>,
     /// The TTL with which a SYN opens the outermost of our NATs, if it was measured.
     pub opener_ttl: Option<u8>,
     /// In which families the broker may answer our SYNs in the peer's name: it offers to, is not
@@ -273,12 +279,17 @@ impl Session {
 
     /// Gives the session a stream that a listener of ours accepted.
     pub fn adopt(&mut self, socket: SocketId, ends: Ends, now: Instant) {
+        self.adopt_as(None, socket, ends, now);
+    }
+
+    fn adopt_as(&mut self, strategy: Option<Strategy>, socket: SocketId, ends: Ends, now: Instant) {
         if !matches!(self.state, State::Racing) || self.streams.all.len() >= MAX_STREAMS {
             self.close(socket);
             return;
         }
         let kind = self.kind_of(Transport::Tcp, ends.remote);
-        let strategy = self.strategy_at(ends).unwrap_or(connect_listen::strategy_of(kind));
+        let strategy = strategy.or_else(|| self.strategy_at(ends));
+        let strategy = strategy.unwrap_or(connect_listen::strategy_of(kind));
         self.established(socket, ends, (kind, strategy), now);
     }
 
@@ -305,6 +316,7 @@ impl Session {
     pub fn cancel(&mut self) {
         if matches!(self.state, State::Racing) {
             self.close_all_but(None);
+            self.tell_the_end();
         }
         self.state = State::Finished;
     }
@@ -453,11 +465,23 @@ impl Session {
     fn close_all_but(&mut self, winner: Option<SocketId>) {
         let pending = self.dialers.iter().filter_map(Dialer::pending);
         let open = self.streams.open().map(|stream| stream.socket);
-        let engine = self.engine.sockets();
+        let engine = self.engine.sockets(&self.kept_holes());
         let engine = engine.into_iter().chain(self.ghost_socket());
         let losers: Vec<_> =
             pending.chain(open).chain(engine).filter(|it| Some(*it) != winner).collect();
-        losers.into_iter().for_each(|socket| self.close(socket));
+        for socket in losers {
+            if self.is_unheard_ghost(socket) {
+                self.abort(socket);
+            } else {
+                self.close(socket);
+            }
+        }
+    }
+
+    /// Ends a stream with an RST.
+    fn abort(&mut self, socket: SocketId) {
+        let id = self.names.command();
+        self.commands.push_back(Command::Abort { id, socket });
     }
 }
 

@@ -1,7 +1,7 @@
 //! The TCP half of a session after the handshakes: which streams stand, and which lead to the peer.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::report::Strategy;
 use crate::candidate::CandidateKind;
@@ -35,12 +35,19 @@ pub(super) struct Stream {
     pub(super) strategy: Strategy,
     pub(super) established: Instant,
     pub(super) proof: Proof,
+    /// It has been silent for so long that other ways are tried besides.
+    pub(super) stale: bool,
 }
 
 impl Stream {
     /// Whether it may still be chosen.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.proof, Proof::Awaited | Proof::Given)
+    }
+
+    /// Whether it may make others needless.
+    pub(super) fn is_hopeful(&self) -> bool {
+        self.is_open() && !self.stale
     }
 
     /// Whether the caller may choose it before the peer has proved itself. An address of the public
@@ -66,6 +73,25 @@ impl Streams {
     /// The streams that may still be chosen.
     pub(super) fn open(&self) -> impl Iterator<Item = &Stream> {
         self.all.iter().filter(|stream| stream.is_open())
+    }
+
+    /// Whether one of them may make further ways needless.
+    pub(super) fn are_hopeful(&self) -> bool {
+        self.all.iter().any(Stream::is_hopeful)
+    }
+
+    /// Takes note of those that have been silent for `patience`: one side of a handshake may have seen its end
+    /// and the other not.
+    pub(super) fn grow_stale(&mut self, patience: Duration, now: Instant) {
+        for stream in &mut self.all {
+            stream.stale |= stream.proof == Proof::Awaited && stream.established + patience <= now;
+        }
+    }
+
+    /// When the next one grows stale.
+    pub(super) fn stale_at(&self, patience: Duration) -> Option<Instant> {
+        let silent = |it: &&Stream| it.proof == Proof::Awaited && !it.stale;
+        self.all.iter().filter(silent).map(|it| it.established + patience).min()
     }
 
     /// Whether one of them leads to `remote`.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::forging::Forging;
+use super::cluster::BrokerId;
+use super::forging::{ForgeLimits, Forging};
 use crate::secrecy::{PublicKey, SecretKey};
 use crate::uri::PeerName;
 
@@ -65,6 +66,21 @@ pub struct Config {
     pub in_the_clear: InTheClear,
     /// Which names are for whom.
     pub names: Names,
+    /// Whether peers that offer it and are seen to be able to forge do so in this broker's place, where
+    /// it may not or its network lets nothing forged out; and the limits of that. Default `None`: they do not.
+    pub forgers: Option<ForgeLimits>,
+    /// This broker's name among others with which it shares a directory. Default none: it is alone.
+    pub cluster: Option<BrokerId>,
+}
+
+impl Config {
+    /// The limits on what is forged here or by others; `None` where nothing is.
+    pub(super) fn forge_limits(&self) -> Option<&ForgeLimits> {
+        match &self.forging {
+            Forging::Within(limits) => Some(limits),
+            Forging::Off => self.forgers.as_ref(),
+        }
+    }
 }
 
 impl Default for Config {
@@ -85,6 +101,8 @@ impl Default for Config {
             keys: Vec::new(),
             in_the_clear: InTheClear::Refused,
             names: Names::default(),
+            cluster: None,
+            forgers: None,
         }
     }
 }

@@ -45,7 +45,8 @@ impl From<SocketAddr> for Place {
 impl From<Link> for Place {
     fn from(link: Link) -> Self {
         match link {
-            Link::Udp { remote, .. } => remote.into(),
+            // Nothing is ever proved over letters.
+            Link::Udp { remote, .. } | Link::Broker { remote, .. } => remote.into(),
             Link::Tcp { stream, remote } => Self { remote, stream: Some(stream) },
         }
     }

@@ -36,6 +36,7 @@ fn register(wanted: &str) -> Body {
         rtt: Some(ms(40)),
         consents: false,
         bare: false,
+        offers_to_forge: false,
     })
 }
 

@@ -20,6 +20,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::bucket::Bucket;
+use super::cluster::Denial;
 use super::cookie::LIFE;
 use super::registry::site;
 use super::{Broker, Command, Link, Registration, Registry};
@@ -137,6 +138,9 @@ impl<R: Registry> Broker<R> {
         length: usize,
         now: Instant,
     ) {
+        if self.leaves_it_to_others() {
+            return;
+        }
         let refused = Refused::new(SignalMethod::Register, code);
         let body = Body::Refused(Refused { identity: self.keys.shown(), ..refused });
         let nonce = self.cookies.bake(link, now);
@@ -217,7 +221,9 @@ impl<R: Registry> Broker<R> {
                 self.commands.push_back(Command::Send { link, payload: answer });
                 return self.after_entering(id, register, now);
             }
-            Err(code) => Body::Refused(Refused::new(SignalMethod::Register, code)),
+            // It is looked at again when the directory has answered.
+            Err(Denial::NotYet) => return,
+            Err(Denial::Refused(code)) => Body::Refused(Refused::new(SignalMethod::Register, code)),
         };
         self.counters.refused += 1;
         let (noise, _) = reception.answer(&inner.answer(body).emit(None));
@@ -253,6 +259,9 @@ impl<R: Registry> Broker<R> {
         let known = registration.and_then(|it| Some((it.channel.as_mut()?, &mut it.welcome)));
         let Some((channel, welcome)) = known else {
             self.counters.unknown_registration += 1;
+            if self.leaves_it_to_others() {
+                return;
+            }
             let code = ErrorCode::UnknownRegistration;
             let body = Body::Refused(Refused::new(SignalMethod::Sealed, code));
             let answer = Message::new(envelope.transaction, body);

@@ -38,11 +38,13 @@ pub enum SignalMethod {
     Outcome,
     /// 0x0FF: an envelope around any other message, for those who have shaken hands.
     Sealed,
+    /// 0x0FE: the broker sends a peer that offered it on an errand: one packet in another's name.
+    Errand,
 }
 
 impl SignalMethod {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Register,
         Self::Refresh,
         Self::Unregister,
@@ -56,6 +58,7 @@ impl SignalMethod {
         Self::Probe,
         Self::Outcome,
         Self::Sealed,
+        Self::Errand,
     ];
 
     /// The number in the message type.
@@ -74,6 +77,7 @@ impl SignalMethod {
             Self::Probe => 0x0FA,
             Self::Outcome => 0x0FB,
             Self::Sealed => 0x0FF,
+            Self::Errand => 0x0FE,
         }
     }
 

@@ -1,8 +1,11 @@
 //! How many TCP connections a node may begin.
 //!
-//! A NAT pays for each with an entry, and carriers give a subscriber only so many. Every connect of
-//! every session passes here before it leaves the node; what is refused is answered as
-//! [`IoFailure::OverBudget`](crate::IoFailure::OverBudget) and counted in the report.
+//! A NAT pays for each with an entry, and carriers give a subscriber only so many. Every connect and
+//! every segment made by hand of every session passes here before it leaves the node; what is refused
+//! is answered as [`IoFailure::OverBudget`](crate::IoFailure::OverBudget) and counted in the report.
+//!
+//! Guesses, of which a single call may need hundreds, leave a sixth of each minute to connects whose
+//! end is known: however many guesses were made, an ordinary call still finds its way.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -11,8 +14,10 @@ use crate::signal::SessionId;
 
 /// The time over which new sessions are counted.
 const WINDOW: Duration = Duration::from_secs(60);
-/// The steps in which that time moves on.
-const STEP: Duration = Duration::from_secs(1);
+/// The steps in which that time moves on: what began within one ends with it.
+const STEP: Duration = Duration::from_millis(100);
+/// Of a minute's sessions, one in so many is not for guesses.
+const KEPT_BACK: u32 = 6;
 
 /// Most connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,11 +34,47 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    fn of_a_minute(self, purpose: Purpose) -> u32 {
+        match purpose {
+            Purpose::Aimed => self.per_minute,
+            Purpose::Guess => self.per_minute - self.per_minute / KEPT_BACK,
+        }
+    }
+}
+
+/// What a connect is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It goes to an end that is known.
+    Aimed,
+    /// It is one of many that try their luck.
+    Guess,
+}
+
+/// Why something may not leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The attempt has had its share; the next one has its own.
+    Attempt,
+    /// The minute has.
+    Minute(Spent),
+}
+
+/// When there is more of a minute's sessions again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spent {
+    /// One of the kind that was refused may leave then.
+    pub next: Instant,
+    /// As many as one attempt may have may leave then.
+    pub full: Instant,
+}
+
 /// Counts the connects of a node.
 #[derive(Debug, Default)]
 pub struct Budget {
     limits: Limits,
-    /// Connects of the last minute, second by second.
+    /// Connects of the last minute, step by step.
     recent: VecDeque<(Instant, u32)>,
     /// The attempt each session is at, and its connects so far.
     attempts: BTreeMap<SessionId, (u32, u32)>,
@@ -50,23 +91,66 @@ impl Budget {
         self.limits
     }
 
-    /// Whether one more connect of `session`, in its attempt number `attempt`, may leave.
-    pub fn admit(&mut self, session: SessionId, attempt: u32, now: Instant) -> bool {
-        self.recent.retain(|(at, _)| *at + WINDOW > now);
+    /// One more connect of `session`, in its attempt number `attempt`, wants to leave.
+    ///
+    /// # Errors
+    ///
+    /// Why it may not.
+    pub fn admit(
+        &mut self,
+        session: SessionId,
+        attempt: u32,
+        purpose: Purpose,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        self.recent.retain(|(at, _)| *at + WINDOW + STEP > now);
         let (current, spent) = self.attempts.entry(session).or_insert((attempt, 0));
         if *current < attempt {
             (*current, *spent) = (attempt, 0);
         }
-        let minute: u32 = self.recent.iter().map(|(_, count)| count).sum();
-        if *spent >= self.limits.per_attempt || minute >= self.limits.per_minute {
-            return false;
+        if *spent >= self.limits.per_attempt {
+            return Err(Refusal::Attempt);
         }
-        *spent += 1;
+        if self.spent() >= self.limits.of_a_minute(purpose) {
+            let next = self.free_at(1, purpose, now);
+            let full = self.free_at(self.limits.per_attempt, purpose, now);
+            return Err(Refusal::Minute(Spent { next, full }));
+        }
+        if let Some((_, spent)) = self.attempts.get_mut(&session) {
+            *spent += 1;
+        }
         match self.recent.back_mut().filter(|(at, _)| *at + STEP > now) {
             Some((_, count)) => *count += 1,
             None => self.recent.push_back((now, 1)),
         }
-        true
+        Ok(())
+    }
+
+    /// How many sessions of this kind may still begin, by what was known at the last question.
+    pub fn left(&self, purpose: Purpose) -> u32 {
+        self.limits.of_a_minute(purpose).saturating_sub(self.spent())
+    }
+
+    /// Sessions of the last minute.
+    fn spent(&self) -> u32 {
+        self.recent.iter().map(|(_, count)| count).sum()
+    }
+
+    /// When so many may begin, if nothing else does until then; a minute's worth at most.
+    fn free_at(&self, count: u32, purpose: Purpose, now: Instant) -> Instant {
+        let limit = self.limits.of_a_minute(purpose);
+        if limit == 0 {
+            return now + WINDOW;
+        }
+        let (mut at, mut spent) = (now, self.spent());
+        for (began, begun) in &self.recent {
+            if spent + count.min(limit) <= limit {
+                break;
+            }
+            at = *began + WINDOW + STEP;
+            spent -= begun;
+        }
+        at
     }
 
     /// The session is over.
@@ -84,7 +168,8 @@ mod tests {
     const OTHER: SessionId = SessionId([2; 16]);
 
     fn spend(budget: &mut Budget, session: SessionId, attempt: u32, now: Instant) -> usize {
-        (0..2000).take_while(|_| budget.admit(session, attempt, now)).count()
+        let admitted = |_: &i32| budget.admit(session, attempt, Purpose::Aimed, now).is_ok();
+        (0..2000).take_while(admitted).count()
     }
 
     #[test]
@@ -97,8 +182,8 @@ mod tests {
         assert_eq!(spend(&mut budget, OTHER, 1, start), 256);
         assert_eq!(spend(&mut budget, OTHER, 2, start), 256);
         assert_eq!(spend(&mut budget, ONE, 3, start), 1200 - 4 * 256);
-        assert_eq!(spend(&mut budget, ONE, 3, start + Duration::from_secs(59)), 0);
-        assert_eq!(spend(&mut budget, ONE, 4, start + Duration::from_secs(60)), 256);
+        assert_eq!(spend(&mut budget, ONE, 3, start + WINDOW), 0);
+        assert_eq!(spend(&mut budget, ONE, 4, start + WINDOW + STEP), 256);
     }
 
     #[test]
@@ -107,5 +192,43 @@ mod tests {
         let now = any_instant();
         assert_eq!(spend(&mut budget, ONE, 1, now), 3);
         assert_eq!(spend(&mut budget, OTHER, 1, now), 2);
+    }
+
+    #[test]
+    fn guesses_leave_something_of_each_minute_to_others() {
+        let mut budget = Budget::new(Limits { per_attempt: 2000, ..Limits::default() });
+        let now = any_instant();
+        let guesses = (0..2000).filter(|_| budget.admit(ONE, 1, Purpose::Guess, now).is_ok());
+        assert_eq!(guesses.count(), 1000);
+        assert_eq!(spend(&mut budget, OTHER, 1, now), 200);
+    }
+
+    #[test]
+    fn a_refusal_says_when_there_is_more() {
+        let start = any_instant();
+        let mut budget = Budget::new(Limits { per_attempt: 4, per_minute: 6 });
+        let later = start + Duration::from_secs(10);
+        assert_eq!(spend(&mut budget, ONE, 1, start), 4);
+        assert_eq!(budget.admit(ONE, 1, Purpose::Aimed, later), Err(Refusal::Attempt));
+        assert_eq!(spend(&mut budget, ONE, 2, later), 2);
+        let minute = WINDOW + STEP;
+        let spent = Spent { next: start + minute, full: start + minute };
+        assert_eq!(budget.admit(ONE, 2, Purpose::Aimed, later), Err(Refusal::Minute(spent)));
+        let guess = budget.admit(ONE, 2, Purpose::Guess, later);
+        let later_minute = Spent { full: later + minute, ..spent };
+        assert_eq!(guess, Err(Refusal::Minute(later_minute)), "a guess has less");
+        assert_eq!(spend(&mut budget, OTHER, 1, start + minute), 4);
+        let spent = Spent { next: later + minute, full: start + 2 * minute };
+        let refused = budget.admit(ONE, 3, Purpose::Aimed, start + minute);
+        assert_eq!(refused, Err(Refusal::Minute(spent)));
+    }
+
+    #[test]
+    fn a_budget_of_nothing_refuses_and_ends() {
+        let now = any_instant();
+        let mut budget = Budget::new(Limits { per_attempt: 1, per_minute: 0 });
+        let spent = Spent { next: now + WINDOW, full: now + WINDOW };
+        let refused = budget.admit(ONE, 1, Purpose::Aimed, now);
+        assert_eq!(refused, Err(Refusal::Minute(spent)));
     }
 }

@@ -28,7 +28,7 @@
 //!
 //! `ports`: 0 unknown, 1 steady, 2 sequential, 3 random. `facts`: bit 0 the answer to strangers is
 //! known, bit 1 it is one; bit 2 the fate of an inbound SYN is known, bit 3 it is let in; bit 4 the
-//! sender waits as an opener; bit 5 it asks for connect, close and listen.
+//! sender waits as an opener; bit 5 it asks for connect, close and listen; bit 6 it has given up.
 //!
 //! A part begins with its kind and its length without these two bytes; one of an unknown kind or
 //! length is passed over. Kind 1 is the [`Stand`] of what is made by hand, at most one of it:
@@ -45,13 +45,18 @@
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //! ```
 //!
-//! `state`: bit 0 there is a SYN, bit 1 the sender listens.
+//! `state`: bit 0 there is a SYN, bit 1 the sender listens. Kind 2, of two bytes, says that the sender's
+//! budget of new connections is spent, and after how many tenths of a second it is full again. Kind 3, of 26
+//! bytes, has the sender's round trip to a server in tenths of milliseconds, and 12 fresh ports of the address
+//! of `spare` for a staggered crossing; 0 is none.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
+use super::crossing::PAIRS;
 use super::plan::Privileges;
 use super::survey::Ports;
 use crate::signal::{Role, SessionSecret, Syn};
@@ -66,6 +71,10 @@ const SIGNATURE: usize = 16;
 pub const LENGTH: usize = BODY + SIGNATURE;
 /// Kind and length of the part about the stand.
 const STAND: [u8; 2] = [1, 36];
+/// Kind and length of the part about the budget.
+const SPENT: [u8; 2] = [2, 2];
+/// Kind and length of the part with further fresh ports.
+const CROWD: [u8; 2] = [3, 2 + 2 * PAIRS as u8];
 const HAS_SYN: u8 = 1;
 const LISTENS: u8 = 2;
 /// Most ports that a forecast may span: each costs the peer a SYN.
@@ -102,6 +111,37 @@ pub struct Stand {
     pub listens: bool,
 }
 
+/// Fresh ports for a [staggered crossing](super::crossing), all of one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crowd {
+    /// How the outside sees them; the first `count` of these.
+    ports: [u16; PAIRS],
+    count: u8,
+    /// Round trip to a server, in tenths of milliseconds.
+    rtt: u16,
+}
+
+impl Crowd {
+    /// The first of these ports, and the round trip.
+    pub fn new(all: &[u16], rtt: Duration) -> Self {
+        let mut ports = [0; PAIRS];
+        let count = all.len().min(PAIRS);
+        ports[..count].copy_from_slice(&all[..count]);
+        let rtt = u16::try_from(rtt.as_micros() / 100).unwrap_or(u16::MAX);
+        Self { ports, count: u8::try_from(count).unwrap_or_default(), rtt }
+    }
+
+    /// The ports.
+    pub fn ports(&self) -> &[u16] {
+        &self.ports[..usize::from(self.count).min(PAIRS)]
+    }
+
+    /// The round trip.
+    pub fn rtt(&self) -> Duration {
+        Duration::from_micros(100) * u32::from(self.rtt)
+    }
+}
+
 /// Where one side of a session stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -119,6 +159,8 @@ pub struct Standing {
     pub waits: bool,
     /// It asks for connect, close and listen.
     pub classic: bool,
+    /// It has given up: nothing more will come of this.
+    pub over: bool,
     /// What it may do; `None` was not told.
     pub privileges: Option<Privileges>,
     /// Whether its NAT answers strangers.
@@ -129,6 +171,10 @@ pub struct Standing {
     pub spare: Option<SocketAddr>,
     /// It wants to go on by hand, or does.
     pub stand: Option<Stand>,
+    /// More such ports for a staggered crossing.
+    pub crowd: Option<Crowd>,
+    /// Its budget is spent, and full again after so many tenths of a second.
+    pub spent: Option<u16>,
 }
 
 /// Signs our notes and checks the peer's.
@@ -152,6 +198,8 @@ impl Notary {
     pub fn write(&self, standing: &Standing) -> Vec<u8> {
         let mut bytes = body(standing).to_vec();
         bytes.extend(standing.stand.iter().flat_map(stand_part));
+        bytes.extend(standing.crowd.iter().flat_map(crowd_part));
+        bytes.extend(standing.spent.iter().flat_map(spent_part));
         bytes.extend(signature(&self.ours, &bytes));
         bytes
     }
@@ -163,7 +211,12 @@ impl Notary {
         mac.update(told);
         mac.verify_truncated_left(signed).ok()?;
         let (body, parts) = told.split_first_chunk::<BODY>()?;
-        Some(Standing { stand: stand_of(parts), ..parse(body)? })
+        Some(Standing {
+            stand: stand_of(parts),
+            crowd: crowd_of(parts),
+            spent: spent_of(parts),
+            ..parse(body)?
+        })
     }
 }
 
@@ -208,7 +261,8 @@ fn body(standing: &Standing) -> [u8; BODY] {
     bytes[14] = fact(standing.answers)
         | fact(standing.admits_syn) << 2
         | u8::from(standing.waits) << 4
-        | u8::from(standing.classic) << 5;
+        | u8::from(standing.classic) << 5
+        | u8::from(standing.over) << 6;
     bytes[15..34].copy_from_slice(&address_bytes(standing.spare));
     bytes
 }
@@ -252,23 +306,53 @@ fn stand_part(stand: &Stand) -> Vec<u8> {
     bytes
 }
 
-/// The stand among these parts, if it is there and whole.
-fn stand_of(mut parts: &[u8]) -> Option<Stand> {
+/// What follows the kind and the length of the first part of this kind and length.
+fn part_of(mut parts: &[u8], wanted: [u8; 2]) -> Option<&[u8]> {
     while let Some(([kind, length], rest)) = parts.split_first_chunk() {
         let (part, others) = rest.split_at_checked(usize::from(*length))?;
-        if [*kind, *length] == STAND {
-            let (state, rest) = part.split_first()?;
-            let (address, rest) = rest.split_first_chunk()?;
-            let syn = Syn::from_bytes(*rest.first_chunk()?).ok();
-            return Some(Stand {
-                mapped: address_of(address),
-                syn: syn.filter(|_| state & HAS_SYN != 0),
-                listens: state & LISTENS != 0,
-            });
+        if [*kind, *length] == wanted {
+            return Some(part);
         }
         parts = others;
     }
     None
+}
+
+/// The stand among these parts, if it is there and whole.
+fn stand_of(parts: &[u8]) -> Option<Stand> {
+    let (state, rest) = part_of(parts, STAND)?.split_first()?;
+    let (address, rest) = rest.split_first_chunk()?;
+    let syn = Syn::from_bytes(*rest.first_chunk()?).ok();
+    Some(Stand {
+        mapped: address_of(address),
+        syn: syn.filter(|_| state & HAS_SYN != 0),
+        listens: state & LISTENS != 0,
+    })
+}
+
+fn crowd_part(crowd: &Crowd) -> Vec<u8> {
+    let mut bytes = CROWD.to_vec();
+    bytes.extend(crowd.rtt.to_be_bytes());
+    bytes.extend(crowd.ports.iter().flat_map(|port| port.to_be_bytes()));
+    bytes
+}
+
+/// A port 0 is none.
+fn crowd_of(parts: &[u8]) -> Option<Crowd> {
+    let mut numbers = part_of(parts, CROWD)?.chunks_exact(2);
+    let mut next = || numbers.next().map(|it| u16::from_be_bytes([it[0], it[1]]));
+    let rtt = next()?;
+    let ports: Vec<u16> = std::iter::from_fn(next).filter(|port| *port != 0).collect();
+    Some(Crowd { rtt, ..Crowd::new(&ports, Duration::ZERO) })
+}
+
+fn spent_part(spent: &u16) -> [u8; 4] {
+    let ([kind, length], [high, low]) = (SPENT, spent.to_be_bytes());
+    [kind, length, high, low]
+}
+
+fn spent_of(parts: &[u8]) -> Option<u16> {
+    part_of(parts, SPENT)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
 }
 
 fn parse(bytes: &[u8; BODY]) -> Option<Standing> {
@@ -297,11 +381,14 @@ fn parse(bytes: &[u8; BODY]) -> Option<Standing> {
         opened: bytes[12],
         waits: bytes[14] & 0x10 != 0,
         classic: bytes[14] & 0x20 != 0,
+        over: bytes[14] & 0x40 != 0,
         privileges: (bytes[13] & 0x80 != 0).then(|| Privileges::from_bits(bytes[13])),
         answers: known(bytes[14]),
         admits_syn: known(bytes[14] >> 2),
         spare: bytes.last_chunk().and_then(address_of),
         stand: None,
+        crowd: None,
+        spent: None,
     })
 }
 
@@ -335,6 +422,7 @@ mod tests {
             opened: 1,
             waits: true,
             classic: true,
+            over: true,
             privileges: Some(Privileges { assume: true, ..Privileges::NONE }),
             answers: Some(true),
             admits_syn: Some(false),
@@ -344,6 +432,8 @@ mod tests {
                 syn: Some(crate::tcp_traversal::forgery::tests::full(u32::MAX, 7)),
                 listens: true,
             }),
+            crowd: Some(Crowd::new(&[1, 2, u16::MAX], Duration::from_micros(40_300))),
+            spent: Some(599),
         }
     }
 
@@ -357,6 +447,7 @@ mod tests {
             Standing { ports: Ports::Steady, ..Standing::default() },
             Standing { ports: random, spare, ..Standing::default() },
             Standing { stand: Some(Stand::default()), ..Standing::default() },
+            Standing { spent: Some(u16::MAX), ..Standing::default() },
         ];
         for standing in others.into_iter().chain([full()]) {
             assert_eq!(callee.read(&caller.write(&standing)), Some(standing));

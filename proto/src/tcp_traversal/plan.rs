@@ -11,7 +11,7 @@
 //! | connect and listen | always | both |
 //! | shielded opener | both NATs answer strangers: at once; else after refusals | one opens, the other dials |
 //! | port prediction | one side's ports are sequential and the other's are not random | both |
-//! | port coverage | one side's ports are random and the other's are steady | the steady one covers, the other draws |
+//! | port coverage | one side's ports are random and the other's are steady; after the listener if the steady one's filter lets other ports in | the steady one covers, the other draws |
 //! | SYN replay | after refusals, where both may send segments and some NAT answers strangers | both |
 //! | SYN-ACK injection | both may send segments, and SYNs are not known to pass | both |
 //! | SYN injection | one may send segments and the other tell its SYN, and SYNs are not known to pass | who may send dials, the other opens |
@@ -137,6 +137,8 @@ pub enum Verdict {
     Run(Part),
     /// It runs once the peer's NAT has refused what went before.
     AfterRefusals(Part),
+    /// It runs once what should do without it had its time.
+    AfterSilence(Part),
     /// It is left out.
     Skip(Reason),
 }
@@ -222,7 +224,9 @@ impl Plan {
         let opener = shielded_opener(role, ours, theirs);
         let together = match opener {
             Verdict::Run(_) => Verdict::AfterRefusals(Part::Both),
-            Verdict::AfterRefusals(_) | Verdict::Skip(_) => Verdict::Run(Part::Both),
+            Verdict::AfterRefusals(_) | Verdict::AfterSilence(_) | Verdict::Skip(_) => {
+                Verdict::Run(Part::Both)
+            }
         };
         let entries = [
             (Strategy::Direct, Verdict::Run(Part::Both)),
@@ -230,7 +234,7 @@ impl Plan {
             (Strategy::ConnectListen, Verdict::Run(Part::Both)),
             (Strategy::ShieldedOpener, opener),
             (Strategy::PortPrediction, port_prediction(role, ours.ports, theirs.ports)),
-            (Strategy::PortCoverage, port_coverage(ours.ports, theirs.ports)),
+            (Strategy::PortCoverage, port_coverage(ours, theirs)),
             (Strategy::SynReplay, syn_replay(ours, theirs)),
             (Strategy::GhostHandshake, ghost_handshake(ours, theirs)),
             (Strategy::SynAckInjection, syn_ack_injection(ours, theirs)),
@@ -251,7 +255,8 @@ impl Plan {
     pub fn part(&self, strategy: Strategy) -> Option<Part> {
         match self.verdict(strategy) {
             Some(Verdict::Run(part)) => Some(part),
-            Some(Verdict::AfterRefusals(_) | Verdict::Skip(_)) | None => None,
+            Some(Verdict::AfterRefusals(_) | Verdict::AfterSilence(_) | Verdict::Skip(_))
+            | None => None,
         }
     }
 
@@ -259,7 +264,7 @@ impl Plan {
     pub fn skipped(&self) -> impl Iterator<Item = (Strategy, Reason)> {
         self.entries.iter().filter_map(|entry| match entry.verdict {
             Verdict::Skip(reason) => Some((entry.strategy, reason)),
-            Verdict::Run(_) | Verdict::AfterRefusals(_) => None,
+            Verdict::Run(_) | Verdict::AfterRefusals(_) | Verdict::AfterSilence(_) => None,
         })
     }
 }
@@ -301,11 +306,16 @@ fn port_prediction(role: Role, ours: Ports, theirs: Ports) -> Verdict {
     }
 }
 
-fn port_coverage(ours: Ports, theirs: Ports) -> Verdict {
+fn port_coverage(ours: &Facts, theirs: &Facts) -> Verdict {
     use Ports::{Random, Sequential, Steady, Unknown};
-    match (ours, theirs) {
-        (Random { .. }, Steady) => Verdict::Run(Part::Draw),
-        (Steady, Random { .. }) => Verdict::Run(Part::Cover),
+    // One hole is enough for all ports, and the dialer opens that.
+    let run = |steady: &Facts, part| match steady.lets_ports_in {
+        Some(true) => Verdict::AfterSilence(part),
+        Some(false) | None => Verdict::Run(part),
+    };
+    match (ours.ports, theirs.ports) {
+        (Random { .. }, Steady) => run(theirs, Part::Draw),
+        (Steady, Random { .. }) => run(ours, Part::Cover),
         (Random { .. }, Random { .. }) => Verdict::Skip(Reason::BothRandom),
         (Random { .. }, Sequential { .. }) | (Sequential { .. }, Random { .. }) => {
             Verdict::Skip(Reason::NothingSteady)
@@ -508,6 +518,18 @@ mod tests {
         assert_eq!(parts(PortCoverage, &random, &steady), [Some(Part::Draw), Some(Part::Cover)]);
         assert_eq!(both(PortCoverage, &random, &random), [false; 2]);
         assert_eq!(both(PortCoverage, &steady, &steady), [false; 2]);
+    }
+
+    #[test]
+    fn a_filter_that_lets_other_ports_in_comes_before_coverage() {
+        let random = with(Ports::ANYWHERE);
+        let open = Facts { lets_ports_in: Some(true), ..with(Ports::Steady) };
+        assert_eq!(port_coverage(&open, &random), Verdict::AfterSilence(Part::Cover));
+        assert_eq!(port_coverage(&random, &open), Verdict::AfterSilence(Part::Draw));
+        let strict = Facts { lets_ports_in: Some(false), ..open };
+        assert_eq!(port_coverage(&random, &strict), Verdict::Run(Part::Draw));
+        let random = Facts { lets_ports_in: Some(true), ..random };
+        assert_eq!(port_coverage(&random, &strict), Verdict::Run(Part::Draw), "it is the other's");
     }
 
     #[test]

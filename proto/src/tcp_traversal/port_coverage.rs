@@ -12,9 +12,13 @@
 //! With k holes and m draws among N = 64,512 ports, k·m / N hits are expected, and none comes with a
 //! probability of exp(-k·m / N). Both grow together, so that n SYNs on each side miss with
 //! exp(-n² / N): 64 % come through within 256, 98 % within 512, 99.99 % within 768. The SYNs leave in
-//! small groups rather than all at once: the first hit ends it. The caller's leave three times as fast
-//! as the callee's, which costs no time, since only the product counts, and spares the side that many
-//! call: half of all pairs then need no more than 122 SYNs of the callee and 366 of the caller.
+//! small groups rather than all at once: the first hit ends it. The caller's leave faster than the
+//! callee's, which costs no time, since only the product counts, and spares the side that many call.
+//!
+//! A draw that meets no hole is not lost, but met again only when the kernel repeats it after a second.
+//! So a caller opens its 768 holes within half a second, and a callee draws little until then: with all of
+//! them open it needs 84 draws on average. A callee that covers keeps its holes for the next call
+//! (`beside` below), so that the more it is called by one peer the fewer it opens.
 //!
 //! The holes' SYNs have a low TTL, so that the far NAT, should it answer strangers, does not
 //! answer these; the socket stays pending, and what it says afterwards travels all the way. What the
@@ -35,14 +39,24 @@ use crate::puncher::report::Failures;
 use crate::signal::Role;
 use crate::{Hops, IoFailure, SocketId};
 
-/// SYNs of the caller that leave together.
-const CALLERS_GROUP: u32 = 12;
+/// Draws of the caller that leave together.
+const CALLERS_DRAWS: u32 = 12;
+/// Holes of the caller that are opened together.
+const CALLERS_HOLES: u32 = 24;
 /// SYNs of the callee that leave together.
 const CALLEES_GROUP: u32 = 4;
+/// How long the callee sends its draws one by one: the caller opens its holes in that time.
+const HOLES_FIRST: Duration = Duration::from_millis(500);
 /// Refusals after which draws slow down: the far NAT answers each that does not hit at once, so that
 /// it is gone before more holes are open.
 const REFUSALS: u32 = 8;
-/// From one group to the next: 750 and 250 SYNs in a second.
+/// Draws that leave together from then on: they last until a second after the callee's last hole.
+const REFUSED_GROUP: u32 = 3;
+/// With fewer SYNs left of the minute than this, groups are smaller in proportion: who is called again
+/// and again has more time than SYNs.
+const THRIFT: u32 = 600;
+/// From one group to the next: 250 SYNs of the callee in a second, 750 draws or 1,500 holes of the
+/// caller.
 const PAUSE: Duration = Duration::from_millis(16);
 /// Attempts, each with as many SYNs as the budget allows for one.
 pub const ATTEMPTS: u32 = 3;
@@ -72,12 +86,18 @@ pub struct Coverage {
     target: Target,
     per_attempt: u32,
     group: u32,
+    /// How long only one SYN leaves at a time.
+    one_by_one: Duration,
     /// The TTL of holes in the first attempt.
     opener_ttl: u8,
+    /// Ports of the peer that were open when it began.
+    pub standing: u32,
     /// SYNs so far.
     pub sent: u32,
     /// The same, and what was left of attempts that the budget has ended.
     spent: u32,
+    /// SYNs that the budget has refused.
+    pub refused: u32,
     /// How those ended that did.
     pub failures: Failures,
     /// When the first left.
@@ -90,17 +110,23 @@ pub struct Coverage {
 impl Coverage {
     /// Begins now, with so many SYNs in each attempt.
     pub fn new(target: Target, role: Role, per_attempt: u32, now: Instant) -> Self {
-        let group = match role {
-            Role::Controlling => CALLERS_GROUP,
-            Role::Controlled => CALLEES_GROUP,
+        let group = match (role, target) {
+            (Role::Controlling, Target::Holes { .. }) => CALLERS_HOLES,
+            (Role::Controlling, Target::Draws { .. }) => CALLERS_DRAWS,
+            (Role::Controlled, _) => CALLEES_GROUP,
         };
+        let waits = role == Role::Controlled && matches!(target, Target::Draws { .. });
+        let one_by_one = if waits { HOLES_FIRST } else { Duration::ZERO };
         Self {
             target,
             per_attempt: per_attempt.max(1),
             group,
+            one_by_one,
             opener_ttl: OPENER_TTL,
+            standing: 0,
             sent: 0,
             spent: 0,
+            refused: 0,
             failures: Failures::default(),
             started: now,
             next: Some(now),
@@ -112,6 +138,15 @@ impl Coverage {
     /// The same, with holes of this TTL at first.
     pub fn opening_with(self, opener_ttl: u8) -> Self {
         Self { opener_ttl, ..self }
+    }
+
+    /// The same, beside holes that are open for these ends of the peer already.
+    pub fn beside(mut self, holes: &[SocketAddr]) -> Self {
+        let Target::Holes { ip, .. } = self.target else { return self };
+        for hole in holes.iter().filter(|hole| hole.ip() == ip) {
+            self.standing += u32::from(self.tried.insert(hole.port()));
+        }
+        self
     }
 
     /// Our part.
@@ -140,15 +175,24 @@ impl Coverage {
         self.next
     }
 
-    /// The group that is due.
-    pub fn group(&mut self, entropy: &mut Entropy, now: Instant) -> Vec<SocketAddr> {
+    /// The group that is due, if so many may still leave in this minute.
+    pub fn group(
+        &mut self,
+        left: Option<u32>,
+        entropy: &mut Entropy,
+        now: Instant,
+    ) -> Vec<SocketAddr> {
         if self.next.is_none_or(|next| next > now) {
             return Vec::new();
         }
+        let thrift = left.map_or(u32::MAX, |left| (left * self.group / THRIFT).max(1));
         let left = (ATTEMPTS * self.per_attempt).saturating_sub(self.spent);
         // Within one attempt, so that the budget counts each group in the right one.
         let left = left.min(self.per_attempt - self.spent % self.per_attempt);
-        let group: Vec<_> = (0..self.group.min(left)).filter_map(|_| self.draw(entropy)).collect();
+        let alone = self.started + self.one_by_one > now;
+        let pace = if alone { 1 } else { self.group };
+        let group = pace.min(left).min(thrift);
+        let group: Vec<_> = (0..group).filter_map(|_| self.draw(entropy)).collect();
         self.next = (!group.is_empty()).then_some(now + PAUSE);
         group
     }
@@ -196,21 +240,36 @@ impl Coverage {
         at.map(|at| self.pending.swap_remove(at)).is_some()
     }
 
+    /// The budget has refused the last SYN: until then if the minute is spent, or else what was left of
+    /// this attempt, which went into other strategies.
+    pub fn refused(&mut self, until: Option<Instant>) {
+        self.refused += 1;
+        self.sent = self.sent.saturating_sub(1);
+        match until {
+            Some(until) => {
+                self.spent = self.spent.saturating_sub(1);
+                self.next = Some(until);
+            }
+            None => self.spent = self.spent.next_multiple_of(self.per_attempt),
+        }
+    }
+
     /// A connect failed.
     pub fn failed(&mut self, failure: IoFailure) {
         self.failures.count(failure);
         match failure {
-            // What is left of this attempt went into other strategies: the next one has its own.
-            IoFailure::OverBudget => {
-                self.sent = self.sent.saturating_sub(1);
-                self.spent = self.spent.next_multiple_of(self.per_attempt);
-            }
             IoFailure::NetworkUnreachable => self.next = None,
             _ if self.part() == Part::Draw && self.failures.total() >= REFUSALS => {
-                self.group = CALLEES_GROUP;
+                self.group = REFUSED_GROUP;
             }
             _ => {}
         }
+    }
+
+    /// The end that this socket of ours connects to, if it is one and pending.
+    pub fn pending_remote(&self, socket: SocketId) -> Option<SocketAddr> {
+        let pending = self.pending.iter().rev().find(|(pending, _)| *pending == socket);
+        pending.map(|(_, remote)| *remote)
     }
 
     /// The sockets that are pending.
@@ -238,7 +297,7 @@ mod tests {
         let mut coverage = Coverage::new(target, role, 256, start);
         let mut sent = Vec::new();
         while let Some(now) = coverage.due() {
-            for remote in coverage.group(&mut entropy, now) {
+            for remote in coverage.group(None, &mut entropy, now) {
                 sent.push(((now - start).as_millis(), remote, coverage.hops()));
                 coverage.connecting(names.socket(), remote);
             }
@@ -284,9 +343,9 @@ mod tests {
         let (mut entropy, now) = (Entropy::new(Seed::from_number(1)), any_instant());
         let target = Target::Draws { remote: "203.0.113.9:4000".parse().unwrap() };
         let mut coverage = Coverage::new(target, Role::Controlling, 256, now);
-        assert_eq!(coverage.group(&mut entropy, now).len(), 12);
+        assert_eq!(coverage.group(None, &mut entropy, now).len(), 12);
         (0..REFUSALS).for_each(|_| coverage.failed(IoFailure::Refused));
-        assert_eq!(coverage.group(&mut entropy, now + PAUSE).len(), 4);
+        assert_eq!(coverage.group(None, &mut entropy, now + PAUSE).len(), 3);
     }
 
     #[test]
@@ -304,14 +363,46 @@ mod tests {
         let mut coverage = Coverage::new(holes(1024, u16::MAX), Role::Controlling, 256, now);
         let mut attempts = Vec::new();
         while let Some(due) = coverage.due() {
-            for remote in coverage.group(&mut entropy, due) {
+            for remote in coverage.group(None, &mut entropy, due) {
                 coverage.connecting(names.socket(), remote);
                 attempts.push(coverage.attempt());
             }
-            coverage.failed(IoFailure::OverBudget);
+            coverage.refused(None);
         }
         attempts.dedup();
         assert_eq!(attempts, [0, 1, 2]);
-        assert!(coverage.sent < 40);
+        assert!(coverage.sent < 3 * CALLERS_HOLES, "one group in each");
+    }
+
+    #[test]
+    fn who_has_spent_the_minute_waits_for_the_next_one_and_asks_with_one_syn() {
+        let now = any_instant();
+        let mut entropy = Entropy::new(Seed::from_number(1));
+        let mut names = Names::new(Owner(1));
+        let mut coverage = Coverage::new(holes(1024, u16::MAX), Role::Controlling, 256, now);
+        let mut send = |coverage: &mut Coverage, left, now| {
+            let group = coverage.group(left, &mut entropy, now);
+            group.iter().for_each(|remote| coverage.connecting(names.socket(), *remote));
+            group.len()
+        };
+        assert_eq!(send(&mut coverage, Some(75), now), 3, "little is left");
+        let later = now + Duration::from_secs(3);
+        coverage.refused(Some(later));
+        assert_eq!((coverage.due(), coverage.sent, coverage.refused), (Some(later), 2, 1));
+        assert_eq!(send(&mut coverage, Some(0), later), 1);
+        assert_eq!(coverage.sent, 3);
+    }
+
+    #[test]
+    fn holes_that_are_open_already_are_not_opened_again() {
+        let open = (30_000..30_090).map(|port| SocketAddr::from(([203, 0, 113, 9], port)));
+        let elsewhere = "203.0.113.8:30095".parse().unwrap();
+        let open: Vec<_> = open.chain([elsewhere]).collect();
+        let now = any_instant();
+        let target = holes(30_000, 30_099);
+        let mut coverage = Coverage::new(target, Role::Controlling, 256, now).beside(&open);
+        assert_eq!(coverage.standing, 90);
+        let ports = coverage.group(None, &mut Entropy::new(Seed::from_number(1)), now);
+        assert!(ports.len() == 10 && ports.iter().all(|it| it.port() >= 30_090), "{ports:?}");
     }
 }

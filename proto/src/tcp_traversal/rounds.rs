@@ -18,9 +18,10 @@
 //!
 //! - *Recovery*, when both ports are steady or one of them is sequential: begins after a refusal, or
 //!   when nothing has come for a while, next to all that goes on already. One side opens first and
-//!   says so, so that nothing provokes an answer, however late the peer hears of it. The parts change
-//!   in every round, should the opener's NAT give its port up over the end of its SYN's TTL, and every
-//!   two rounds the opener goes one router further.
+//!   says so, so that nothing provokes an answer, however late the peer hears of it. In the second round
+//!   the parts change, should the opener's NAT give its port up over the end of its SYN's TTL. Should both
+//!   do so, the third is a [staggered crossing](super::crossing). Then all of it comes again, with an
+//!   opener that goes one router further.
 //! - *Two sequential sides* have no other way, so the rounds begin at once. In odd ones both dial as
 //!   soon as they know of each other's forecast, which saves the opener's word; in even ones one opens.
 //!
@@ -88,22 +89,34 @@ impl Rounds {
         (round <= MAX_ROUNDS).then_some(Self { round, stage: Stage::Surveying, ..self })
     }
 
-    /// Our part, if it would be `part` by rights.
-    pub fn part(self, part: Part) -> Part {
-        match (self.purpose, self.round % 2, part) {
-            (Purpose::Foretold, 1, _) => Part::Both,
-            (Purpose::Recovery, 0, Part::Opener) => Part::Dialer,
-            (Purpose::Recovery, 0, Part::Dialer) => Part::Opener,
-            (_, _, part) => part,
+    /// How many tries came before this round: a recovery follows the first one.
+    pub fn earlier(self) -> u8 {
+        match self.purpose {
+            Purpose::Foretold => self.round.saturating_sub(1),
+            Purpose::Recovery => self.round,
         }
     }
 
-    /// The opener's TTL, which begins with `measured`, if it was, and goes further every two rounds.
+    /// The first round that is worth it where both NATs are known to give a port up over a TTL that
+    /// ended.
+    pub const FIRST_CROSSING: u8 = 3;
+
+    /// Our part, if it would be `part` by rights.
+    pub fn part(self, part: Part) -> Part {
+        match (self.purpose, self.round % 2, self.round % Self::FIRST_CROSSING, part) {
+            (Purpose::Foretold, 1, _, _) | (Purpose::Recovery, _, 0, _) => Part::Both,
+            (Purpose::Recovery, _, 2, Part::Opener) => Part::Dialer,
+            (Purpose::Recovery, _, 2, Part::Dialer) => Part::Opener,
+            (_, _, _, part) => part,
+        }
+    }
+
+    /// The opener's TTL, which begins with `measured`, if it was, and goes further when they begin anew.
     pub fn ttl(self, measured: Option<u8>) -> u8 {
         let first = measured.unwrap_or(OPENER_TTL);
         let further = match self.purpose {
             Purpose::Foretold => (self.round / 2).saturating_sub(1) % 3,
-            Purpose::Recovery => (self.round - 1) / 2,
+            Purpose::Recovery => (self.round - 1) / Self::FIRST_CROSSING,
         };
         first.saturating_add(further).min(first.max(HIGHEST_TTL))
     }
@@ -112,7 +125,7 @@ impl Rounds {
     pub fn patience(self, part: Part, rtt: Duration) -> Duration {
         let margin = match (self.purpose, part) {
             (Purpose::Foretold, _) => MARGIN,
-            (Purpose::Recovery, Part::Opener) => OPENERS_MARGIN,
+            (Purpose::Recovery, Part::Opener | Part::Both) => OPENERS_MARGIN,
             (Purpose::Recovery, _) => DIALERS_MARGIN,
         };
         3 * rtt + margin
@@ -138,13 +151,21 @@ mod tests {
     }
 
     #[test]
-    fn recovery_changes_the_parts_and_goes_further_every_two_rounds() {
+    fn a_recovery_follows_a_try_and_a_forecast_is_one() {
+        let earlier = |purpose| all(purpose).iter().map(|it| it.earlier()).collect::<Vec<_>>();
+        assert_eq!(earlier(Purpose::Foretold), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(earlier(Purpose::Recovery), [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn recovery_changes_the_parts_lets_syns_cross_and_goes_further_then() {
         let rounds = all(Purpose::Recovery);
         let openers: Vec<_> = rounds.iter().map(opens).collect();
-        assert_eq!(openers, [Some(2), None, Some(3), None, Some(4), None]);
-        let other = |it: &Rounds| it.part(Part::Dialer) == Part::Opener;
+        assert_eq!(openers, [Some(2), None, None, Some(3), None, None]);
+        let other = |it: &Rounds| it.part(Part::Dialer);
         let others: Vec<_> = rounds.iter().map(other).collect();
-        assert_eq!(others, [false, true, false, true, false, true]);
+        let once = [Part::Dialer, Part::Opener, Part::Both];
+        assert_eq!(others, [once, once].concat());
     }
 
     #[test]
@@ -152,7 +173,7 @@ mod tests {
         let ttls = |measured| {
             all(Purpose::Recovery).iter().map(|it| it.ttl(Some(measured))).collect::<Vec<_>>()
         };
-        assert_eq!(ttls(3), [3, 3, 4, 4, 4, 4]);
+        assert_eq!(ttls(3), [3, 3, 3, 4, 4, 4]);
         assert_eq!(ttls(6), [6; 6]);
     }
 

@@ -49,9 +49,12 @@ pub const INSTANT_RETRIES: u32 = 24;
 const SLOW_INTERVAL: Duration = Duration::from_millis(100);
 /// Time between two SYNs towards a port that was only foretold, likewise.
 const FORETOLD_INTERVAL: Duration = Duration::from_millis(40);
-/// Time between two SYNs towards an address of the peer's own host: a refusal comes from a host
-/// without such a listener, not from a NAT.
+/// Time between the first two SYNs towards an address of the peer's own host: a refusal comes from a
+/// host without such a listener, not from a NAT. It doubles with each refusal, since every SYN is one
+/// of those that the budget has.
 const HOST_INTERVAL: Duration = Duration::from_millis(100);
+/// How often it doubles: 3.2 s at last.
+const HOST_DOUBLINGS: u32 = 5;
 
 /// What one dialer is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +98,8 @@ pub struct Dialer {
     pub suspended: bool,
     /// How the next SYN leaves, or the last one did.
     pub stance: Stance,
+    /// How many rounds with other ports came before it.
+    pub earlier: u8,
     phase: Phase,
 }
 
@@ -134,6 +139,7 @@ impl Dialer {
             opener_ttl: OPENER_TTL,
             suspended: false,
             stance: Stance::Dial,
+            earlier: 0,
             phase: Phase::Waiting { at: start },
         }
     }
@@ -197,6 +203,18 @@ impl Dialer {
         }
     }
 
+    /// When the pending SYN left.
+    pub fn since(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Connecting { since, .. } => Some(since),
+            Phase::Waiting { .. }
+            | Phase::Held
+            | Phase::Established
+            | Phase::GivenUp
+            | Phase::Impossible => None,
+        }
+    }
+
     /// Whether a connection may still come of it.
     pub fn is_alive(&self) -> bool {
         matches!(self.phase, Phase::Waiting { .. } | Phase::Held | Phase::Connecting { .. })
@@ -219,6 +237,14 @@ impl Dialer {
             LeadsElsewhere::Yes => Phase::GivenUp,
             LeadsElsewhere::No => Phase::Waiting { at: now + SLOW_INTERVAL },
         };
+    }
+
+    /// The pending connect did not leave: there is room for it then.
+    pub fn postponed(&mut self, until: Instant) {
+        if matches!(self.phase, Phase::Connecting { .. }) {
+            self.tries = self.tries.saturating_sub(1);
+            self.phase = if self.suspended { Phase::Held } else { Phase::Waiting { at: until } };
+        }
     }
 
     /// The pending connect failed.
@@ -270,7 +296,10 @@ impl Dialer {
             return FORETOLD_INTERVAL;
         }
         match self.kind {
-            CandidateKind::Host => HOST_INTERVAL,
+            CandidateKind::Host => {
+                let earlier = self.failures.total().saturating_sub(1);
+                HOST_INTERVAL * (1 << earlier.min(HOST_DOUBLINGS))
+            }
             CandidateKind::Mapped
             | CandidateKind::ServerReflexive
             | CandidateKind::PeerReflexive => {
@@ -357,7 +386,8 @@ mod tests {
 
     #[test]
     fn a_host_that_refuses_is_not_flooded() {
-        assert_eq!(refused_after(Duration::ZERO, CandidateKind::Host, 3), [0, 100, 200]);
+        let instants = refused_after(Duration::ZERO, CandidateKind::Host, 9);
+        assert_eq!(instants, [0, 100, 300, 700, 1500, 3100, 6300, 9500, 12_700]);
     }
 
     #[test]
@@ -377,6 +407,17 @@ mod tests {
         let mut dialer = Dialer::new(address, CandidateKind::ServerReflexive, now);
         dialer.lost(LeadsElsewhere::Yes, now);
         assert!(!dialer.is_alive() && !dialer.is_impossible());
+    }
+
+    #[test]
+    fn what_the_budget_has_no_room_for_leaves_when_it_has() {
+        let now = any_instant();
+        let address = "203.0.113.9:1".parse().unwrap();
+        let mut dialer = Dialer::new(address, CandidateKind::ServerReflexive, now);
+        dialer.connecting(Names::new(Owner(1)).socket(), now);
+        let later = now + Duration::from_secs(7);
+        dialer.postponed(later);
+        assert_eq!((dialer.due(), dialer.tries), (Some(later), 0));
     }
 
     #[test]

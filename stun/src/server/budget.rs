@@ -11,7 +11,7 @@
 //!                           20 a second, 200 at once          10,000 a second, 20,000 at once
 //! ```
 //!
-//! Longer replies than [`is_long`] allows, which RFC 5780 demands for short requests, have smaller allowances of their own.
+//! Replies for which [`is_long`] holds, which RFC 5780 demands for short requests, have smaller allowances of their own.
 //!
 //! Memory is fixed: three tables of 8-byte cells, chosen by a keyed hash. Two sources that meet in one cell share it, in
 //! one table; meeting in two at once is unlikely, and the key is secret, so nobody can arrange it. Each cell is a leaky
@@ -62,9 +62,34 @@ impl BudgetLimits {
     }
 }
 
-/// Whether a reply is longer than 1.6 times its request: a bare success for an IPv4 client has 32 bytes for 20.
-pub fn is_long(reply: usize, request: usize) -> bool {
-    reply * 10 > request * 16
+/// How much longer than its request a reply over UDP may be. Over TCP a source is true, so nothing is bounded there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Amplification {
+    /// As long as RFC 5780 has it, within the budget for long replies.
+    #[default]
+    Standard,
+    /// Not more than 1.6 times, or the shortest success there is.
+    Low,
+    /// Not longer at all: who wants an answer must ask with more than a header.
+    None,
+}
+
+impl Amplification {
+    /// Whether a reply of this length may answer a request of this length.
+    pub(super) fn admits(self, reply: usize, request: usize, to: IpAddr) -> bool {
+        match self {
+            Self::Standard => true,
+            Self::Low => !is_long(reply, request, to),
+            Self::None => reply <= request,
+        }
+    }
+}
+
+/// Whether a reply is longer than 1.6 times its request, and longer than a success with nothing but the mapped address, 32
+/// bytes for an IPv4 client and 44 for an IPv6 one.
+pub fn is_long(reply: usize, request: usize, to: IpAddr) -> bool {
+    let bare = if to.is_ipv4() { 32 } else { 44 };
+    reply * 10 > request * 16 && reply > bare
 }
 
 /// What sources may still have.
@@ -258,7 +283,9 @@ mod tests {
         assert_eq!(long("198.51.100.1"), 2);
         budget.advance(start + Duration::from_secs(1));
         assert!(budget.admits_long(ip("192.0.2.1")) && !budget.admits_long(ip("192.0.2.1")));
-        assert!(!is_long(32, 20) && is_long(33, 20) && is_long(68, 28) && !is_long(44, 28));
+        let (v4, v6) = (ip("192.0.2.1"), ip("2001:db8::1"));
+        assert!(!is_long(32, 20, v4) && is_long(33, 20, v4) && is_long(68, 28, v4));
+        assert!(!is_long(44, 28, v4) && !is_long(44, 20, v6) && is_long(48, 20, v6));
     }
 
     #[test]

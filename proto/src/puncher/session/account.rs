@@ -38,6 +38,7 @@ impl Session {
             secrecy: None,
             attempts: self.attempts(Some((transport, remote)), now),
             nat: self.nats(),
+            retry_after_ms: None,
             reason: None,
             advice: Vec::new(),
         }
@@ -47,8 +48,10 @@ impl Session {
     pub(super) fn failure(&self, now: Instant) -> Report {
         let attempts = self.attempts(None, now);
         let reason = self.reason(&attempts, now);
-        let mut report = Report::failed(reason, self.advice());
+        let mut report = Report::failed(reason, self.advice(now));
         report.attempts = attempts;
+        let retry = self.engine.spending.retry_at().filter(|_| self.engine.coverage.is_some());
+        report.retry_after_ms = retry.map(|at| milliseconds_since(now, at));
         report.nat = self.nats();
         report
     }
@@ -117,6 +120,9 @@ impl Session {
     fn tcp_attempt(&self, dialer: &Dialer, won: bool, ended: bool, now: Instant) -> Attempt {
         let stream = self.streams.all.iter().find(|it| it.ends.remote == dialer.remote);
         let mut evidence = vec![Evidence::Sent(dialer.tries)];
+        if dialer.earlier > 0 {
+            evidence.push(Evidence::Try(dialer.earlier + 1));
+        }
         if let Stance::Open(ttl) = dialer.stance {
             evidence.push(Evidence::Opened(ttl));
         }
@@ -176,7 +182,11 @@ impl Session {
         }
         let heard = self.checklist.pairs.iter().any(|pair| pair.heard);
         let waited = milliseconds_since(self.called, now) / 1e3;
-        let detail = if heard {
+        let detail = if self.engine.spending.retry_at().is_some() {
+            "the budget of new TCP connections was spent"
+        } else if self.engine.theirs.is_some_and(|standing| standing.over) {
+            "it has given up"
+        } else if heard {
             "the peer's packets arrive here, but ours do not reach it"
         } else {
             "nothing of the peer's arrived here"
@@ -184,8 +194,15 @@ impl Session {
         format!("no direct path to {peer} within {waited:.1} s: {detail}")
     }
 
-    fn advice(&self) -> Vec<String> {
+    fn advice(&self, now: Instant) -> Vec<String> {
         let mut advice = Vec::new();
+        if let Some(at) = self.engine.spending.retry_at() {
+            let seconds = milliseconds_since(now, at) / 1e3;
+            advice.push(format!(
+                "try again in {seconds:.0} s, when there is budget for a whole attempt, or allow more \
+                 with `connects_per_minute` in `[tcp]` on the side whose budget was spent"
+            ));
+        }
         let depends = |nat: &Option<NatReport>, of: fn(&NatReport) -> Option<Mapping>| {
             let mapping = nat.as_ref().and_then(of);
             mapping.is_some_and(|mapping| mapping != Mapping::EndpointIndependent)

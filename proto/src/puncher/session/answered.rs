@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::IoFailure;
-use crate::signal::{ErrorCode, Handshake, Syn};
+use crate::signal::Syn;
 use crate::tcp_traversal::plan::Part;
 use crate::tcp_traversal::simultaneous_open::Stance;
 use crate::tcp_traversal::spoofed_syn_ack::{Knowledge, pinned, pinned_sequence};
@@ -44,7 +44,7 @@ impl Answered {
 
 impl Session {
     /// What the broker is to answer, if there is something new to ask.
-    pub fn poll_forge(&mut self) -> Option<Handshake> {
+    pub(super) fn poll_forge(&mut self) -> Option<Handshake> {
         self.engine.answered.outbox.take()
     }
 
@@ -58,13 +58,16 @@ impl Session {
     }
 
     /// How our SYN to this address becomes known, if it is to be: only the dialers that go through
-    /// NATs, and only where the broker may answer.
+    /// NATs or to a public address, which may be behind a firewall, and only where the broker may answer.
     fn knowledge(&self, remote: SocketAddr) -> Option<Knowledge> {
         let dialer = self.dialers.iter().find(|it| it.remote == remote)?;
-        let through_nat =
-            matches!(dialer.kind, CandidateKind::Mapped | CandidateKind::ServerReflexive);
+        let afar = match dialer.kind {
+            CandidateKind::Mapped | CandidateKind::ServerReflexive => true,
+            CandidateKind::Host => !address::is_private(remote.ip()),
+            CandidateKind::PeerReflexive => false,
+        };
         let offered = self.resources.forges.contains(&Family::of(remote.ip()));
-        if !through_nat || !offered || self.engine.ports.is_unsteady() {
+        if !afar || !offered || self.engine.ports.is_unsteady() {
             return None;
         }
         Knowledge::with(self.resources.privileges?)
@@ -150,7 +153,7 @@ impl Session {
         let answered = &self.engine.answered;
         let handshake = answered.sent?;
         let planned = self.engine.plan.part(Strategy::SpoofedSynAck) == Some(Part::Both);
-        let alone = self.streams.open().next().is_none();
+        let alone = !self.streams.are_hopeful();
         let waits = |it: &Dialer| it.remote == handshake.remote && it.pending().is_some();
         let left = answered.requests < MAX_REQUESTS;
         if !planned || !alone || !left || !self.dialers.iter().any(waits) {

@@ -4,25 +4,70 @@ use super::*;
 use crate::IoFailure;
 use crate::puncher::report::{Attempt, AttemptResult, Evidence, milliseconds_since};
 use crate::puncher::streams::Stream;
-use crate::tcp_traversal::plan::Part;
+use crate::tcp_traversal::plan::{Part, Verdict};
 use crate::tcp_traversal::port_coverage::{Coverage, Target};
 use crate::tcp_traversal::shielded_opener::OPENER_TTL;
 use crate::tcp_traversal::survey::Ports;
 
+/// How long a listener behind a filter that should let the peer in is given.
+const LISTENERS_FIRST: Duration = Duration::from_millis(700);
+
+/// A SYN that opens the own NAT for one end of the peer, and is still pending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hole {
+    /// The connect, which has not been answered.
+    pub command: CommandId,
+    /// Its socket.
+    pub socket: SocketId,
+    /// The peer's end.
+    pub remote: SocketAddr,
+}
+
 impl Session {
+    /// The holes that are still open, once the session is over: whoever keeps the punching port may
+    /// keep them for the next session with that peer, which then needs fewer of its own.
+    pub fn leave_holes(&mut self) -> Vec<Hole> {
+        let holes = self.kept_holes();
+        self.engine.coverage = None;
+        holes
+    }
+
+    /// The holes that are not closed when the session ends.
+    pub(super) fn kept_holes(&self) -> Vec<Hole> {
+        let coverage = self.engine.coverage.as_ref();
+        let covers = coverage.filter(|it| self.resources.keeps_holes && it.part() == Part::Cover);
+        let Some(coverage) = covers else { return Vec::new() };
+        let pending = |&(command, socket): &(CommandId, SocketId)| {
+            let remote = coverage.pending_remote(socket)?;
+            Some(Hole { command, socket, remote })
+        };
+        self.connecting.iter().filter_map(pending).collect()
+    }
+
+    /// Gives the session a stream that came through a hole of an earlier one.
+    pub fn adopt_hole(&mut self, socket: SocketId, ends: Ends, now: Instant) {
+        self.unshield(socket);
+        self.adopt_as(Some(Strategy::PortCoverage), socket, ends, now);
+    }
+
     /// Begins, if that is planned, and sends what is due.
     pub(super) fn cover(&mut self, now: Instant) {
-        if self.engine.coverage.is_none() && now >= self.introduction.start {
+        let due = self.coverage_start().is_some_and(|start| start <= now);
+        if self.engine.coverage.is_none() && due {
             let target = self.coverage_target();
             let (role, share) = (self.introduction.role, self.resources.per_attempt);
             let opener_ttl = self.resources.opener_ttl.unwrap_or(OPENER_TTL);
-            let begun = |target| Coverage::new(target, role, share, now).opening_with(opener_ttl);
+            let standing = self.resources.holes.clone();
+            let begun = |target| {
+                Coverage::new(target, role, share, now).opening_with(opener_ttl).beside(&standing)
+            };
             self.engine.coverage = target.map(begun);
         }
+        let left = self.engine.spending.left();
         let Some(coverage) = &mut self.engine.coverage else { return };
         let hops = coverage.hops();
         let part = coverage.part();
-        for remote in coverage.group(&mut self.entropy, now) {
+        for remote in coverage.group(left, &mut self.entropy, now) {
             let Some(local) = self.tcp_local(Family::of(remote.ip())) else { return };
             let fresh = SocketAddr::new(local.ip(), 0);
             let local = if part == Part::Draw { fresh } else { local };
@@ -33,9 +78,30 @@ impl Session {
         }
     }
 
+    /// When it begins, if that is planned.
+    fn coverage_start(&self) -> Option<Instant> {
+        match self.engine.plan.verdict(Strategy::PortCoverage)? {
+            Verdict::Run(_) | Verdict::AfterRefusals(_) => Some(self.introduction.start),
+            Verdict::AfterSilence(_) if !self.streams.are_hopeful() => {
+                Some(self.introduction.start + LISTENERS_FIRST)
+            }
+            Verdict::AfterSilence(_) | Verdict::Skip(_) => None,
+        }
+    }
+
+    /// When there is something to do.
+    pub(super) fn coverage_due(&self) -> Option<Deadline> {
+        let at = match &self.engine.coverage {
+            Some(coverage) => coverage.due(),
+            None => self.coverage_start().filter(|_| self.coverage_target().is_some()),
+        };
+        at.map(|at| Deadline::new(at, "more holes or draws"))
+    }
+
     fn coverage_target(&self) -> Option<Target> {
         let remote = self.announced_end()?;
-        match (self.engine.plan.part(Strategy::PortCoverage)?, self.engine.their_ports()) {
+        let part = self.verdict(Strategy::PortCoverage)?;
+        match (part, self.engine.their_ports()) {
             (Part::Draw, _) => Some(Target::Draws { remote }),
             (Part::Cover, Ports::Random { low, high }) => {
                 Some(Target::Holes { ip: remote.ip(), low, high })
@@ -79,6 +145,7 @@ impl Session {
                 let kind = self.kind_of(Transport::Tcp, ends.remote);
                 self.established(socket, ends, (kind, Strategy::PortCoverage), now);
             }
+            Err(IoFailure::OverBudget) => coverage.refused(self.engine.spending.again()),
             Err(failure) => coverage.failed(failure),
         }
         true
@@ -96,10 +163,15 @@ impl Session {
             Part::Cover => Evidence::Holes(coverage.sent),
             Part::Draw | Part::Both | Part::Opener | Part::Dialer => Evidence::Draws(coverage.sent),
         }];
-        evidence.extend(coverage.failures.each().map(|(failure, count)| match failure {
-            IoFailure::OverBudget => Evidence::OverBudget(count),
-            other => Evidence::ConnectFailed(other, count),
-        }));
+        if coverage.standing > 0 {
+            evidence.push(Evidence::StandingHoles(coverage.standing));
+        }
+        let failures = coverage.failures.each();
+        evidence.extend(failures.map(|(it, count)| Evidence::ConnectFailed(it, count)));
+        if coverage.refused > 0 {
+            evidence.push(Evidence::OverBudget(coverage.refused));
+        }
+        evidence.extend(self.engine.spending.evidence(now));
         evidence.extend(stream.into_iter().flat_map(account::stream_evidence));
         let remote = stream.map_or(coverage.remote(), |stream| stream.ends.remote);
         let won = winner == Some((Transport::Tcp, remote)) && stream.is_some();

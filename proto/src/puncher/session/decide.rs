@@ -141,6 +141,7 @@ impl Session {
     /// Nothing came about.
     pub(super) fn fail(&mut self, now: Instant) {
         self.close_all_but(None);
+        self.tell_the_end();
         let report = self.failure(now);
         self.events.push_back(Event::Failed { report });
         self.state = State::Finished;

@@ -6,7 +6,6 @@
 use super::*;
 use crate::puncher::report::{Attempt, AttemptResult, Evidence, milliseconds_since};
 use crate::signal::Role;
-use crate::tcp_traversal::budget::Budget;
 use crate::tcp_traversal::note::{Notary, Standing};
 use crate::tcp_traversal::plan::{Facts, Part, Plan};
 use crate::tcp_traversal::port_coverage::Coverage;
@@ -14,10 +13,13 @@ use crate::tcp_traversal::rounds::{Purpose, Rounds};
 use crate::tcp_traversal::shielded_opener::{OPENER_TTL, REFUSALS};
 use crate::tcp_traversal::simultaneous_open::{INSTANT_RETRIES, Stance};
 use crate::tcp_traversal::survey::{Ports, SAMPLES, Sample, is_steady};
-use crate::{Answer, IoFailure};
 
 /// How long after the start a side whose ports nobody has told about is taken for a steady one.
 const GUESS_AFTER: Duration = Duration::from_millis(1500);
+
+/// How long a stream may be silent before other ways are tried beside it: the kernel repeats the last
+/// segment of a handshake after a second.
+const STALE_AFTER: Duration = Duration::from_millis(1500);
 
 /// Round-trip time that is assumed as long as none was measured.
 const LIKELY_RTT: Duration = Duration::from_millis(200);
@@ -50,10 +52,16 @@ pub(super) struct Engine {
     pub(super) ghost: Option<ghost::Ghost>,
     /// A port that no SYN has left from towards the peer, and how the outside sees it.
     pub(super) spare: Option<Sample>,
+    /// All such ports of the last survey.
+    pub(super) crowd: Vec<Sample>,
+    /// Shortest time in which a NAT on the way to the peer has refused a SYN: a round trip to it.
+    pub(super) path: Option<Duration>,
     /// What is made by hand.
     pub(super) forging: Option<forging::Forging>,
     /// The broker's answer to our SYN.
     pub(super) answered: answered::Answered,
+    /// What the budget refused.
+    pub(super) spending: spending::Spending,
     /// Connects so far.
     pub(super) connects: u32,
     /// When a NAT on the way to the peer refused a SYN for the first time.
@@ -85,16 +93,20 @@ impl Engine {
             forging: None,
             answered: answered::Answered::default(),
             spare: None,
+            crowd: Vec::new(),
+            path: None,
+            spending: spending::Spending::default(),
             connects: 0,
             refused_at: None,
             may_recover: false,
         }
     }
 
-    /// The sockets that are neither a dialer's nor a stream's.
-    pub(super) fn sockets(&self) -> Vec<SocketId> {
+    /// The sockets that are neither a dialer's nor a stream's, nor kept.
+    pub(super) fn sockets(&self, kept: &[Hole]) -> Vec<SocketId> {
         let survey = self.survey.iter().flat_map(survey::Survey::sockets);
-        let coverage = self.coverage.iter().flat_map(Coverage::pending);
+        let keeps = !kept.is_empty();
+        let coverage = self.coverage.iter().filter(|_| !keeps).flat_map(Coverage::pending);
         let forging = self.forging.iter().flat_map(forging::Forging::sockets);
         survey.chain(coverage).chain(self.answered.capture()).chain(forging).collect()
     }
@@ -127,6 +139,10 @@ impl Session {
         let newer = |last: &Standing| last.serial < standing.serial;
         if matches!(self.state, State::Racing) && self.engine.theirs.as_ref().is_none_or(newer) {
             self.engine.theirs = Some(standing);
+            self.engine.spending.heard(standing.spent, now);
+            if standing.over {
+                return self.fail(now);
+            }
             self.pursue(now);
             self.race(now);
         }
@@ -139,26 +155,6 @@ impl Session {
             self.begin_engine();
             self.pursue(now);
         }
-    }
-
-    /// What the session wants done, as far as the budget allows: a connect that would go over it is
-    /// answered at once, and nothing of it leaves.
-    pub fn poll_admitted(&mut self, budget: &mut Budget, now: Instant) -> Option<Command> {
-        loop {
-            let command = self.poll_command()?;
-            let connects = matches!(command, Command::ConnectTcp { .. });
-            if !connects || budget.admit(self.id(), self.attempt(), now) {
-                return Some(command);
-            }
-            let answer = Answer::Connected(Err(IoFailure::OverBudget));
-            self.handle_input(Input::Answer { id: command.id(), answer }, now);
-        }
-    }
-
-    /// The number of the present attempt: each has its own share of the budget.
-    fn attempt(&self) -> u32 {
-        let covered = self.engine.coverage.as_ref().map_or(0, |it| it.attempt() + 1);
-        covered + self.engine.rounds.map_or(0, |it| u32::from(it.round))
     }
 
     /// Judges our own ports from what servers have told, and takes samples where that is needed.
@@ -190,6 +186,7 @@ impl Session {
         if !matches!(self.state, State::Racing) || !self.introduction.transport.allows_tcp() {
             return;
         }
+        self.streams.grow_stale(STALE_AFTER, now);
         if self.engine.survey.as_ref().is_some_and(|it| it.due().is_some_and(|at| at <= now)) {
             self.conclude_survey(now);
         }
@@ -209,12 +206,21 @@ impl Session {
     pub(super) fn engine_due(&self) -> Option<Deadline> {
         let survey = self.engine.survey.as_ref().and_then(survey::Survey::due);
         let survey = survey.map(|at| Deadline::new(at, "end of a survey"));
-        let coverage = self.engine.coverage.as_ref().and_then(Coverage::due);
-        let coverage = coverage.map(|at| Deadline::new(at, "more holes or draws"));
+        let coverage = self.coverage_due();
         let round = self.round_due().map(|at| Deadline::new(at, "end of a round of prediction"));
-        [coverage, round, self.guess_due(), self.ghost_due(), self.answer_due(), self.forging_due()]
-            .into_iter()
-            .fold(survey, Deadline::earlier)
+        let stale = self.streams.stale_at(STALE_AFTER);
+        let stale = stale.map(|at| Deadline::new(at, "silence of a stream"));
+        [
+            stale,
+            coverage,
+            round,
+            self.guess_due(),
+            self.ghost_due(),
+            self.answer_due(),
+            self.forging_due(),
+        ]
+        .into_iter()
+        .fold(survey, Deadline::earlier)
     }
 
     /// When a guess would change the plan.
@@ -308,17 +314,27 @@ impl Session {
             opened: self.engine.opened,
             waits: self.dialers.iter().any(waits),
             classic: self.resources.classic,
+            over: false,
             privileges: self.resources.privileges,
             answers: facts.answers,
             admits_syn: facts.admits_syn,
             spare: self.engine.spare.map(|sample| sample.mapped),
             stand: self.our_stand(),
+            crowd: self.our_crowd(),
+            spent: self.engine.spending.told(),
         };
         if standing != self.engine.told {
             let standing = Standing { serial: standing.serial.saturating_add(1), ..standing };
             self.engine.told = standing;
             self.engine.outbox = Some(self.engine.notary.write(&standing));
         }
+    }
+
+    /// Tells the peer that nothing more will come of this side.
+    pub(super) fn tell_the_end(&mut self) {
+        let serial = self.engine.told.serial.saturating_add(1);
+        self.engine.told = Standing { serial, over: true, ..self.engine.told };
+        self.engine.outbox = Some(self.engine.notary.write(&self.engine.told));
     }
 
     /// The name of what brought a stream about: an opener at the peer made a shielded opener of it.

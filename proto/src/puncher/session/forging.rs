@@ -225,9 +225,11 @@ impl Session {
         self.engine.theirs.and_then(|standing| standing.stand)
     }
 
-    fn verdict(&self, strategy: Strategy) -> Option<Part> {
+    pub(super) fn verdict(&self, strategy: Strategy) -> Option<Part> {
         match self.engine.plan.verdict(strategy)? {
-            Verdict::Run(part) | Verdict::AfterRefusals(part) => Some(part),
+            Verdict::Run(part) | Verdict::AfterRefusals(part) | Verdict::AfterSilence(part) => {
+                Some(part)
+            }
             Verdict::Skip(_) => None,
         }
     }
@@ -268,7 +270,7 @@ impl Session {
     fn is_alone(&self) -> bool {
         let unheard =
             |it: &Stream| it.strategy == Strategy::GhostHandshake && it.proof == Proof::Awaited;
-        self.streams.open().all(unheard)
+        self.streams.all.iter().filter(|it| it.is_hopeful()).all(unheard)
     }
 
     /// Whether a NAT has refused a SYN of ours.

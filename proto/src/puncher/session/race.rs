@@ -135,9 +135,14 @@ impl Session {
                 self.established(socket, ends, (kind, strategy), now);
             }
             Err(failure) => {
-                dialer.failed(failure, now);
-                let kind = dialer.kind;
-                self.note_refusal(kind, failure, now);
+                let began = dialer.since().unwrap_or(now);
+                match self.engine.spending.again().filter(|_| failure == IoFailure::OverBudget) {
+                    Some(until) => return dialer.postponed(until),
+                    None => dialer.failed(failure, now),
+                }
+                let (kind, local) = (dialer.kind, dialer.local);
+                self.hasten(local, now);
+                self.note_refusal(kind, failure, (began, now));
                 self.pursue(now);
                 self.race(now);
             }
@@ -158,8 +163,15 @@ impl Session {
         (kind, strategy): (CandidateKind, Strategy),
         now: Instant,
     ) {
-        let stream =
-            Stream { socket, ends, kind, strategy, established: now, proof: Proof::Awaited };
+        let stream = Stream {
+            socket,
+            ends,
+            kind,
+            strategy,
+            established: now,
+            proof: Proof::Awaited,
+            stale: false,
+        };
         let caller = self.introduction.role == Role::Controlling;
         let chosen = caller && self.selected.is_none() && stream.is_trustworthy();
         if chosen {

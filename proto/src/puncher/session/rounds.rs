@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::IoFailure;
+use crate::tcp_traversal::crossing::{self, PAIRS};
+use crate::tcp_traversal::note::Crowd;
 use crate::tcp_traversal::plan::{Part, Verdict};
 use crate::tcp_traversal::rounds::{Purpose, Rounds, Stage};
 use crate::tcp_traversal::simultaneous_open::Stance;
-use crate::tcp_traversal::survey::{Ports, SAMPLES};
+use crate::tcp_traversal::survey::{Ports, SAMPLES, Sample};
 
 /// How long the dialer waits for the opener's word before it dials all the same.
 const OPENER_PATIENCE: Duration = Duration::from_millis(1500);
@@ -81,7 +83,7 @@ impl Session {
         if purpose == Purpose::Foretold {
             return Some(self.called);
         }
-        if self.streams.open().next().is_some() {
+        if self.streams.are_hopeful() {
             return None;
         }
         let start = self.introduction.start;
@@ -112,13 +114,18 @@ impl Session {
             // Nothing else may take a port from now on.
             self.dialers.iter_mut().for_each(Dialer::hold);
         }
-        self.begin_survey(if unsteady { SAMPLES } else { 1 }, Some(now));
+        let count = match (unsteady, self.round_part(rounds)) {
+            (true, _) => SAMPLES,
+            (false, Part::Both) => PAIRS,
+            (false, Part::Opener | Part::Dialer | Part::Cover | Part::Draw) => 1,
+        };
+        self.begin_survey(count, Some(now));
         self.tell();
     }
 
     fn next_round(&mut self, theirs: u8, now: Instant) {
         let next = self.engine.rounds.and_then(|rounds| rounds.next(theirs));
-        let alone = self.streams.open().next().is_none();
+        let alone = !self.streams.are_hopeful();
         if let Some(next) = next.filter(|_| alone) {
             self.begin_round(next, now);
         }
@@ -145,18 +152,69 @@ impl Session {
         };
         let known = rounds.purpose == Purpose::Recovery && rounds.round <= BY_KNOWLEDGE;
         let planned = match self.engine.plan.verdict(Strategy::ShieldedOpener) {
-            Some(Verdict::Run(part) | Verdict::AfterRefusals(part)) if known => part,
+            Some(
+                Verdict::Run(part) | Verdict::AfterRefusals(part) | Verdict::AfterSilence(part),
+            ) if known => part,
             _ => by_role,
         };
         rounds.part(planned)
     }
 
+    /// The fresh ports of a staggered crossing, if it is time for one.
+    pub(super) fn our_crowd(&self) -> Option<Crowd> {
+        let rounds = self.engine.rounds.filter(|it| it.stage != Stage::Surveying)?;
+        let crosses = rounds.purpose == Purpose::Recovery && self.round_part(rounds) == Part::Both;
+        let ip = self.engine.spare?.mapped.ip();
+        let same = |sample: &&Sample| sample.mapped.ip() == ip;
+        let ports: Vec<u16> =
+            self.engine.crowd.iter().filter(same).map(|it| it.mapped.port()).collect();
+        (crosses && ports.len() > 1).then(|| Crowd::new(&ports, self.engine.rtt))
+    }
+
+    /// Many pairs of ports: the caller's SYNs leave when it hears of the callee's, which leave one after the
+    /// other around the times at which that may be. Whether there are any.
+    fn cross(&mut self, rounds: Rounds, opened: bool, now: Instant) -> bool {
+        let Some((ours, theirs)) =
+            self.our_crowd().zip(self.engine.theirs.and_then(|standing| standing.crowd))
+        else {
+            return false;
+        };
+        let Some(remote) = self.meeting_point(rounds) else { return false };
+        let caller = self.introduction.role == Role::Controlling;
+        if caller && !opened && self.engine.told_at + OPENER_PATIENCE > now {
+            return true;
+        }
+        let path = self.engine.path.unwrap_or(ours.rtt().min(theirs.rtt()));
+        let times = crossing::times(ours.rtt(), theirs.rtt(), path);
+        let ip = self.engine.spare.map(|spare| spare.mapped.ip());
+        let locals = self.engine.crowd.iter().filter(|it| Some(it.mapped.ip()) == ip);
+        let locals: Vec<SocketAddr> = locals.map(|it| it.local).collect();
+        let mut last = now;
+        for ((local, port), at) in locals.into_iter().zip(theirs.ports()).zip(times) {
+            let at = if caller { now } else { now + at };
+            let remote = SocketAddr::new(remote.ip(), *port);
+            let mut dialer = Dialer::new(remote, CandidateKind::ServerReflexive, at);
+            // One SYN: what is refused has lost its port.
+            (dialer.local, dialer.suspended) = (Some(local), true);
+            self.dialers.push(dialer);
+            last = last.max(at);
+        }
+        self.race(now);
+        self.engine.opened = rounds.round;
+        let until = last + rounds.patience(Part::Both, self.engine.rtt);
+        self.engine.rounds = Some(Rounds { stage: Stage::Fired { until }, ..rounds });
+        true
+    }
+
     /// Our fresh port is told: its SYN leaves as soon as the peer's is, and its opener has opened.
     fn fire(&mut self, now: Instant) {
         let Some(rounds) = self.engine.rounds else { return };
+        let opened = self.engine.theirs.is_some_and(|it| it.opened == rounds.round);
+        if self.cross(rounds, opened, now) {
+            return;
+        }
         let Some(remote) = self.meeting_point(rounds) else { return };
         let part = self.round_part(rounds);
-        let opened = self.engine.theirs.is_some_and(|it| it.opened == rounds.round);
         let waited = self.engine.told_at + OPENER_PATIENCE <= now;
         let stance = match part {
             // In IPv6 the shield does not hold.
@@ -167,6 +225,7 @@ impl Session {
         let mut dialer = Dialer::new(remote, CandidateKind::ServerReflexive, now);
         dialer.local = self.engine.spare.map(|spare| spare.local);
         dialer.stance = stance;
+        dialer.earlier = rounds.earlier();
         let steady = !self.engine.ports.is_unsteady() && !self.engine.their_ports().is_unsteady();
         if !steady {
             dialer.strategy = Strategy::PortPrediction;
@@ -184,12 +243,30 @@ impl Session {
         self.engine.rounds = Some(Rounds { stage: Stage::Fired { until }, ..rounds });
     }
 
+    /// The one SYN of this round was refused, so that nothing more will come of it.
+    pub(super) fn hasten(&mut self, local: Option<SocketAddr>, now: Instant) {
+        let Some(rounds) = self.engine.rounds else { return };
+        let fired = matches!(rounds.stage, Stage::Fired { .. });
+        let ours = local.is_some() && local == self.engine.spare.map(|spare| spare.local);
+        let recovers = rounds.purpose == Purpose::Recovery;
+        if fired && ours && recovers && self.round_part(rounds) == Part::Dialer {
+            self.engine.rounds = Some(Rounds { stage: Stage::Fired { until: now }, ..rounds });
+        }
+    }
+
     /// A NAT on the way to the peer has refused a SYN.
-    pub(super) fn note_refusal(&mut self, kind: CandidateKind, failure: IoFailure, now: Instant) {
+    pub(super) fn note_refusal(
+        &mut self,
+        kind: CandidateKind,
+        failure: IoFailure,
+        (began, now): (Instant, Instant),
+    ) {
         let by_nat =
             matches!(failure, IoFailure::Refused | IoFailure::Reset | IoFailure::HostUnreachable);
         if by_nat && kind != CandidateKind::Host {
             self.engine.refused_at.get_or_insert(now);
+            let took = now.saturating_duration_since(began);
+            self.engine.path = Some(self.engine.path.map_or(took, |path| path.min(took)));
         }
     }
 
@@ -202,11 +279,13 @@ impl Session {
         };
         match rounds.stage {
             Stage::Fired { until } => {
-                let alone = self.streams.open().next().is_none();
+                let alone = !self.streams.are_hopeful();
                 (alone && rounds.next(0).is_some()).then_some(until)
             }
             Stage::Told => {
-                let waits = self.round_part(rounds) == Part::Dialer;
+                let caller = self.introduction.role == Role::Controlling;
+                let crosses = caller && self.our_crowd().is_some();
+                let waits = crosses || self.round_part(rounds) == Part::Dialer;
                 let known = self.meeting_point(rounds).is_some();
                 (waits && known).then_some(self.engine.told_at + OPENER_PATIENCE)
             }

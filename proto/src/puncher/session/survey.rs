@@ -148,6 +148,7 @@ impl Session {
         self.engine.judged = true;
         self.engine.last = samples.last().map(|sample| (sample.mapped.port(), after));
         self.engine.spare = samples.last().copied();
+        self.engine.crowd.clone_from(&samples);
         let ports = survey::pattern(&self.resources.told, &samples);
         // A single sample tells where a port is met, and nothing of a pattern.
         let tells = ports != Ports::Unknown && samples.len() > 1;

@@ -61,6 +61,8 @@ pub(super) fn session(
         forges: Vec::new(),
         classic: false,
         per_attempt: 256,
+        keeps_holes: false,
+        holes: Vec::new(),
         opener_ttl: None,
     };
     let owner = Owner(if role == Role::Controlling { 16 } else { 17 });

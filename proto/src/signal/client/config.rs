@@ -83,6 +83,9 @@ pub struct Config {
     /// Whether the broker may test with us what its network lets out: one datagram to us in another
     /// consenting peer's name, and the reverse. Default `false`.
     pub consents: bool,
+    /// Whether the broker may have us send packets in others' names, where those agreed: only for a
+    /// host without a NAT that may send raw packets. Default `false`.
+    pub offers_to_forge: bool,
     /// Whether TCP paths are to be the kernel's bare socket. Default `false`.
     pub bare: bool,
     /// How the broker is spoken to.
@@ -106,6 +109,7 @@ impl Config {
             connect_grace: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(8),
             consents: false,
+            offers_to_forge: false,
             bare: false,
         }
     }

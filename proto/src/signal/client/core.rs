@@ -131,6 +131,7 @@ impl Core {
             rtt: self.rtt,
             consents: self.config.consents,
             bare: self.config.bare,
+            offers_to_forge: self.config.offers_to_forge,
         }
     }
 

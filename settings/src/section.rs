@@ -110,6 +110,10 @@ pub struct Stun {
     /// Server: threads that answer datagrams, 0 to 64. Default: 0, one for each core.
     #[serde(deserialize_with = "list::number::<_, 64>")]
     pub shards: u32,
+    /// Server: network interfaces on which plain requests are answered in the driver (XDP), a list of names; where that is
+    /// not possible the sockets answer. Needs `CAP_BPF` and `CAP_NET_ADMIN`. Default: empty.
+    #[serde(deserialize_with = "list::names")]
+    pub xdp: Vec<String>,
     /// Server: replies over UDP a second for each network (an IPv4 /24, an IPv6 /48), twice as many at once;
     /// 0 to 1000000000, where 0 bounds nothing. Default: 10000.
     #[serde(deserialize_with = "list::number::<_, 1_000_000_000>")]
@@ -150,6 +154,7 @@ impl Default for Stun {
             partner_key: None,
             amplification: StunAmplification::Standard,
             shards: 0,
+            xdp: Vec::new(),
             replies_per_second: 10_000,
             trusts_response_port: true,
             access: StunAccess::Open,

@@ -28,6 +28,9 @@ pub(crate) struct Arguments {
     /// A file with the secret that both hosts of mode "partner" share.
     #[arg(long, value_name = "FILE")]
     partner_key: Option<PathBuf>,
+    /// A network interface on which plain requests are answered in the driver, if possible; repeatable.
+    #[arg(long, value_name = "INTERFACE")]
+    xdp: Vec<String>,
     /// Where to listen for TLS; repeatable, one address of each family [default: nowhere].
     #[arg(long, value_name = "IP:PORT")]
     tls: Vec<SocketAddr>,
@@ -98,6 +101,9 @@ impl Arguments {
             config.stun.alternate = alternate.collect::<anyhow::Result<_>>()?;
         }
         config.stun.mode = self.mode.unwrap_or(config.stun.mode);
+        if !self.xdp.is_empty() {
+            config.stun.xdp.clone_from(&self.xdp);
+        }
         if !self.tls.is_empty() {
             config.stun.tls_listen.clone_from(&self.tls);
         }

@@ -1,5 +1,6 @@
 //! Opens the sockets, or says which one could not be opened and what to do.
 
+use crate::express::Express;
 use crate::options::{AlternateHost, Options, TlsOptions};
 use crate::spoof_check::sources_beside;
 use crate::tls::{Identity, TlsError};
@@ -79,6 +80,8 @@ pub struct Sockets {
     pub(crate) provers: Vec<(SocketAddr, UdpSocket)>,
     /// Where TLS is spoken, and with what certificate.
     pub(crate) tls: Option<(Vec<(SocketAddr, TcpListener)>, Identity)>,
+    /// What answers before the sockets do.
+    pub(crate) express: Express,
 }
 
 /// An address with its sockets.
@@ -107,6 +110,7 @@ impl Sockets {
             forged: Vec::new(),
             provers: Vec::new(),
             tls: options.tls.as_ref().map(|it| open_tls(it, &opening)).transpose()?,
+            express: Express::default(),
         };
         let mut lacking = None;
         for &primary in &options.listen {
@@ -135,6 +139,8 @@ impl Sockets {
         if sockets.places.is_empty() {
             Err(lacking.unwrap_or(BindError::Nothing))
         } else {
+            let addresses: Vec<_> = sockets.places.iter().map(|it| it.address).collect();
+            sockets.express = Express::open(options, &addresses);
             Ok((sockets, opening))
         }
     }

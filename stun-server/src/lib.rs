@@ -32,7 +32,9 @@
 
 mod bind;
 mod connect_back;
+mod express;
 mod live;
+mod neighbours;
 mod numbers;
 mod options;
 mod other;

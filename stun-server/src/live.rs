@@ -1,5 +1,6 @@
 //! What a running server goes by and can be told anew: [`Live`] for all shards, [`Reloader`] for whoever tells it.
 
+use crate::express::{self, Express};
 use crate::policy::{Policy, PolicyError};
 use crate::tls::{CertificateFiles, Identity};
 use ntcp_settings::Stun;
@@ -54,6 +55,7 @@ impl Follower {
 #[derive(Debug)]
 pub struct Reloader {
     live: Arc<Live>,
+    express: Arc<Express>,
     policy: Policy,
     tls: Option<(CertificateFiles, Identity)>,
 }
@@ -69,11 +71,11 @@ pub struct TakenOver {
 
 impl Reloader {
     pub(crate) fn new(
-        live: Arc<Live>,
+        (live, express): (Arc<Live>, Arc<Express>),
         policy: Policy,
         tls: Option<(CertificateFiles, Identity)>,
     ) -> Self {
-        Self { live, policy, tls }
+        Self { live, express, policy, tls }
     }
 
     /// Takes over what can change while the server runs: users and access, redirect, software, what is believed, how long
@@ -97,6 +99,9 @@ impl Reloader {
         }
         taken.changed.extend(self.policy.differences(&policy));
         if policy != self.policy {
+            if !express::is_plain(&policy) && self.express.close() {
+                tracing::info!("no request is answered in the driver any more, until a restart");
+            }
             self.live.exchange(policy.conditions());
             self.policy = policy;
         }
@@ -113,6 +118,7 @@ fn needs_restart(running: &Stun, new: &Stun) -> Vec<&'static str> {
         ("[stun] partner_key", running.partner_key != new.partner_key),
         ("[stun] tls_listen", running.tls_listen != new.tls_listen),
         ("[stun] probes", running.probes != new.probes),
+        ("[stun] xdp", running.xdp != new.xdp),
         ("[stun] shards", running.shards != new.shards),
         ("[stun] replies_per_second", running.replies_per_second != new.replies_per_second),
     ];

@@ -48,6 +48,7 @@ fn metrics(counters: &Counters) -> Metrics {
         "Datagrams from the partner's address that were not signed, not new or too many.",
         counters.link_refused,
     );
+    count("answered_in_driver", "Successes of the network driver (XDP).", counters.in_driver);
     count("tls_refused", "Streams closed because of what came over TLS.", counters.tls_refused);
     count("replies_lost", "Replies that could not be sent.", counters.lost);
     metrics.counters(

@@ -19,6 +19,8 @@ pub struct Options {
     pub alternate: Vec<SocketAddr>,
     /// Whose the alternate addresses are. Default: this host's.
     pub alternate_host: AlternateHost,
+    /// Interfaces on which plain requests are answered in the driver, if that is possible. Default: none.
+    pub xdp: Vec<String>,
     /// TLS, if it is spoken. Default: it is not.
     pub tls: Option<TlsOptions>,
     /// Threads that answer datagrams, each with sockets of its own; more than cores are of no use. Default: as many as
@@ -86,6 +88,7 @@ impl From<&Stun> for Options {
                     AlternateHost::ThisOne
                 }
             },
+            xdp: stun.xdp.clone(),
             tls: tls(stun),
             shards: if stun.shards == 0 { cores() } else { stun.shards as usize },
             budget: match stun.replies_per_second {

@@ -1,7 +1,9 @@
 //! [`Server`]: its sockets, and what runs on them.
 
 use crate::bind::{BindError, Sockets};
+use crate::express::Express;
 use crate::live::{Follower, Live, Reloader};
+use crate::neighbours;
 use crate::options::{AlternateHost, Options};
 use crate::other::Other;
 use crate::partner::{Partner, PartnerKey, Partners};
@@ -48,6 +50,7 @@ pub struct Server {
 pub(crate) struct Core {
     server: Mutex<(server::Server, Follower)>,
     other: Other,
+    express: Arc<Express>,
     tls_refused: AtomicU64,
 }
 
@@ -146,11 +149,14 @@ impl Server {
         other.tell(&mut core);
         let live = Live::new(options.policy.conditions());
         let follower = Follower::new(&live);
+        let near = neighbours::networks();
         let count = u32::try_from(shards.len()).unwrap_or(u32::MAX);
         let shards = shards.into_iter().map(|places| {
             let mut server = core.clone();
             if let Some(limits) = options.budget {
-                server.limit(Budget::new(share_of(limits, count), random_keys()));
+                let mut budget = Budget::new(share_of(limits, count), random_keys());
+                budget.name_neighbours(near.clone());
+                server.limit(budget);
             }
             let (tally, other, follower) = (Tally::default(), other.clone(), follower.clone());
             Shard { places, server, tally, other, follower }
@@ -163,6 +169,7 @@ impl Server {
             core: Arc::new(Core {
                 server: Mutex::new((core, follower)),
                 other: other.clone(),
+                express: Arc::new(sockets.express),
                 tls_refused: AtomicU64::new(0),
             }),
             other,
@@ -196,7 +203,8 @@ impl Server {
     pub fn reloader(&self) -> Reloader {
         let files = self.options.tls.as_ref().map(|it| it.files.clone());
         let tls = files.zip(self.identity.clone());
-        Reloader::new(Arc::clone(&self.live), self.options.policy.clone(), tls)
+        let express = Arc::clone(&self.core.express);
+        Reloader::new((Arc::clone(&self.live), express), self.options.policy.clone(), tls)
     }
 
     /// What is counted while the server runs, for whoever wants to show it.
@@ -243,6 +251,7 @@ impl Server {
             Either::Left(_) => {}
             Either::Right(_) => tracing::error!("all listeners failed"),
         }
+        meter.core.express.close();
         // What the threads have taken in hand, they finish and count.
         drop(threads);
         meter.read()
@@ -260,6 +269,9 @@ impl Meter {
     /// The counts of all shards and streams until now.
     pub fn read(&self) -> Counters {
         let mut counters = *self.core.lock().0.counters();
+        counters.in_driver = self.core.express.answered();
+        counters.udp += counters.in_driver;
+        counters.successes += counters.in_driver;
         counters.tls_refused += self.core.tls_refused.load(Ordering::Relaxed);
         for tally in &self.tallies {
             counters += tally.read();
@@ -296,12 +308,17 @@ fn partners(
 fn share_of(limits: BudgetLimits, count: u32) -> BudgetLimits {
     let share =
         |it: Allowance| Allowance { per_second: it.per_second.div_ceil(count.max(1)), ..it };
-    let BudgetLimits { address, network, long } = limits;
-    BudgetLimits { address: share(address), network: share(network), long: share(long) }
+    let BudgetLimits { address, network, long, neighbours } = limits;
+    BudgetLimits {
+        address: share(address),
+        network: share(network),
+        long: share(long),
+        neighbours: share(neighbours),
+    }
 }
 
 /// The keys of the standard library's hashing are random.
-fn random_keys() -> [u64; 2] {
+pub(crate) fn random_keys() -> [u64; 2] {
     [0, 1].map(|it| RandomState::new().hash_one(it))
 }
 

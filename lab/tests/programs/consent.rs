@@ -20,8 +20,9 @@ use ntcp_stun::TransactionId;
 
 use super::{LINE, PATIENCE};
 
-/// Nothing more is forged after so much silence: the last of three copies leaves 250 ms after the first.
-const QUIET: Duration = Duration::from_millis(400);
+/// Nothing more is forged after so much silence: the last of three copies leaves 250 ms after the first,
+/// unless the machine is busy.
+const QUIET: Duration = Duration::from_secs(1);
 /// Frames that are looked at.
 const ENOUGH: usize = 5000;
 const BROKER: u16 = 6060;

@@ -3,12 +3,14 @@
 //! The programs are those of the last `cargo build --workspace`. Nothing here measures time: set-up
 //! times have a benchmark of their own.
 
+mod abuse;
 mod answered;
 mod consent;
 mod data;
 mod doctor;
 mod endurance;
 mod forged;
+mod forgers;
 mod forging;
 mod killed;
 mod outages;
@@ -16,6 +18,7 @@ mod pairs;
 mod partners;
 mod refusals;
 mod skew;
+mod strangers;
 mod strategies;
 mod users;
 

@@ -13,14 +13,18 @@ use super::LINE;
 use super::doctor::{Server, contradictions, diagnose};
 
 /// A file with a secret, gone when dropped.
-struct Secret(std::path::PathBuf);
+pub(super) struct Secret(std::path::PathBuf);
 
 impl Secret {
-    fn new(name: &str, secret: &str) -> Self {
+    pub(super) fn new(name: &str, secret: &str) -> Self {
         let file = format!("ntcp-partners-{}-{name}", std::process::id());
         let path = std::env::temp_dir().join(file);
         std::fs::write(&path, secret.repeat(8)).unwrap();
         Self(path)
+    }
+
+    pub(super) fn path(&self) -> &str {
+        self.0.to_str().unwrap()
     }
 }
 
@@ -34,7 +38,7 @@ impl Drop for Secret {
 fn start(lab: &Lab, (host, own, other): (&str, &str, &str), secret: &Secret, word: &str) -> Child {
     let program = Programs::beside_this_one().unwrap().path("ntcp-stun-server");
     let flags = ["--mode", "partner", "--listen", own, "--alternate", other, "--partner-key"];
-    let command = lab.command(host, program).args(flags).arg(secret.0.to_str().unwrap());
+    let command = lab.command(host, program).args(flags).arg(secret.path());
     ready(command, word).unwrap()
 }
 
@@ -43,6 +47,12 @@ fn two_hosts(site: &str) -> (Lab, String, String) {
     let lab = Lab::builder().delay(LINE).home("a", site).home("b", "public").start().unwrap();
     let other = lab.host("b").unwrap().address;
     (lab, format!("{}:3478", SERVER_ADDRESSES[0]), format!("{other}:3479"))
+}
+
+/// Both of them, in touch.
+pub(super) fn both(lab: &Lab, (own, other): (&str, &str), secret: &Secret) -> Vec<Child> {
+    let theirs = start(lab, ("b", other, own), secret, "listening");
+    vec![theirs, start(lab, ("server", own, other), secret, "the partner answers in its part")]
 }
 
 #[test]
@@ -59,9 +69,7 @@ fn the_doctor_is_right_at_two_partners() {
         "symmetric-seq",
     ] {
         let (lab, own, other) = two_hosts(site);
-        let _other = start(&lab, ("b", &other, &own), &secret, "listening");
-        let _own =
-            start(&lab, ("server", &own, &other), &secret, "the partner answers in its part");
+        let _both = both(&lab, (&own, &other), &secret);
         let wrong = contradictions(site, &diagnose(&lab), Server::OneAddress);
         assert!(wrong.is_empty(), "{wrong:#?}");
     }

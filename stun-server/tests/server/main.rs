@@ -1,6 +1,7 @@
 //! The server in a thread of the test, asked by clients of our own and of others.
 
 mod conformance;
+mod express;
 mod partner;
 mod probes;
 mod several_ips;

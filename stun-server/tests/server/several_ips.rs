@@ -188,7 +188,7 @@ fn what_is_refused_to_many_is_granted_to_a_neighbour() {
     assert_eq!(server.stop().over_budget, 0);
 
     let small = Allowance { per_second: 1, burst: 5 };
-    let limits = BudgetLimits { address: small, network: small, long: small };
+    let limits = BudgetLimits { address: small, network: small, long: small, neighbours: small };
     let strict = Options { budget: Some(limits), shards: 1, ..options(&["192.0.2.10:3478"], &[]) };
     let server = Running::start(&strict);
     for _ in 0..100 {

@@ -38,6 +38,8 @@ pub struct Counters {
     pub link_refused: u64,
     /// Tokens given and reports sent for spoof checks.
     pub spoof_checks: u64,
+    /// Successes of the network driver, which are counted among the others too; counted by whoever has it answer.
+    pub in_driver: u64,
     /// Dropped: not STUN.
     pub malformed: u64,
     /// Dropped: FINGERPRINT wrong.
@@ -111,6 +113,7 @@ impl AddAssign for Counters {
         self.answered_for_partner += other.answered_for_partner;
         self.link_refused += other.link_refused;
         self.spoof_checks += other.spoof_checks;
+        self.in_driver += other.in_driver;
         self.malformed += other.malformed;
         self.wrong_fingerprints += other.wrong_fingerprints;
         self.not_requests += other.not_requests;

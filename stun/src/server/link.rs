@@ -36,6 +36,7 @@ const FORWARDED: BudgetLimits = BudgetLimits {
     address: Allowance { per_second: 20, burst: 200 },
     network: Allowance { per_second: 500, burst: 2_000 },
     long: Allowance { per_second: 500, burst: 2_000 },
+    neighbours: Allowance { per_second: 0, burst: 0 },
 };
 
 /// One host's end of the link.

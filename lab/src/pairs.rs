@@ -23,8 +23,10 @@ use crate::kernel::{Access, Builder, Lab, User};
 use crate::trial::{Call, Listener, Servers, UNMETERED, server_flags};
 
 mod list;
+mod settled;
 
 pub use list::listed;
+use settled::Settled;
 
 /// Where two homes lie to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -280,6 +282,9 @@ pub struct Series {
     pub transports: Vec<&'static str>,
     /// Calls under the same terms.
     pub calls: usize,
+    /// All calls of a row are one node's, which has had so long to find out about its NAT; otherwise each
+    /// is a program of its own, which calls as soon as it can.
+    pub settled: Option<Duration>,
     /// What the laboratories' own routers draw from.
     pub seed: u64,
 }
@@ -323,9 +328,13 @@ impl Series {
         let mut row = Row::empty(pair, transport, terms);
         let before = lab.overruns()?;
         let (mut elapsed, mut secured) = (Vec::new(), Vec::new());
+        let call = Call { user: pair.users[0], ..Call::bob("a", transport) };
+        let node = self.settled.map(|after| Settled::start(lab, &call, after)).transpose()?;
         for _ in 0..self.calls {
-            let call = Call { user: pair.users[0], ..Call::bob("a", transport) };
-            let report = call.run(lab)?.report;
+            let report = match &node {
+                Some(node) => node.call()?,
+                None => call.run(lab)?.report,
+            };
             elapsed.extend(report["elapsed_ms"].as_f64());
             secured.extend(report["secured_ms"].as_f64());
             row.count(report);

@@ -16,10 +16,13 @@
 mod calls;
 mod holes;
 mod route;
+mod unclaimed;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+
+use unclaimed::Unclaimed;
 
 pub use calls::{CallError, CallId};
 
@@ -53,10 +56,6 @@ pub const MAX_SESSIONS: usize = 64;
 const CALLEE_PATIENCE: Duration = Duration::from_secs(10);
 /// Datagrams of a next layer that wait for its path to be told; a further one is dropped.
 const MAX_EARLY: usize = 16;
-/// How long a stream may stay without telling its session.
-const CLAIM_PATIENCE: Duration = Duration::from_secs(10);
-/// Streams that have not told their session yet; a further one is closed.
-const MAX_UNCLAIMED: usize = 32;
 
 /// What a node is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,13 +188,14 @@ pub struct Node {
     budget: Budget,
     privileges: Option<Privileges>,
     opener_ttl: Option<u8>,
+    listener_reached: Option<bool>,
     classic: bool,
     /// What sessions have left open for later ones.
     holes: holes::Holes,
     /// Accepted streams and the sessions that have them.
     adopted: BTreeMap<SocketId, SessionId>,
     /// Accepted streams of which nobody knows yet whose they are.
-    unclaimed: BTreeMap<SocketId, (Ends, Instant)>,
+    unclaimed: BTreeMap<SocketId, Unclaimed>,
     commands: VecDeque<Command>,
     events: VecDeque<Event>,
 }
@@ -233,6 +233,7 @@ impl Node {
             budget: Budget::new(config_budget),
             privileges: None,
             opener_ttl: None,
+            listener_reached: None,
             classic: false,
             holes: holes::Holes::default(),
             adopted: BTreeMap::new(),
@@ -257,6 +258,12 @@ impl Node {
     /// use it.
     pub fn set_opener_ttl(&mut self, ttl: Option<u8>) {
         self.opener_ttl = ttl;
+    }
+
+    /// Whether a listener of this host is reached over TCP from an end that has refused it with an RST;
+    /// sessions that begin from now on use it.
+    pub fn set_listener_reached(&mut self, reached: Option<bool>) {
+        self.listener_reached = reached;
     }
 
     /// Connect, close and listen is asked for in calls from now on.

@@ -17,7 +17,7 @@
 //! | [`ghost_handshake`] | both sides assume a connection that never had a handshake | both: assume connections |
 //! | [`spoofed_syn_ack`] | the broker answers both SYNs in the other one's name | both: capture, or choose sequence numbers |
 //!
-//! The [`plan`] chooses from what was measured; a [`survey`] measures what must be fresh; [`note`]s
+//! The [`plan`] chooses from what was measured, [`hints`] reorder it by what others came through with; a [`survey`] measures what must be fresh; [`note`]s
 //! carry what one side learns to the other; a [`budget`] bounds all of it. The
 //! [`session`](crate::puncher::session) carries the strategies out.
 //!
@@ -31,6 +31,7 @@ pub mod crossing;
 pub mod direct;
 pub mod forgery;
 pub mod ghost_handshake;
+pub mod hints;
 pub mod lone;
 pub mod note;
 pub mod plan;

@@ -50,6 +50,10 @@ pub(super) struct ShowPairs {
     /// Calls for each row
     #[arg(long, value_name = "NUMBER", default_value_t = 10)]
     calls: usize,
+    /// One node makes all calls of a row, after it has run for so long: it knows its NAT then, and plans
+    /// accordingly. Otherwise each call is a program of its own, which calls as soon as it can
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    settled: Option<Duration>,
     /// As whom the caller and the callee of named pairs run: root, raw or nobody
     #[arg(long, value_name = "A,B", default_value = "nobody,nobody", value_parser = users)]
     users: Users,
@@ -163,6 +167,7 @@ impl ShowPairs {
             late: if self.late_caller { Late::Caller } else { Late::Callee },
             transports: self.transport.clone(),
             calls: self.calls,
+            settled: self.settled,
             seed: self.seed,
         }
     }

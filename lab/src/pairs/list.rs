@@ -55,6 +55,7 @@ fn well_behaved() -> Vec<Pair> {
     all.extend(
         blocked.map(|b| Pair { transports: vec!["tcp", "any"], ..Pair::new("masq,udp=block", b) }),
     );
+    all.push(pool);
     all
 }
 

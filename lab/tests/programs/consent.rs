@@ -20,8 +20,9 @@ use ntcp_stun::TransactionId;
 
 use super::{LINE, PATIENCE};
 
-/// Nothing more is forged after so much silence: the last of three copies leaves 250 ms after the first.
-const QUIET: Duration = Duration::from_millis(400);
+/// Nothing more is forged after so much silence: the last of three copies leaves 250 ms after the first,
+/// unless the machine is busy.
+const QUIET: Duration = Duration::from_secs(1);
 /// Frames that are looked at.
 const ENOUGH: usize = 5000;
 const BROKER: u16 = 6060;
@@ -56,6 +57,7 @@ impl<'lab> Peer<'lab> {
             lease: Duration::from_secs(60),
             rtt: None,
             consents: false,
+            offers_to_forge: false,
         });
         let serial = host.as_bytes()[0];
         let first = Message::new(TransactionId::new([serial; 12]), body.clone());

@@ -21,7 +21,7 @@ const SETTLING: Duration = Duration::from_secs(30);
 /// A caller's deadline, shorter than usual.
 const DEADLINE: Duration = Duration::from_secs(4);
 /// What a busy machine needs to start and to end a program.
-const MARGIN: Duration = Duration::from_secs(5);
+const MARGIN: Duration = Duration::from_secs(10);
 const STRICT: &str = "masq,syn=strict,loose=no";
 
 /// A program that does nothing, whose host can be looked at.

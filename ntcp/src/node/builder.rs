@@ -116,6 +116,7 @@ fn tell_nat(node: &Node) -> impl Future<Output = ()> + use<> {
         match diagnose(&config).await {
             Ok(Diagnosis { findings, .. }) => drop(handle.order(move |machine, _, now| {
                 machine.set_opener_ttl(findings.opener_ttl);
+                machine.set_listener_reached(findings.reached_after_rst);
                 machine.set_nat(findings.report, now);
             })),
             Err(error) => tracing::debug!(%error, "nothing found out about the NATs"),

@@ -168,6 +168,7 @@ impl Node {
         if start_at <= now {
             running.session.handle_timeout(now);
         }
+        self.claim(punch.session, now);
         self.tell_peers(port, now);
     }
 
@@ -193,6 +194,7 @@ impl Node {
             per_attempt: self.budget.limits().per_attempt,
             keeps_holes: port == self.listening,
             holes: if port == self.listening { self.holes.remotes() } else { Vec::new() },
+            listener_reached: self.listener_reached,
             opener_ttl: self.opener_ttl,
             forges: self.forges(port),
         }
@@ -234,19 +236,13 @@ impl Node {
             }
             self.fail_call(id, CallError::OutOfTime);
         }
-        let silent = |(_, accepted): &(Ends, Instant)| *accepted + CLAIM_PATIENCE <= now;
-        let silent = self.unclaimed.iter().filter(|(_, it)| silent(it));
-        for socket in silent.map(|(socket, _)| *socket).collect::<Vec<_>>() {
-            self.unclaimed.remove(&socket);
-            self.close(socket);
-        }
+        self.expire_claims(now);
     }
 
     pub(super) fn expiry(&self) -> Option<Deadline> {
         let calls = self.unplaced().map(|(_, at)| at).min();
-        let claims = self.unclaimed.values().map(|(_, accepted)| *accepted + CLAIM_PATIENCE).min();
         let calls = calls.map(|at| Deadline::new(at, "end of a call"));
-        Deadline::earlier(calls, claims.map(|at| Deadline::new(at, "end of an unclaimed stream")))
+        Deadline::earlier(calls, self.claims_expiry())
     }
 
     /// Calls without a session, which keeps the deadline of the others.
@@ -287,10 +283,11 @@ fn nat_told(summary: NatSummary, candidates: &[Candidate]) -> Option<NatReport> 
         filtering,
         port_allocation,
         hairpin,
-        lifetime_s: None,
         unsolicited_syn: tcp.unsolicited_syn,
         inbound_syn_after_syn: tcp.inbound_syn_after_syn,
         isn: tcp.isn,
+        mid_stream: tcp.mid_stream,
+        ..TcpReport::default()
     };
     Some(NatReport { nat, udp, tcp })
 }

@@ -185,6 +185,7 @@ impl Puncher {
             per_attempt: self.budget.limits().per_attempt,
             keeps_holes: false,
             holes: Vec::new(),
+            listener_reached: None,
             opener_ttl: None,
         };
         let (names, seed) = (Names::new(SESSION), self.entropy.seed());

@@ -110,6 +110,8 @@ pub enum Evidence {
     UnannouncedSource(SocketAddr),
     /// Why it was not tried.
     Skipped(Reason),
+    /// Of a hundred tries between NATs like these, so many came through: that decides what goes first.
+    Hinted(u8),
     /// The own NAT was opened with a SYN of this TTL.
     Opened(u8),
     /// The peer said that it has opened its NAT and waits.
@@ -149,6 +151,9 @@ impl fmt::Display for Evidence {
             Self::NotThePeer => f.write_str("someone else answered"),
             Self::StreamEnded(failure) => write!(f, "the stream ended: {failure}"),
             Self::UnannouncedSource(source) => write!(f, "the peer came from {source}"),
+            Self::Hinted(percent) => {
+                write!(f, "came through {percent} of 100 times between NATs like these")
+            }
             Self::Skipped(why) => write!(f, "skipped: {why}"),
             Self::Opened(ttl) => write!(f, "opened the own NAT with TTL {ttl}"),
             Self::PeerOpened => f.write_str("the peer had opened its NAT"),

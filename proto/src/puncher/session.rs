@@ -126,6 +126,8 @@ pub struct Resources {
     pub keeps_holes: bool,
     /// Ends of peers that earlier sessions have opened holes for, from the same port.
     pub holes: Vec<SocketAddr>,
+    /// Whether a listener of this host is reached from an end that has refused it with an RST.
+    pub listener_reached: Option<bool>,
     /// The TTL with which a SYN opens the outermost of our NATs, if it was measured.
     pub opener_ttl: Option<u8>,
     /// In which families the broker may answer our SYNs in the peer's name: it offers to, is not

@@ -48,7 +48,8 @@
 //! `state`: bit 0 there is a SYN, bit 1 the sender listens. Kind 2, of two bytes, says that the sender's
 //! budget of new connections is spent, and after how many tenths of a second it is full again. Kind 3, of 26
 //! bytes, has the sender's round trip to a server in tenths of milliseconds, and 12 fresh ports of the address
-//! of `spare` for a staggered crossing; 0 is none.
+//! of `spare` for a staggered crossing; 0 is none. Kind 4, of one byte, has two more facts: bits 0 and 1 whether a
+//! listener of the sender is reached after an RST, bits 2 and 3 whether a hole outlives the end of a TTL.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -75,6 +76,8 @@ const STAND: [u8; 2] = [1, 36];
 const SPENT: [u8; 2] = [2, 2];
 /// Kind and length of the part with further fresh ports.
 const CROWD: [u8; 2] = [3, 2 + 2 * PAIRS as u8];
+/// Kind and length of the part with further facts.
+const MANNERS: [u8; 2] = [4, 1];
 const HAS_SYN: u8 = 1;
 const LISTENS: u8 = 2;
 /// Most ports that a forecast may span: each costs the peer a SYN.
@@ -167,6 +170,10 @@ pub struct Standing {
     pub answers: Option<bool>,
     /// Whether its NAT lets a SYN in after one went out.
     pub admits_syn: Option<bool>,
+    /// Whether a listener of it is reached after an RST.
+    pub listener_reached: Option<bool>,
+    /// Whether a hole of its NAT outlives the end of a TTL.
+    pub hole_outlives_ttl: Option<bool>,
     /// The mapped address of a port that no SYN has left from towards the peer.
     pub spare: Option<SocketAddr>,
     /// It wants to go on by hand, or does.
@@ -198,6 +205,7 @@ impl Notary {
     pub fn write(&self, standing: &Standing) -> Vec<u8> {
         let mut bytes = body(standing).to_vec();
         bytes.extend(standing.stand.iter().flat_map(stand_part));
+        bytes.extend(manners_part(standing).iter().flatten());
         bytes.extend(standing.crowd.iter().flat_map(crowd_part));
         bytes.extend(standing.spent.iter().flat_map(spent_part));
         bytes.extend(signature(&self.ours, &bytes));
@@ -211,7 +219,10 @@ impl Notary {
         mac.update(told);
         mac.verify_truncated_left(signed).ok()?;
         let (body, parts) = told.split_first_chunk::<BODY>()?;
+        let manners = part_of(parts, MANNERS).and_then(|part| part.first().copied()).unwrap_or(0);
         Some(Standing {
+            listener_reached: known(manners),
+            hole_outlives_ttl: known(manners >> 2),
             stand: stand_of(parts),
             crowd: crowd_of(parts),
             spent: spent_of(parts),
@@ -330,6 +341,12 @@ fn stand_of(parts: &[u8]) -> Option<Stand> {
     })
 }
 
+fn manners_part(standing: &Standing) -> Option<[u8; 3]> {
+    let [kind, length] = MANNERS;
+    let facts = fact(standing.listener_reached) | fact(standing.hole_outlives_ttl) << 2;
+    (facts != 0).then_some([kind, length, facts])
+}
+
 fn crowd_part(crowd: &Crowd) -> Vec<u8> {
     let mut bytes = CROWD.to_vec();
     bytes.extend(crowd.rtt.to_be_bytes());
@@ -385,6 +402,8 @@ fn parse(bytes: &[u8; BODY]) -> Option<Standing> {
         privileges: (bytes[13] & 0x80 != 0).then(|| Privileges::from_bits(bytes[13])),
         answers: known(bytes[14]),
         admits_syn: known(bytes[14] >> 2),
+        listener_reached: None,
+        hole_outlives_ttl: None,
         spare: bytes.last_chunk().and_then(address_of),
         stand: None,
         crowd: None,
@@ -426,6 +445,8 @@ mod tests {
             privileges: Some(Privileges { assume: true, ..Privileges::NONE }),
             answers: Some(true),
             admits_syn: Some(false),
+            listener_reached: Some(false),
+            hole_outlives_ttl: Some(true),
             spare: Some("198.51.100.7:4242".parse().unwrap()),
             stand: Some(Stand {
                 mapped: Some("198.51.100.7:4243".parse().unwrap()),

@@ -25,7 +25,7 @@ use super::forgery::Means;
 use super::spoofed_syn_ack::Knowledge;
 use super::survey::Ports;
 use crate::nat::{
-    Filtering, InboundSynAfterSyn, InitialSequence, Mapping, NatReport, PortAllocation,
+    Filtering, InboundSynAfterSyn, InitialSequence, Mapping, MidStream, NatReport, PortAllocation,
     UnsolicitedSyn,
 };
 use crate::puncher::report::Strategy;
@@ -71,12 +71,18 @@ pub struct Facts {
     pub lets_ports_in: Option<bool>,
     /// Its NAT leaves sequence numbers alone.
     pub keeps_sequence: Option<bool>,
+    /// Its NAT lets a connection begin in the middle.
+    pub picks_up: Option<bool>,
     /// What it may do.
     pub privileges: Option<Privileges>,
     /// It asks for connect, close and listen.
     pub classic: bool,
     /// Its broker answers SYNs in the name of others, as far as is known.
     pub broker_forges: Option<bool>,
+    /// A listener of it is reached from an end that has refused it with an RST.
+    pub listener_reached: Option<bool>,
+    /// A hole of its NAT outlives the end of the TTL of the SYN that has opened it.
+    pub hole_outlives_ttl: Option<bool>,
 }
 
 impl Facts {
@@ -108,9 +114,12 @@ impl Facts {
                 Filtering::Unknown => None,
             }),
             keeps_sequence: tcp.isn.map(|isn| isn == InitialSequence::Preserved),
+            picks_up: tcp.mid_stream.map(|fate| fate == MidStream::PickedUp),
             privileges: None,
             classic: false,
             broker_forges: None,
+            listener_reached: None,
+            hole_outlives_ttl: None,
         }
     }
 }
@@ -162,6 +171,8 @@ pub enum Reason {
     NotPrivileged(&'static str),
     /// The peer may not do it.
     PeerNotPrivileged(&'static str),
+    /// A NAT on the way lets no connection begin without a SYN.
+    NotPickedUp,
     /// A NAT on the way changes sequence numbers.
     SequenceRewritten,
     /// No broker here sends in the name of others.
@@ -176,6 +187,8 @@ pub enum Reason {
     ByHand,
     /// Neither NAT answers strangers, so that nothing is refused.
     NobodyAnswers,
+    /// Behind neither NAT is a listener reached after a SYN of its own was refused.
+    NoListenerReached,
 }
 
 impl fmt::Display for Reason {
@@ -191,6 +204,7 @@ impl fmt::Display for Reason {
             Self::PeerNotPrivileged(capability) => {
                 return write!(f, "needs {capability} at the peer");
             }
+            Self::NotPickedUp => "a NAT lets no connection begin without a SYN",
             Self::SequenceRewritten => "a NAT rewrites sequence numbers",
             Self::BrokerCannotSpoof => "the broker cannot spoof",
             Self::OptIn => "not asked for: it fails at every NAT that follows sequence numbers",
@@ -198,6 +212,7 @@ impl fmt::Display for Reason {
             Self::ByHand => "segments made by hand do it better",
             Self::NoSynPasses => "neither NAT lets a SYN in",
             Self::NobodyAnswers => "neither NAT answers strangers",
+            Self::NoListenerReached => "behind neither NAT is a listener reached",
         })
     }
 }
@@ -209,6 +224,8 @@ pub struct Entry {
     pub strategy: Strategy,
     /// What becomes of it.
     pub verdict: Verdict,
+    /// Of a hundred tries between NATs like these, so many came through, if that is known.
+    pub hint: Option<u8>,
 }
 
 /// All strategies, in the order in which they would run.
@@ -242,13 +259,18 @@ impl Plan {
             (Strategy::SpoofedSynAck, spoofed_syn_ack(ours, theirs)),
             (Strategy::ConnectCloseListen, connect_close_listen(role, ours, theirs)),
         ];
-        let entry = |(strategy, verdict)| Entry { strategy, verdict };
+        let entry = |(strategy, verdict)| Entry { strategy, verdict, hint: None };
         Self { entries: entries.into_iter().map(entry).collect() }
     }
 
     /// What becomes of `strategy`; `None` if the table does not know it.
     pub fn verdict(&self, strategy: Strategy) -> Option<Verdict> {
         self.entries.iter().find(|entry| entry.strategy == strategy).map(|entry| entry.verdict)
+    }
+
+    /// Of a hundred tries with `strategy` between NATs like these, so many came through.
+    pub fn hint(&self, strategy: Strategy) -> Option<u8> {
+        self.entries.iter().find(|entry| entry.strategy == strategy)?.hint
     }
 
     /// Our part in `strategy`, if it runs from the start.
@@ -269,17 +291,23 @@ impl Plan {
     }
 }
 
-/// The opener is the side whose NAT lets SYNs in; if both do, the callee, since the dialer's path
-/// stands first and the caller is the one who waits.
+/// The opener is the side whose NAT lets SYNs in; if both do, the one whose hole is known to outlive the
+/// end of its SYN; else the callee, since the dialer's path stands first and the caller is the one who
+/// waits.
 fn shielded_opener(role: Role, ours: &Facts, theirs: &Facts) -> Verdict {
     let by_role = match role {
         Role::Controlling => Part::Dialer,
         Role::Controlled => Part::Opener,
     };
+    let by_hole = match (ours.hole_outlives_ttl, theirs.hole_outlives_ttl) {
+        (Some(true), Some(false) | None) | (None, Some(false)) => Part::Opener,
+        (Some(false) | None, Some(true)) | (Some(false), None) => Part::Dialer,
+        (Some(true), Some(true)) | (Some(false), Some(false)) | (None, None) => by_role,
+    };
     let part = match (ours.admits_syn, theirs.admits_syn) {
         (Some(false), Some(true) | None) => Part::Dialer,
         (Some(true) | None, Some(false)) => Part::Opener,
-        (Some(false), Some(false)) | (Some(true) | None, Some(true) | None) => by_role,
+        (Some(false), Some(false)) | (Some(true) | None, Some(true) | None) => by_hole,
     };
     if ours.answers == Some(true) && theirs.answers == Some(true) {
         Verdict::Run(part)
@@ -337,6 +365,8 @@ fn ghost_handshake(ours: &Facts, theirs: &Facts) -> Verdict {
         Verdict::Skip(Reason::PeerNotPrivileged(CAPABILITY))
     } else if rewritten(ours) || rewritten(theirs) {
         Verdict::Skip(Reason::SequenceRewritten)
+    } else if [ours.picks_up, theirs.picks_up].contains(&Some(false)) {
+        Verdict::Skip(Reason::NotPickedUp)
     } else if ours.ports.is_unsteady() || theirs.ports.is_unsteady() {
         Verdict::Skip(Reason::NothingSteady)
     } else if ours.admits_syn == Some(true) || theirs.admits_syn == Some(true) {
@@ -412,10 +442,21 @@ fn connect_close_listen(role: Role, ours: &Facts, theirs: &Facts) -> Verdict {
     } else if let Some(reason) = is_unsteady(ours, theirs) {
         Verdict::Skip(reason)
     } else {
-        Verdict::Run(match role {
-            Role::Controlling => Part::Dialer,
-            Role::Controlled => Part::Opener,
-        })
+        match (ours.listener_reached, theirs.listener_reached, role) {
+            (Some(false), Some(false), _) => Verdict::Skip(Reason::NoListenerReached),
+            (Some(true), Some(false) | None, _) | (None, Some(false), _) => {
+                Verdict::Run(Part::Opener)
+            }
+            (Some(false) | None, Some(true), _) | (Some(false), None, _) => {
+                Verdict::Run(Part::Dialer)
+            }
+            (Some(true), Some(true), Role::Controlling) | (None, None, Role::Controlling) => {
+                Verdict::Run(Part::Dialer)
+            }
+            (Some(true), Some(true), Role::Controlled) | (None, None, Role::Controlled) => {
+                Verdict::Run(Part::Opener)
+            }
+        }
     }
 }
 
@@ -475,6 +516,19 @@ mod tests {
         let both = parts(Strategy::ShieldedOpener, &answers, &strict);
         assert_eq!(both, [Some(Part::Opener), Some(Part::Dialer)], "the strict one dials");
         assert_eq!(parts(Strategy::SimultaneousOpen, &answers, &answers), [None, None]);
+    }
+
+    #[test]
+    fn a_hole_that_is_known_to_last_makes_the_opener() {
+        let answers = Facts { answers: Some(true), ..Facts::default() };
+        let lasts = Facts { hole_outlives_ttl: Some(true), ..answers };
+        let ends = Facts { hole_outlives_ttl: Some(false), ..answers };
+        let opens = [Some(Part::Opener), Some(Part::Dialer)];
+        for (opener, dialer) in [(&lasts, &answers), (&answers, &ends), (&lasts, &ends)] {
+            assert_eq!(parts(Strategy::ShieldedOpener, opener, dialer), opens);
+            let [one, other] = opens;
+            assert_eq!(parts(Strategy::ShieldedOpener, dialer, opener), [other, one]);
+        }
     }
 
     #[test]
@@ -580,6 +634,16 @@ mod tests {
         assert_eq!(both, [Some(Part::Dialer), Some(Part::Opener)]);
         let one = connect_close_listen(Role::Controlling, &asks, &with(Ports::Steady));
         assert_eq!(one, Verdict::Skip(Reason::OptIn));
+        let reached = |reached| Facts { listener_reached: reached, ..asks };
+        let classic = |ours: Option<bool>, theirs: Option<bool>| {
+            let of = |role| connect_close_listen(role, &reached(ours), &reached(theirs));
+            [Role::Controlling, Role::Controlled].map(of)
+        };
+        assert_eq!(classic(Some(true), None), [Verdict::Run(Part::Opener); 2]);
+        assert_eq!(classic(None, Some(true)), [Verdict::Run(Part::Dialer); 2]);
+        assert_eq!(classic(Some(false), None), [Verdict::Run(Part::Dialer); 2]);
+        let none = Verdict::Skip(Reason::NoListenerReached);
+        assert_eq!(classic(Some(false), Some(false)), [none; 2]);
         let raw = Privileges { assume: false, capture: true, inject: true };
         let raw = Facts { privileges: Some(raw), ..asks };
         let better = connect_close_listen(Role::Controlled, &raw, &raw);
@@ -625,6 +689,9 @@ mod tests {
         assert_eq!(verdict(&may, &passes), Verdict::Skip(Reason::SynsPass));
         let rewritten = Facts { keeps_sequence: Some(false), ..may };
         assert_eq!(verdict(&may, &rewritten), Verdict::Skip(Reason::SequenceRewritten));
+        let refuses = Facts { picks_up: Some(false), ..may };
+        assert_eq!(verdict(&may, &refuses), Verdict::Skip(Reason::NotPickedUp));
+        assert_eq!(verdict(&refuses, &may), Verdict::Skip(Reason::NotPickedUp));
         let peer = verdict(&may, &with(Ports::Steady));
         assert_eq!(peer, Verdict::Skip(Reason::PeerNotPrivileged("CAP_NET_ADMIN")));
     }

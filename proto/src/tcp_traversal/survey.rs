@@ -20,6 +20,10 @@ pub const SAMPLES: usize = 3;
 /// Longest step that counts as sequential; what is farther apart has no pattern that a few SYNs
 /// could follow.
 const LONGEST_STEP: i32 = 64;
+/// The same of ports that are out of order, as those of a small block often are by chance.
+const LONGEST_DISORDERED: i16 = 8;
+/// How far along a sequence one sample may be after another.
+const FARTHEST: i16 = 64;
 /// How often other hosts behind the same NAT may have been in between two of our samples.
 const MOST_IN_BETWEEN: i32 = 4;
 /// Size assumed of a block of ports in which all samples lie: carriers give 512 and more to each
@@ -87,14 +91,21 @@ pub fn is_steady(local: SocketAddr, told: &[SocketAddr]) -> Option<bool> {
 }
 
 /// The rule behind the ports of `samples`, in the order in which their SYNs left; `told` are other
-/// ports that the same NAT has given.
+/// ports that the same NAT has given. Unknown, if they are too few to tell.
 pub fn pattern(told: &[SocketAddr], samples: &[Sample]) -> Ports {
     let ports: Vec<u16> = samples.iter().map(|sample| sample.mapped.port()).collect();
     if ports.is_empty() {
         return Ports::Unknown;
     }
-    if let Some(step) = common_step(&ports) {
+    // A SYN that was lost before the NAT comes later than those that left after it.
+    let mut sorted = ports.clone();
+    sorted.sort_unstable();
+    let disordered = || common_step(&sorted).filter(|step| *step <= LONGEST_DISORDERED);
+    if let Some(step) = common_step(&ports).or_else(disordered) {
         return Ports::Sequential { step };
+    }
+    if samples.len() < SAMPLES {
+        return Ports::Unknown;
     }
     let all = ports.iter().copied().chain(told.iter().map(SocketAddr::port));
     let low = all.clone().min().unwrap_or(LOWEST);
@@ -113,8 +124,22 @@ fn common_step(ports: &[u16]) -> Option<i16> {
     let least = steps.iter().copied().min_by_key(|step| step.abs())?;
     let fits = |step: &i32| step % least == 0 && (1..=MOST_IN_BETWEEN).contains(&(step / least));
     let regular = least != 0 && least.abs() <= LONGEST_STEP && steps.iter().all(fits);
-    // A single distance may be chance.
-    (regular && steps.len() >= 2).then(|| i16::try_from(least).ok()).flatten()
+    regular.then(|| i16::try_from(least).ok()).flatten()
+}
+
+/// Whether a sequence of this step that was at `last` may be at `port` by now.
+pub fn follows(last: u16, port: u16, step: i16) -> bool {
+    let distance = port.wrapping_sub(last).cast_signed();
+    step != 0 && distance % step == 0 && (1..=FARTHEST).contains(&(distance / step))
+}
+
+/// The sample that is farthest along a sequence of this step: the next port is one step on.
+pub fn farthest(samples: &[Sample], step: i16) -> Option<&Sample> {
+    let from_first = |sample: &&Sample| {
+        let first = samples.first().map_or(0, |first| first.mapped.port());
+        sample.mapped.port().wrapping_sub(first).cast_signed().saturating_mul(step.signum())
+    };
+    samples.iter().max_by_key(from_first)
 }
 
 #[cfg(test)]
@@ -160,9 +185,32 @@ mod tests {
     }
 
     #[test]
-    fn too_few_samples_make_no_sequence() {
+    fn too_few_samples_tell_nothing_unless_they_are_neighbours() {
         assert_eq!(ruled(&[7], &[]), Ports::Unknown);
-        assert_eq!(ruled(&[7], &[8]), Ports::ANYWHERE);
-        assert_eq!(ruled(&[9], &[20_007, 20_008]), Ports::ANYWHERE);
+        assert_eq!(ruled(&[7], &[8]), Ports::Unknown);
+        assert_eq!(ruled(&[9], &[20_007, 31_008]), Ports::Unknown);
+        assert_eq!(ruled(&[9], &[20_007, 20_008]), Ports::Sequential { step: 1 });
+    }
+
+    #[test]
+    fn a_port_that_does_not_follow_shows_that_there_was_no_rule() {
+        assert!(follows(20_007, 20_008, 1) && follows(20_007, 20_071, 1));
+        assert!(follows(65_535, 3, 4) && follows(20_007, 19_999, -4));
+        assert!(!follows(20_007, 20_007, 1) && !follows(20_007, 20_006, 1));
+        assert!(!follows(20_007, 20_009, 4) && !follows(20_007, 31_007, 1));
+    }
+
+    #[test]
+    fn a_syn_that_was_lost_before_the_nat_comes_out_of_order_and_does_not_hide_the_sequence() {
+        assert_eq!(ruled(&[], &[20_009, 20_007, 20_008]), Ports::Sequential { step: 1 });
+        let sample = |port| Sample { local: end(1), mapped: end(port) };
+        let of = |ports: &[u16], step| {
+            let samples: Vec<Sample> = ports.iter().copied().map(sample).collect();
+            farthest(&samples, step).map(|it| it.mapped.port())
+        };
+        assert_eq!(of(&[20_009, 20_007, 20_008], 1), Some(20_009));
+        assert_eq!(of(&[20_007, 20_003, 19_999], -4), Some(19_999));
+        assert_eq!(of(&[65_535, 3, 7], 4), Some(7));
+        assert_eq!(of(&[], 1), None);
     }
 }

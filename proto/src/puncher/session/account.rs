@@ -79,6 +79,10 @@ impl Session {
             attempts.push(self.accepted_attempt(stream, won, now));
         }
         attempts.sort_by(|one, other| one.started_ms.total_cmp(&other.started_ms));
+        for attempt in &mut attempts {
+            let hint = self.engine.plan.hint(attempt.strategy);
+            attempt.evidence.extend(hint.map(Evidence::Hinted));
+        }
         attempts.extend(self.skipped_attempts(now));
         attempts
     }

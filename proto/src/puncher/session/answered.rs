@@ -4,6 +4,7 @@
 use super::*;
 use crate::IoFailure;
 use crate::signal::Syn;
+use crate::tcp_traversal::hints;
 use crate::tcp_traversal::plan::Part;
 use crate::tcp_traversal::simultaneous_open::Stance;
 use crate::tcp_traversal::spoofed_syn_ack::{Knowledge, pinned, pinned_sequence};
@@ -14,8 +15,6 @@ const SYNS_FIRST: Duration = Duration::from_millis(700);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// From one request to that for the next SYN: where SYNs are refused they follow each other closely.
 const NEXT_SYN_AFTER: Duration = Duration::from_millis(300);
-/// Of a hundred tries, so many make a strategy likely to work.
-const LIKELY: u8 = 50;
 /// Requests in all.
 const MAX_REQUESTS: u32 = 6;
 
@@ -184,10 +183,7 @@ impl Session {
     /// Whether others behind such NATs came through by `strategy`, and did not by crossing SYNs. It
     /// only says what comes first: who told the broker may have lied.
     pub(super) fn is_hinted(&self, strategy: Strategy) -> bool {
-        let of = |wanted| self.introduction.hints.iter().find(move |it| it.strategy == wanted);
-        let works = of(strategy).is_some_and(|hint| hint.percent >= LIKELY);
-        let crosses = of(Strategy::SimultaneousOpen).is_some_and(|hint| hint.percent >= LIKELY);
-        works && !crosses
+        hints::comes_first(&self.introduction.hints, strategy)
     }
 
     /// When [`seek_answer`](Self::seek_answer) has something to do.

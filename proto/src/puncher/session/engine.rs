@@ -32,6 +32,8 @@ pub(super) struct Engine {
     /// What the outside sees of our ports, as measured for this session.
     pub(super) ports: Ports,
     pub(super) survey: Option<survey::Survey>,
+    /// Surveys that were repeated because too few servers had answered.
+    pub(super) surveys_again: u32,
     /// Whether the present survey has been judged.
     pub(super) judged: bool,
     /// The port of the last sample, and the connects of the session at that time.
@@ -76,9 +78,10 @@ impl Engine {
         let theirs = Facts::of(introduction.nat.as_ref());
         Self {
             notary: Notary::new(&introduction.secret, introduction.role),
-            plan: Plan::of(introduction.role, &ours, &theirs),
+            plan: Plan::of(introduction.role, &ours, &theirs).reordered(&introduction.hints),
             ports: Ports::Unknown,
             survey: None,
+            surveys_again: 0,
             judged: false,
             last: None,
             theirs: None,
@@ -190,8 +193,8 @@ impl Session {
         if self.engine.survey.as_ref().is_some_and(|it| it.due().is_some_and(|at| at <= now)) {
             self.conclude_survey(now);
         }
-        self.engine.plan =
-            Plan::of(self.introduction.role, &self.our_facts(now), &self.their_facts(now));
+        let plan = Plan::of(self.introduction.role, &self.our_facts(now), &self.their_facts(now));
+        self.engine.plan = plan.reordered(&self.introduction.hints);
         self.yield_where_needed();
         self.go_round(now);
         self.predict(now);
@@ -242,6 +245,9 @@ impl Session {
             privileges: self.resources.privileges,
             classic: self.resources.classic,
             broker_forges,
+            listener_reached: self.resources.listener_reached,
+            // The SYN that has measured it died on the way.
+            hole_outlives_ttl: self.resources.opener_ttl.map(|_| true),
             ..told
         }
     }
@@ -261,6 +267,8 @@ impl Session {
             admits_syn: standing.admits_syn.or(reported.admits_syn),
             privileges: standing.privileges,
             classic: standing.classic,
+            listener_reached: standing.listener_reached,
+            hole_outlives_ttl: standing.hole_outlives_ttl,
             ..reported
         }
     }
@@ -318,6 +326,8 @@ impl Session {
             privileges: self.resources.privileges,
             answers: facts.answers,
             admits_syn: facts.admits_syn,
+            listener_reached: self.resources.listener_reached,
+            hole_outlives_ttl: self.resources.opener_ttl.map(|_| true),
             spare: self.engine.spare.map(|sample| sample.mapped),
             stand: self.our_stand(),
             crowd: self.our_crowd(),

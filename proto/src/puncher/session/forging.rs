@@ -255,8 +255,10 @@ impl Session {
         let strict = [self.our_facts(start), self.their_facts(start)]
             .iter()
             .all(|facts| facts.admits_syn == Some(false));
-        let patience = if strict { Duration::ZERO } else { SYNS_FIRST };
-        let ghost = if ghost { SYNS_FIRST + GHOST_FIRST } else { Duration::ZERO };
+        let hinted = [Strategy::SynReplay, Strategy::SynAckInjection, Strategy::SynInjection];
+        let hinted = hinted.into_iter().any(|strategy| self.is_hinted(strategy));
+        let patience = if strict || hinted { Duration::ZERO } else { SYNS_FIRST };
+        let ghost = if ghost && !hinted { SYNS_FIRST + GHOST_FIRST } else { Duration::ZERO };
         let patience = patience.max(ghost);
         let injection = injects.then_some(start + patience);
         let replay = self.verdict(Strategy::SynReplay).is_some() && self.was_refused();

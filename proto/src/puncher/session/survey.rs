@@ -2,11 +2,14 @@
 
 use super::*;
 use crate::puncher::gather::probe::{binding_request, binding_response};
-use crate::tcp_traversal::survey::{self, Ports, Sample};
+use crate::tcp_traversal::survey::{self, Ports, SAMPLES, Sample};
 use crate::{Hops, IoFailure};
 
 /// How long answers are waited for: the kernel repeats a lost SYN after a second.
 const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// Surveys that are repeated for want of answers.
+const MOST_AGAIN: u32 = 2;
 
 /// Connections that are being sampled.
 #[derive(Debug)]
@@ -136,25 +139,57 @@ impl Session {
         true
     }
 
+    /// Whether a single sample shows that our ports do not follow the rule that was thought to be theirs.
+    fn is_contradicted(&self, samples: &[Sample]) -> bool {
+        match (self.engine.ports, self.engine.last, samples) {
+            (Ports::Sequential { step }, Some((last, _)), [sample]) => {
+                !survey::follows(last, sample.mapped.port(), step)
+            }
+            _ => false,
+        }
+    }
+
     /// Judges what has been told, if all was or the time is up.
     pub(super) fn conclude_survey(&mut self, now: Instant) {
-        let Some(survey) = &mut self.engine.survey else { return };
+        let Some(survey) = self.engine.survey.as_mut().filter(|_| !self.engine.judged) else {
+            // What is answered after the time was up changes nothing.
+            return;
+        };
         let until = *survey.until.get_or_insert(now + PATIENCE);
-        if self.engine.judged || !(survey.is_complete() || until <= now) {
+        if !survey.is_complete() && until > now {
             return;
         }
         let (samples, after) = (survey.samples(), survey.after);
-        survey.until = None;
-        self.engine.judged = true;
-        self.engine.last = samples.last().map(|sample| (sample.mapped.port(), after));
-        self.engine.spare = samples.last().copied();
-        self.engine.crowd.clone_from(&samples);
+        // A single sample, or one of many pairs, tells where a port is met, and nothing of a pattern.
+        let tells = survey.questions.len() == SAMPLES && !self.engine.ports.is_steady();
         let ports = survey::pattern(&self.resources.told, &samples);
-        // A single sample tells where a port is met, and nothing of a pattern.
-        let tells = ports != Ports::Unknown && samples.len() > 1;
-        if tells && !self.engine.ports.is_steady() {
-            self.engine.ports = ports;
+        if tells && ports == Ports::Unknown && self.engine.surveys_again < MOST_AGAIN {
+            self.engine.surveys_again += 1;
+            return self.begin_survey(SAMPLES, Some(now));
         }
+        if self.is_contradicted(&samples) {
+            (self.engine.ports, self.engine.rounds) = (Ports::Unknown, None);
+            return self.begin_survey(SAMPLES, Some(now));
+        }
+        if let Some(survey) = &mut self.engine.survey {
+            survey.until = None;
+        }
+        self.engine.judged = true;
+        match (ports, self.engine.ports) {
+            _ if !tells => {}
+            // What has followed a rule once does so; a sample more or less may be another's.
+            (Ports::Random { .. } | Ports::Unknown, Ports::Sequential { .. }) => {}
+            (Ports::Unknown, _) if samples.is_empty() => {}
+            (Ports::Unknown, _) => self.engine.ports = Ports::ANYWHERE,
+            (known, _) => self.engine.ports = known,
+        }
+        let newest = match self.engine.ports {
+            Ports::Sequential { step } => survey::farthest(&samples, step),
+            Ports::Unknown | Ports::Steady | Ports::Random { .. } => samples.last(),
+        };
+        self.engine.last = newest.map(|sample| (sample.mapped.port(), after));
+        self.engine.spare = newest.copied();
+        self.engine.crowd = samples;
         self.pursue(now);
     }
 }

@@ -63,6 +63,7 @@ pub(super) fn session(
         per_attempt: 256,
         keeps_holes: false,
         holes: Vec::new(),
+        listener_reached: None,
         opener_ttl: None,
     };
     let owner = Owner(if role == Role::Controlling { 16 } else { 17 });

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::{ArgAction, Parser, ValueEnum};
-use ntcp_broker::Options;
+use ntcp_broker::{DirectoryAddress, Options};
 use ntcp_proto::rendezvous::{Config as Limits, ForgeLimits, Forging};
 use ntcp_settings::{Config, Spoof};
 
@@ -84,21 +84,24 @@ impl Arguments {
             Service::Udp => (udp, Vec::new()),
             Service::Tcp => (Vec::new(), tcp),
         };
-        let limits = Limits { forging: forging(&config.spoof), ..Limits::default() };
-        Ok(Options { udp, tcp, limits, drain: config.service.drain, ..Options::default() })
+        let (forging, forgers) = forging(&config.spoof);
+        let limits = Limits { forging, forgers, ..Limits::default() };
+        let url = config.registry.url.as_ref();
+        let directory = url.map(|url| DirectoryAddress::find(url.as_str())).transpose()?;
+        let drain = config.service.drain;
+        Ok(Options { udp, tcp, limits, directory, drain, ..Options::default() })
     }
 }
 
-/// What may be forged, by the configuration.
-fn forging(spoof: &Spoof) -> Forging {
-    if !spoof.enabled {
-        return Forging::Off;
-    }
-    Forging::Within(ForgeLimits {
+/// What may be forged here, and by peers that offer it, by the configuration.
+fn forging(spoof: &Spoof) -> (Forging, Option<ForgeLimits>) {
+    let limits = ForgeLimits {
         packets_per_second: spoof.packets_per_second,
         packets_per_second_per_address: spoof.packets_per_second_per_address,
         max_sessions: usize::try_from(spoof.sessions).unwrap_or(usize::MAX),
-    })
+    };
+    let own = if spoof.enabled { Forging::Within(limits.clone()) } else { Forging::Off };
+    (own, spoof.forgers.then_some(limits))
 }
 
 /// Where it would listen, for `--check`.
@@ -114,7 +117,11 @@ pub(crate) fn describe(options: &Options, config: &Config) -> String {
         Forging::Off => "",
         Forging::Within(_) => ", forging SYN-ACKs for peers that both ask",
     };
+    let registry = match &config.registry.url {
+        Some(url) => format!(", one of several at {url}"),
+        None => String::new(),
+    };
     let metrics: Vec<_> = config.metrics.listen.into_iter().collect();
     let [udp, tcp] = [list("UDP", &options.udp), list("TCP", &options.tcp)];
-    format!("{udp}, {tcp}, {}{forging}", list("metrics", &metrics))
+    format!("{udp}, {tcp}, {}{forging}{registry}", list("metrics", &metrics))
 }

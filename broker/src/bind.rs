@@ -4,8 +4,8 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use ntcp_service::bind::{self, Opening};
 
-use crate::Options;
 use crate::forger::Forger;
+use crate::{DirectoryError, Options};
 
 /// The flags that set the addresses, for messages.
 const UDP_FLAG: &str = "--udp IP:PORT";
@@ -24,6 +24,9 @@ pub enum BindError {
     /// The system gave no random bytes, without which no secret can be made.
     #[error("the system gives no random bytes: {0}")]
     Entropy(std::io::Error),
+    /// There is no directory.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     /// The reactor has no room for the sockets.
     #[error("the sockets cannot be waited for: {0}")]
     Reactor(std::io::Error),

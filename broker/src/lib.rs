@@ -18,6 +18,7 @@
 
 mod bind;
 mod datagrams;
+mod directory;
 mod forger;
 mod numbers;
 mod options;
@@ -27,6 +28,7 @@ mod status;
 mod streams;
 
 pub use bind::{BindError, Sockets};
+pub use directory::{DirectoryAddress, DirectoryError};
 pub use ntcp_service::bind::{BindError as SocketError, Transport};
 pub use options::Options;
 pub use run::Broker;

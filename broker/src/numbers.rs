@@ -17,6 +17,10 @@ pub(crate) fn of(status: &Status) -> Metrics {
     metrics.gauge("ntcp_broker_peers", "Peers registered now.", status.peers as u64);
     metrics.gauge("ntcp_broker_sessions", "Meetings remembered now.", status.sessions as u64);
     metrics.gauge("ntcp_broker_streams", "TCP streams open now.", status.streams as u64);
+    if let Some(is_there) = status.directory {
+        let help = "1 while the directory shared with other brokers answers.";
+        metrics.gauge("ntcp_broker_directory_up", help, u64::from(is_there));
+    }
     add_counters(&mut metrics, &status.counters);
     metrics.durations(
         "ntcp_broker_invitation_duration_seconds",
@@ -72,10 +76,13 @@ fn add_counters(metrics: &mut Metrics, counters: &Counters) {
         forged,
         probes,
         probes_heard,
+        errands,
         outcomes,
         accepted,
         declined,
         unanswered,
+        letters,
+        illegible_letters,
     } = *counters;
     let mut count = |name: &str, help: &str, value| {
         metrics.counter(&format!("ntcp_broker_{name}_total"), help, value);
@@ -107,8 +114,11 @@ fn add_counters(metrics: &mut Metrics, counters: &Counters) {
     count("forged_segments", "SYN-ACKs forged for peers that both asked.", forged);
     count("probes", "Datagrams sent in a consenting peer's name.", probes);
     count("probes_heard", "Of those, arrived.", probes_heard);
+    count("errands", "Forged packets left to peers that offered to send them.", errands);
     count("outcomes", "Reports of how strategies fared.", outcomes);
     count("relayed", "News passed from one peer of a meeting to the other.", relayed);
+    count("letters", "Letters of other brokers.", letters);
+    count("letters_illegible", "Of those, the ones that made no sense.", illegible_letters);
     metrics.counters(
         "ntcp_broker_messages_dropped_total",
         "Messages that were not answered, by reason.",

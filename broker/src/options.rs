@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::directory::DirectoryAddress;
 use ntcp_proto::rendezvous::Config;
 use ntcp_settings::{BROKER_PORT, TCP_BROKER_PORT};
 
@@ -25,6 +26,8 @@ pub struct Options {
     /// How long a stream may stay without a further message. Default 310 s, a little more than the
     /// longest lease.
     pub next_message: Duration,
+    /// The directory that is shared with other brokers. Default none: this one is alone.
+    pub directory: Option<DirectoryAddress>,
     /// How long it may take to let its peers go when it is told to stop. Default 5 s.
     pub drain: Duration,
 }
@@ -45,6 +48,7 @@ impl Default for Options {
             max_unread: 64 << 10,
             first_message: Duration::from_secs(10),
             next_message: Duration::from_secs(310),
+            directory: None,
             drain: Duration::from_secs(5),
         }
     }

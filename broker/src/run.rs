@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use async_io::{Async, Timer};
 use futures::{Future, FutureExt, Stream, StreamExt};
 use ntcp_proto::entropy::Seed;
-use ntcp_proto::rendezvous::{self, Command, Counters, Event, Input, Link, StreamId};
+use ntcp_proto::rendezvous::{self, BrokerId, Command, Counters, Event, Input, Link, StreamId};
 use ntcp_proto::{Machine, datagram};
 use ntcp_service::Rarely;
 use ntcp_service::bind::Opening;
 
 use crate::datagrams::Datagrams;
+use crate::directory::{Directory, News};
 use crate::forger::Forger;
 use crate::status::{self, Question, Tally};
 use crate::streams::{Happening, Streams};
@@ -37,6 +38,7 @@ pub struct Broker {
     datagrams: Vec<Datagrams>,
     listeners: Vec<Async<TcpListener>>,
     streams: Streams,
+    directory: Option<Directory>,
     forger: Forger,
     /// Until when no connection is accepted.
     accept_after: Option<Instant>,
@@ -57,6 +59,7 @@ struct Woken {
     datagrams: bool,
     connections: bool,
     streams: Vec<Happening>,
+    news: Vec<News>,
     questions: Vec<Question>,
     deadline: bool,
 }
@@ -67,6 +70,7 @@ impl Woken {
             || self.datagrams
             || self.connections
             || !self.streams.is_empty()
+            || !self.news.is_empty()
             || !self.questions.is_empty()
             || self.deadline
     }
@@ -92,6 +96,16 @@ impl Broker {
         fill_with_entropy(&mut seed).map_err(BindError::Entropy)?;
         let started = Instant::now();
         let mut limits = options.limits.clone();
+        let directory = match &options.directory {
+            Some(address) => {
+                let mut own = [0; 8];
+                own.copy_from_slice(&seed[..8]);
+                fill_with_entropy(&mut seed).map_err(BindError::Entropy)?;
+                limits.cluster = Some(BrokerId(own));
+                Some(Directory::open(address, BrokerId(own)).map_err(BindError::Directory)?)
+            }
+            None => None,
+        };
         let forger = sockets.forger;
         forger.restrain(&mut limits);
         let machine = rendezvous::Broker::new(limits, Seed(seed), started);
@@ -104,6 +118,7 @@ impl Broker {
             datagrams: datagrams.map_err(BindError::Reactor)?,
             listeners: listeners.map_err(BindError::Reactor)?,
             streams: Streams::new(options),
+            directory,
             forger,
             accept_after: None,
             buffer: [0; MAX_DATAGRAM],
@@ -155,6 +170,7 @@ impl Broker {
                 (0..self.listeners.len()).for_each(|index| self.accept(index));
             }
             woken.streams.into_iter().for_each(|happening| self.on_stream(happening));
+            woken.news.into_iter().for_each(|news| self.on_news(news));
             for question in woken.questions {
                 // Who asked may have given up.
                 let _ = question.send(self.status());
@@ -189,6 +205,7 @@ impl Broker {
             streams: self.streams.count(),
             sessions: self.machine.sessions(),
             uptime: self.started.elapsed(),
+            directory: self.directory.as_ref().map(Directory::is_there),
             is_stopping: self.ends_at.is_some(),
             invitations: self.tally.invitations.clone(),
             set_up: self.tally.set_up.clone(),
@@ -217,6 +234,13 @@ impl Broker {
             match self.streams.waiting.poll_next_unpin(context) {
                 Poll::Ready(Some(happening)) => woken.streams.push(happening),
                 Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        if let Some(directory) = &mut self.directory {
+            while woken.news.len() < BATCH
+                && let Poll::Ready(Some(news)) = directory.news.poll_next_unpin(context)
+            {
+                woken.news.push(news);
             }
         }
         while let Poll::Ready(Some(question)) = self.questions.poll_next_unpin(context) {
@@ -296,6 +320,34 @@ impl Broker {
         self.carry_out();
     }
 
+    fn on_news(&mut self, news: News) {
+        self.tell(news);
+        self.carry_out();
+    }
+
+    /// What is denied at once is told to the machine before it goes on.
+    fn order(&mut self, command: Command) {
+        if let Some(denied) = self.directory.as_ref().and_then(|it| it.order(command)) {
+            self.tell(denied);
+        }
+    }
+
+    fn tell(&mut self, news: News) {
+        let now = Instant::now();
+        match news {
+            News::Claimed { name, claim, wanted_by } => {
+                self.machine.handle_input(Input::Claimed { name, claim, wanted_by }, now);
+            }
+            News::Found { name, at } => {
+                self.machine.handle_input(Input::Found { name, at }, now);
+            }
+            News::Letter { from, letter } => {
+                self.machine.handle_input(Input::Letter { from, letter: &letter }, now);
+            }
+            News::Reunited => self.machine.handle_input(Input::Reunited, now),
+        }
+    }
+
     /// Does what the machine wants done, and logs what it tells.
     fn carry_out(&mut self) {
         while let Some(command) = self.machine.poll_command() {
@@ -308,6 +360,12 @@ impl Broker {
                         self.machine.handle_input(Input::Closed { stream }, Instant::now());
                     }
                 }
+                // Peers of other brokers are written to.
+                Command::Send { link: Link::Broker { .. }, .. } => {}
+                Command::Claim { .. }
+                | Command::Release { .. }
+                | Command::Find { .. }
+                | Command::Post { .. } => self.order(command),
                 Command::Close { stream } => self.streams.close(stream),
                 Command::Inject { segment, ttl } => self.forger.send(segment.emit(ttl)),
                 Command::InjectDatagram { source, destination, ttl, payload } => {
@@ -361,6 +419,9 @@ fn log(event: &Event) {
         }
         Event::Probed { family, spoofing } => {
             tracing::info!(?family, ?spoofing, "probed what this network lets out");
+        }
+        Event::ForgerProbed { family, spoofing } => {
+            tracing::info!(?family, ?spoofing, "probed what a forger's network lets out");
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct Status {
     pub sessions: usize,
     /// How long it has been running.
     pub uptime: Duration,
+    /// Whether the directory that it shares with others answers, if it shares one.
+    pub directory: Option<bool>,
     /// Whether it lets its peers go.
     pub is_stopping: bool,
     /// From the dispatch of an invitation until the callee's answer.
@@ -125,6 +127,7 @@ impl Tally {
             Event::Called { .. }
             | Event::Forging { .. }
             | Event::Probed { .. }
+            | Event::ForgerProbed { .. }
             | Event::Registered { .. }
             | Event::Moved { .. }
             | Event::Left { .. } => {}

@@ -1,8 +1,10 @@
 //! Any bytes sent to a STUN server.
 
-use ntcp_stun::server::{Quartet, Request, Server, Transport};
+use ntcp_stun::server::{Heeded, Link, Quartet, Request, Server, Transport};
 use ntcp_stun::{Check, Class, Message};
+use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 /// What a reply may be longer than its request: four IPv6 addresses, each with its header.
 const MOST_ADDED: usize = 4 * 24;
@@ -29,7 +31,40 @@ pub fn check(bytes: &[u8]) {
         }
         let counters = server.counters();
         assert_eq!((counters.udp, counters.tcp), (2, 2));
+        forward(server, bytes, source, &quartet);
+        hear(bytes, local, alternate);
     }
+}
+
+/// The same bytes, as a partner would forward them.
+fn forward(mut server: Server, bytes: &[u8], source: SocketAddr, quartet: &Quartet) {
+    server.forward_changes();
+    server.withhold_other_address(true);
+    let [own, _, _, partner] = quartet.addresses();
+    let request = Request { bytes, source, local: partner, transport: Transport::Udp };
+    let mut buffer = vec![0xEE; bytes.len() + MOST_ADDED + 20];
+    let Ok(reply) = server.handle_forwarded(request, &mut buffer) else { return };
+    let message = Message::parse_classic(&buffer[..reply.length]).expect("well-formed");
+    assert_eq!((message.class(), reply.from.ip()), (Class::Success, own.ip()));
+    assert_eq!(reply.to.ip(), source.ip());
+    assert!(reply.length <= bytes.len() + MOST_ADDED, "no amplifier");
+}
+
+/// The same bytes, from the partner's address, without its signature.
+#[expect(clippy::disallowed_methods, reason = "a link wants to be told some instant")]
+fn hear(bytes: &[u8], own: SocketAddr, partner: SocketAddr) {
+    thread_local! {
+        /// Making one costs more than all that it is asked here.
+        static LINKS: RefCell<Vec<Link>> = const { RefCell::new(Vec::new()) };
+    }
+    LINKS.with_borrow_mut(|links| {
+        let place = links.iter().position(|it| it.own() == own).unwrap_or(links.len());
+        if place == links.len() {
+            links.push(Link::new(own, partner, &[7; 32], [1, 2, 3]));
+        }
+        let heeded = links[place].handle(bytes, (partner, own), &mut [0; 400], Instant::now());
+        assert!(matches!(heeded, Heeded::Refused | Heeded::Nothing), "{heeded:?}");
+    });
 }
 
 fn ask(server: &mut Server, quartet: &Quartet, request: Request<'_>) {

@@ -11,6 +11,7 @@ use ntcp_lab::kernel::{Access, Builder, Error, Form, Lab, Topology};
 mod classify;
 mod list;
 mod matrix;
+mod pairs;
 mod run;
 mod shell;
 mod simulate;
@@ -38,6 +39,8 @@ enum Command {
     /// Let every NAT try every other in the simulated internet, by each way through, and show how
     /// long each took.
     Matrix(matrix::ShowMatrix),
+    /// Let the real programs call each other between real kernels, pair after pair.
+    Pairs(pairs::ShowPairs),
 }
 
 impl Arguments {
@@ -50,6 +53,7 @@ impl Arguments {
             Command::Classify(classify) => classify.run(),
             Command::Simulate(simulate) => simulate.run(),
             Command::Matrix(matrix) => matrix.run(),
+            Command::Pairs(pairs) => pairs.run(),
         }
     }
 }

@@ -10,6 +10,7 @@
 #![deny(unsafe_code)]
 
 pub mod chart;
+pub mod endurance;
 #[cfg(test)]
 mod findings;
 pub mod host;
@@ -20,6 +21,7 @@ pub mod meeting;
 pub mod nat;
 pub mod oracle;
 pub mod packet;
+pub mod pairs;
 pub mod presets;
 mod probe;
 mod runner;

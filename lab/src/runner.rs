@@ -198,6 +198,10 @@ where
                 let sent = system.host.inject(&segment, ttl);
                 self.answer(id, Answer::Sent(sent));
             }
+            Command::InjectPacket { id, packet } => {
+                let sent = system.host.forge(packet);
+                self.answer(id, Answer::Sent(sent));
+            }
             Command::AdjustTcp { id, socket, hops } => {
                 let known = self.socket(socket);
                 let done = known.map(|socket| system.host.set_hops(socket, hops));

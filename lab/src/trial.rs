@@ -14,7 +14,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::kernel::{Access, Child, Command, Lab, SERVER_ADDRESSES, Stream, User};
+use crate::kernel::{
+    Access, Child, Command, Lab, SERVER_ADDRESSES, SERVER_ADDRESSES_V6, Stream, User,
+};
 
 /// How long a program may take to say that it is ready.
 const READY: Duration = Duration::from_secs(20);
@@ -53,10 +55,20 @@ impl Programs {
     }
 }
 
+/// A node with this in its environment may begin as many connections as it likes: where one makes
+/// calls by the hundred, what a minute allows is not the question.
+pub const UNMETERED: (&str, &str) = ("NTCP_TCP__CONNECTS_PER_MINUTE", "1000000");
+
 /// The flags that lead a peer to [`Servers`].
 pub fn server_flags() -> [String; 4] {
     let [server, ..] = SERVER_ADDRESSES;
     ["--broker".into(), server.to_string(), "--stun".into(), format!("{server}:3478")]
+}
+
+/// The same over IPv6, for a lab that has it.
+pub fn server_flags_v6() -> [String; 4] {
+    let [server, ..] = SERVER_ADDRESSES_V6;
+    ["--broker".into(), server.to_string(), "--stun".into(), format!("[{server}]:3478")]
 }
 
 /// The STUN server and the broker.
@@ -98,11 +110,17 @@ impl<'lab> Servers<'lab> {
     /// The STUN server, with all that RFC 5780 asks for.
     fn start_stun(&mut self) -> Result<()> {
         let [primary, alternate, ..] = SERVER_ADDRESSES;
-        let stun = self
+        let mut stun = self
             .lab
             .command("server", self.programs.path("ntcp-stun-server"))
             .args(["--listen", &format!("{primary}:3478")])
             .args(["--alternate", &format!("{alternate}:3479")]);
+        if self.lab.host("server")?.address_v6.is_some() {
+            let [primary, alternate] = SERVER_ADDRESSES_V6;
+            stun = stun
+                .args(["--listen", &format!("[{primary}]:3478")])
+                .args(["--alternate", &format!("[{alternate}]:3479")]);
+        }
         self.stun = Some(ready(stun, "listening")?);
         Ok(())
     }
@@ -151,6 +169,8 @@ pub struct Call {
     pub user: User,
     /// Its further flags, [`server_flags`] unless told otherwise.
     pub flags: Vec<String>,
+    /// What its environment says beyond the usual.
+    pub environment: Vec<(&'static str, &'static str)>,
 }
 
 /// What came of a [`Call`].
@@ -172,6 +192,7 @@ impl Call {
             uri: format!("ntcp://bob?transport={transport}"),
             user: User::Root,
             flags: server_flags().into(),
+            environment: Vec::new(),
         }
     }
 
@@ -209,7 +230,10 @@ impl Call {
     /// If the program is not there.
     pub fn command<'lab>(&self, lab: &'lab Lab) -> Result<Command<'lab>> {
         let program = Programs::beside_this_one()?.path("ntcp");
-        let command = lab.command(&self.host, program).args(["connect", &self.uri]);
+        let mut command = lab.command(&self.host, program).args(["connect", &self.uri]);
+        for (name, value) in &self.environment {
+            command = command.env(name, value);
+        }
         Ok(command.args(&self.flags).user(self.user))
     }
 }
@@ -227,15 +251,38 @@ impl Listener {
     ///
     /// If it did not start, with what it said.
     pub fn start(lab: &Lab, home: &str, user: User) -> Result<Self> {
+        Self::start_with(lab, home, user, &server_flags(), &[])
+    }
+
+    /// The same with these flags, and with these variables in its environment.
+    ///
+    /// # Errors
+    ///
+    /// If it did not start, with what it said.
+    pub fn start_with(
+        lab: &Lab,
+        home: &str,
+        user: User,
+        flags: &[String],
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         let program = Programs::beside_this_one()?.path("ntcp");
-        let listener = lab
+        let mut listener = lab
             .command(home, program)
             .args(["listen", "bob", "--exec", "cat"])
-            .args(server_flags())
+            .args(flags)
             // So that it soon notices when the broker has forgotten it.
             .env("NTCP_NODE__KEEPALIVE", "1s")
             .user(user);
+        for (name, value) in settings {
+            listener = listener.env(name, value);
+        }
         Ok(Self { child: ready(listener, "listening")? })
+    }
+
+    /// The program.
+    pub fn child(&self) -> &Child {
+        &self.child
     }
 
     /// Ends it as Ctrl-C does, so that its name is free afterwards.

@@ -20,6 +20,8 @@ use ntcp_proto::{Command, Deadline, Input, Machine};
 pub(crate) use sockets::Sockets;
 use sockets::{Happening, Pending};
 
+use crate::io::privileged::Powers;
+
 /// Something to do to the machine between two inputs.
 type Order<M> = Box<dyn FnOnce(&mut M, &mut Sockets, Instant) + Send>;
 
@@ -57,9 +59,14 @@ where
 {
     /// A driver of `machine`, and the handle that commands it.
     pub(crate) fn new(machine: M) -> (Self, Handle<M>) {
+        Self::with(Powers::default(), machine)
+    }
+
+    /// A driver of `machine` that has these powers.
+    pub(crate) fn with(powers: Powers, machine: M) -> (Self, Handle<M>) {
         let (sender, orders) = unbounded();
-        let pending = FuturesUnordered::new();
-        (Self { machine, sockets: Sockets::default(), pending, orders }, Handle(sender))
+        let (sockets, pending) = (Sockets::with(powers), FuturesUnordered::new());
+        (Self { machine, sockets, pending, orders }, Handle(sender))
     }
 
     /// Runs until the machine has finished and every [`Handle`] is gone; `on_event` is told each

@@ -182,6 +182,14 @@ pub enum Command {
         /// IP TTL or hop limit.
         ttl: u8,
     },
+    /// Send one raw packet in another host's name, as a peer that offered to forge is asked to.
+    /// Answered by [`Answer::Sent`].
+    InjectPacket {
+        /// The name of this command.
+        id: CommandId,
+        /// The packet, from its IP header on.
+        packet: Vec<u8>,
+    },
     /// Send one STUN-framed message on a TCP stream. Answered by [`Answer::Sent`].
     SendTcp {
         /// The name of this command.
@@ -247,6 +255,7 @@ impl Command {
             | Self::AssumeTcp { id, .. }
             | Self::Capture { id, .. }
             | Self::Inject { id, .. }
+            | Self::InjectPacket { id, .. }
             | Self::SendTcp { id, .. }
             | Self::Close { id, .. }
             | Self::Abort { id, .. }

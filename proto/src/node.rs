@@ -16,10 +16,13 @@
 mod calls;
 mod holes;
 mod route;
+mod unclaimed;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+
+use unclaimed::Unclaimed;
 
 pub use calls::{CallError, CallId};
 
@@ -53,10 +56,6 @@ pub const MAX_SESSIONS: usize = 64;
 const CALLEE_PATIENCE: Duration = Duration::from_secs(10);
 /// Datagrams of a next layer that wait for its path to be told; a further one is dropped.
 const MAX_EARLY: usize = 16;
-/// How long a stream may stay without telling its session.
-const CLAIM_PATIENCE: Duration = Duration::from_secs(10);
-/// Streams that have not told their session yet; a further one is closed.
-const MAX_UNCLAIMED: usize = 32;
 
 /// What a node is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,7 +195,7 @@ pub struct Node {
     /// Accepted streams and the sessions that have them.
     adopted: BTreeMap<SocketId, SessionId>,
     /// Accepted streams of which nobody knows yet whose they are.
-    unclaimed: BTreeMap<SocketId, (Ends, Instant)>,
+    unclaimed: BTreeMap<SocketId, Unclaimed>,
     commands: VecDeque<Command>,
     events: VecDeque<Event>,
 }

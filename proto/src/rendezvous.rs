@@ -30,11 +30,13 @@
 mod authenticate;
 mod binding;
 mod bucket;
+mod cluster;
 mod config;
 mod connect;
 mod cookie;
 mod counters;
 mod dismissal;
+mod forgers;
 pub mod forging;
 #[cfg(test)]
 mod hostile;
@@ -63,6 +65,7 @@ use crate::machine::{Deadline, Machine};
 use crate::signal::codec::{MAX_MESSAGE_BYTES, ParseError, Received};
 use crate::signal::message::{Body, Message, Refused};
 use crate::signal::{ErrorCode, RegistrationId, SessionId, SignalMethod};
+use cluster::Cluster;
 use cookie::Cookies;
 use dismissal::Dismissal;
 use forging::{Forgery, Meters};
@@ -72,6 +75,7 @@ use probing::Prober;
 use session::Session;
 use timers::Timers;
 
+pub use cluster::{BrokerId, Claim, Listing, Whereabouts};
 pub use config::Config;
 pub use counters::Counters;
 pub use forging::{ForgeLimits, Forging};
@@ -112,6 +116,8 @@ pub struct Broker<R = Table> {
     prober: Prober,
     memory: Memory,
     timers: Timers,
+    /// There if the broker is not alone.
+    cluster: Option<Cluster>,
     /// There once the broker stops.
     dismissal: Option<Dismissal>,
     counters: Counters,
@@ -132,6 +138,7 @@ impl<R: Registry> Broker<R> {
         let mut entropy = Entropy::new(seed);
         let cookies = Cookies::new(entropy.bytes(), now);
         Self {
+            cluster: config.cluster.map(Cluster::new),
             config,
             entropy,
             cookies,
@@ -173,6 +180,11 @@ impl<R: Registry> Broker<R> {
 
     fn on_received(&mut self, link: Link, payload: &[u8], now: Instant) {
         self.counters.received += 1;
+        self.take_in(link, payload, now);
+        self.hold(link, payload);
+    }
+
+    fn take_in(&mut self, link: Link, payload: &[u8], now: Instant) {
         if payload.len() > MAX_MESSAGE_BYTES {
             self.counters.oversized += 1;
             return;
@@ -276,6 +288,9 @@ impl<R: Registry> Broker<R> {
     }
 
     fn send_on(&mut self, link: Link, id: RegistrationId, message: &Message) {
+        if self.deliver_elsewhere(link, message) {
+            return;
+        }
         let Some(registration) = self.registry.get(id) else { return };
         let payload = message.emit(Some(&registration.key));
         self.commands.push_back(Command::Send { link, payload });
@@ -305,6 +320,12 @@ impl<R: Registry> Machine for Broker<R> {
         match input {
             Input::Received { link, payload } => self.on_received(link, payload, now),
             Input::Closed { stream } => self.on_closed(stream),
+            Input::Claimed { name, claim, wanted_by } => {
+                self.on_claimed(&name, (claim, &wanted_by), now);
+            }
+            Input::Found { name, at } => self.on_found(&name, at, now),
+            Input::Letter { from, letter } => self.on_letter(from, letter, now),
+            Input::Reunited => self.on_reunited(now),
         }
     }
 
@@ -312,7 +333,9 @@ impl<R: Registry> Machine for Broker<R> {
         while let Some(timer) = self.timers.take_due(now) {
             match timer {
                 timers::Timer::Lease(id) => {
-                    self.counters.expired += 1;
+                    if self.registry.get(id).is_some_and(|it| !it.link.is_broker()) {
+                        self.counters.expired += 1;
+                    }
                     self.remove(id, Departure::Expired);
                 }
                 timers::Timer::Challenge(id) => self.on_challenge_timer(id, now),
@@ -320,6 +343,8 @@ impl<R: Registry> Machine for Broker<R> {
                 timers::Timer::Parked(ticket) => self.on_parked_timer(ticket),
                 timers::Timer::Forge(id) => self.on_forge_timer(id, now),
                 timers::Timer::Probe => self.on_probe_timer(now),
+                timers::Timer::Reclaim => self.on_reclaim_timer(now),
+                timers::Timer::Away(session) => self.on_away_timer(session),
                 timers::Timer::Dismissal => self.on_dismissal_timer(now),
             }
         }

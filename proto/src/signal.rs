@@ -19,6 +19,7 @@ mod attribute;
 mod capabilities;
 pub mod client;
 pub mod codec;
+mod errand;
 mod error_code;
 mod forge;
 mod ladder;
@@ -30,6 +31,7 @@ mod punch;
 mod secret;
 
 pub use capabilities::{Capabilities, Spoofing};
+pub use errand::{Errand, MAX_DATAGRAM_BYTES, Packet};
 pub use error_code::ErrorCode;
 pub use forge::{Handshake, Syn};
 pub(crate) use ladder::{Ladder, Pace};

@@ -1,5 +1,5 @@
-//! How long it takes from a SYN's leaving to a raw copy of it, and what an exchange with the helper
-//! costs: on the loopback interface of a namespace of its own, made with `unshare`.
+//! How long it takes from a SYN's leaving to a raw copy of it, what a capture costs to open and to
+//! close, and what an exchange with the helper costs: on the loopback interface of a namespace of its own, made with `unshare`.
 //!
 //! `cargo bench -p ntcp-raw --features pcap`
 
@@ -77,6 +77,20 @@ mod inside {
         }
     }
 
+    /// What it takes to open a capture, and to close it.
+    fn print_ends(name: &str, open: impl Fn(&Setting) -> Box<dyn Sniffer>) {
+        let timed = |until_closed: bool| {
+            let setting = Setting::new();
+            let start = Instant::now();
+            let sniffer = open(&setting);
+            let opened = start.elapsed();
+            drop(sniffer);
+            if until_closed { start.elapsed() - opened } else { opened }
+        };
+        print(&format!("open a capture ({name})"), || timed(false));
+        print(&format!("close a capture ({name})"), || timed(true));
+    }
+
     fn print(name: &str, one: impl Fn() -> Duration) {
         let mut taken: Vec<Duration> = (0..RUNS).map(|_| one()).collect();
         taken.sort();
@@ -106,6 +120,11 @@ mod inside {
             let sniffer = Box::new(sniffer::pcap(setting.filter()).unwrap());
             setting.measure(sniffer, copy)
         });
+        print_ends("packet socket", |setting| {
+            Box::new(sniffer::packet_socket(setting.filter()).unwrap())
+        });
+        #[cfg(feature = "pcap")]
+        print_ends("pcap", |setting| Box::new(sniffer::pcap(setting.filter()).unwrap()));
         let start = Instant::now();
         let helper = Helper::start(Path::new(env!("CARGO_BIN_EXE_ntcp-helper"))).unwrap();
         println!("{:<44}     {:>9.1?}", "starting the helper", start.elapsed());
@@ -116,6 +135,9 @@ mod inside {
                 let holder = setting.socket.as_fd();
                 helper.inject(holder, &captured.segment, captured.ttl).unwrap();
             })
+        });
+        print_ends("helper", |setting| {
+            helper.capture(setting.socket.as_fd(), setting.ends.remote).unwrap()
         });
         print("pin a sequence number through the helper", || {
             let setting = Setting::new();

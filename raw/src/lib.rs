@@ -18,6 +18,7 @@
 //! | [`sniffer`] | the SYN of a handshake that has just begun | `CAP_NET_RAW` |
 //! | [`transparent`] | UDP sockets that send in the name of an address that is not this host's | `CAP_NET_RAW` |
 //! | [`tcp_info`] | what the kernel knows of a connection | none |
+//! | [`xdp`] | STUN answers from the network driver | `CAP_BPF`, `CAP_NET_ADMIN` |
 //!
 //! It decides nothing: which option is set when, and which packet is sent, is decided elsewhere.
 #![warn(unsafe_op_in_unsafe_fn)]
@@ -44,6 +45,8 @@ pub mod saved_syn;
 pub mod sniffer;
 pub mod tcp_info;
 pub mod transparent;
+#[cfg(target_os = "linux")]
+pub mod xdp;
 
 /// Which privileged operations this process can do, and through what; see [`privileged`]. Takes a few
 /// milliseconds if a helper has to be started for it.

@@ -23,6 +23,8 @@ pub struct Needs {
     pub user: Option<ServiceUser>,
     /// The configuration file, to read it again.
     pub configuration: Option<PathBuf>,
+    /// Files that it names, to read them again.
+    pub files: Vec<PathBuf>,
     /// Whether raw packets are sent: `CAP_NET_RAW` is kept then, if it is there.
     pub raw_packets: RawPackets,
 }
@@ -274,7 +276,7 @@ mod linux {
         Ok(if names.is_empty() { "none".to_owned() } else { names.join(" ") })
     }
 
-    /// Closes every file and folder but the configuration.
+    /// Closes every file and folder but the configuration and what it names.
     pub(super) fn close_files(needs: &Needs) -> Result<Files, ConfineError> {
         let failed = |source| ConfineError::Refused {
             what: "access to files",
@@ -286,10 +288,11 @@ mod linux {
             .handle_access(AccessFs::from_all(abi))
             .and_then(Ruleset::create);
         let mut rules = rules.map_err(failed)?;
-        if let Some((place, access)) = needs.configuration.as_deref().and_then(readable)
-            && let Ok(place) = PathFd::new(place)
-        {
-            rules = rules.add_rule(PathBeneath::new(place, access)).map_err(failed)?;
+        let files = needs.configuration.iter().chain(&needs.files);
+        for (place, access) in files.filter_map(|it| readable(it)) {
+            if let Ok(place) = PathFd::new(place) {
+                rules = rules.add_rule(PathBeneath::new(place, access)).map_err(failed)?;
+            }
         }
         let status = rules.restrict_self().map_err(failed)?;
         Ok(match status.ruleset {

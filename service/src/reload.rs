@@ -1,6 +1,6 @@
 //! SIGHUP: what a running server takes over from its configuration, and what it says about the rest.
 
-use ntcp_settings::{Config, Log as LogSettings, Service};
+use ntcp_settings::{Config, Log as LogSettings, Service, Stun};
 
 use crate::log::{Log, level};
 
@@ -14,7 +14,15 @@ pub struct Reload {
     log: Log,
     load: Box<dyn FnMut() -> Result<Config, String> + Send>,
     take_over: Box<dyn FnMut(&Config) + Send>,
+    stun: Option<Box<TakeOverStun>>,
 }
+
+/// Has a STUN server take over what it can of its section: told what runs and what is new, it answers with the keys that
+/// have changed and those that need a restart.
+type TakeOverStun = dyn FnMut(&Stun, &Stun) -> Result<(Keys, Keys), String> + Send;
+
+/// Names of keys.
+type Keys = Vec<&'static str>;
 
 /// What came of a reload.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -34,13 +42,26 @@ impl Reload {
         mut load: impl FnMut() -> Result<Config, E> + Send + 'static,
     ) -> Self {
         let load = Box::new(move || load().map_err(|error| format!("{error:#}")));
-        Self { running, verbose, log, load, take_over: Box::new(|_| ()) }
+        Self { running, verbose, log, load, take_over: Box::new(|_| ()), stun: None }
     }
 
     /// Also tells the server itself, which knows what else it can take over.
     #[must_use]
     pub fn and(mut self, take_over: impl FnMut(&Config) + Send + 'static) -> Self {
         self.take_over = Box::new(take_over);
+        self
+    }
+
+    /// Has a STUN server take over what it can of `[stun]`: given what runs and what is new, it says which keys have changed
+    /// and which need a restart. If it refuses, nothing changes.
+    #[must_use]
+    pub fn and_stun<E: std::fmt::Display>(
+        mut self,
+        mut take_over: impl FnMut(&Stun, &Stun) -> Result<(Keys, Keys), E> + Send + 'static,
+    ) -> Self {
+        let take_over =
+            move |old: &Stun, new: &Stun| take_over(old, new).map_err(|error| error.to_string());
+        self.stun = Some(Box::new(take_over));
         self
     }
 
@@ -69,6 +90,14 @@ impl Reload {
     fn outcome(&mut self) -> Result<Outcome, String> {
         let new = (self.load)()?;
         let mut outcome = Outcome::default();
+        let mut known = self.running.clone();
+        if let Some(take_over) = &mut self.stun {
+            let (changed, left) = take_over(&self.running.stun, &new.stun)?;
+            outcome.changed.extend(changed);
+            outcome.needs_restart.extend(left);
+            // What is left of it has been said key by key.
+            known.stun.clone_from(&new.stun);
+        }
         let LogSettings { level: log_level, .. } = new.log;
         if self.log.set_level(level(self.verbose, log_level)) {
             outcome.changed.push("[log] level");
@@ -77,7 +106,7 @@ impl Reload {
         if drain != self.running.service.drain {
             outcome.changed.push("[service] drain");
         }
-        outcome.needs_restart = needs_restart(&self.running, &new);
+        outcome.needs_restart.extend(needs_restart(&known, &new));
         (self.take_over)(&new);
         // What needs a restart stays new to every further reload.
         self.running.log.level = log_level;

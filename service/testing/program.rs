@@ -145,7 +145,7 @@ pub(crate) fn sample(metrics: &str, name: &str) -> u64 {
 }
 
 /// A folder of its own for each test, which everybody can read, removed at its end.
-pub(crate) struct Folder(PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
     pub(crate) fn new(test: &str) -> Self {

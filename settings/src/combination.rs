@@ -15,6 +15,7 @@ impl Config {
         self.check_alternate_addresses()?;
         self.check_stun_mode()?;
         self.check_stun_access()?;
+        self.check_stun_tls()?;
         self.check_listeners_differ()
     }
 
@@ -27,6 +28,7 @@ impl Config {
             ("[stun] listen", &self.stun.listen),
             ("[stun] alternate", &self.stun.alternate),
             ("[stun] redirect", &self.stun.redirect),
+            ("[stun] tls_listen", &self.stun.tls_listen),
         ] {
             if twice(list) {
                 let problem = "has two addresses of one family";
@@ -79,12 +81,20 @@ impl Config {
             StunMode::Basic if has_alternate => {
                 ("a basic server has no alternate address", "remove one of them")
             }
-            StunMode::Dual | StunMode::Forged if !has_alternate => {
+            StunMode::Dual | StunMode::Forged | StunMode::Partner if !has_alternate => {
                 ("this mode needs an alternate address", "add [stun] alternate")
+            }
+            StunMode::Partner if self.stun.partner_key.is_none() => (
+                "two partners know each other by a secret",
+                "name a file with it in [stun] partner_key",
+            ),
+            mode if mode != StunMode::Partner && self.stun.partner_key.is_some() => {
+                ("there is no partner", "set mode = \"partner\", or remove partner_key")
             }
             _ => return Ok(()),
         };
-        Err(self.combination("[stun] mode, alternate", format!("\"{mode}\""), problem, fix))
+        let keys = "[stun] mode, alternate, partner_key";
+        Err(self.combination(keys, format!("\"{mode}\""), problem, fix))
     }
 
     fn check_stun_access(&self) -> Result<(), Error> {
@@ -109,6 +119,27 @@ impl Config {
         Err(self.combination(keys, format!("\"{}\"", stun.access), problem, fix))
     }
 
+    fn check_stun_tls(&self) -> Result<(), Error> {
+        let stun = &self.stun;
+        let (listens, certificate, key) =
+            (!stun.tls_listen.is_empty(), stun.tls_certificate.is_some(), stun.tls_key.is_some());
+        let (problem, fix) = match (listens, certificate, key) {
+            (true, false, _) => {
+                ("TLS needs a certificate", "name its file in [stun] tls_certificate")
+            }
+            (true, true, false) => {
+                ("TLS needs the certificate's key", "name its file in [stun] tls_key")
+            }
+            (false, true, _) | (false, _, true) => (
+                "nobody is served over TLS",
+                "add [stun] tls_listen, for example [\"0.0.0.0:5349\"]",
+            ),
+            (true, true, true) | (false, false, false) => return Ok(()),
+        };
+        let keys = "[stun] tls_listen, tls_certificate, tls_key";
+        Err(self.combination(keys, quoted(&stun.tls_listen), problem, fix))
+    }
+
     /// One machine cannot give one port to two servers.
     fn check_listeners_differ(&self) -> Result<(), Error> {
         let stun = [&self.stun.listen[..], &self.stun.alternate[..]].concat();
@@ -117,6 +148,9 @@ impl Config {
             ("[stun] listen, [hole_punch] listen", &stun, &self.hole_punch.listen),
             ("[stun] listen, [tcp] listen", &stun, &self.tcp.listen),
             ("[stun] listen, [metrics] listen", &stun, &metrics),
+            ("[stun] listen, tls_listen", &stun, &self.stun.tls_listen),
+            ("[stun] tls_listen, [tcp] listen", &self.stun.tls_listen, &self.tcp.listen),
+            ("[stun] tls_listen, [metrics] listen", &self.stun.tls_listen, &metrics),
             ("[tcp] listen, [metrics] listen", &self.tcp.listen, &metrics),
         ] {
             let clash = one.iter().find(|a| other.iter().any(|b| collide(**a, *b)));

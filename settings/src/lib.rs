@@ -38,6 +38,7 @@ mod log_format;
 mod log_level;
 mod node_name;
 mod number;
+mod registry_url;
 mod section;
 mod service_user;
 mod strict;
@@ -50,10 +51,11 @@ pub use layer::{FILE_NAME, Layers};
 pub use log_format::{LogFormat, LogFormatError};
 pub use log_level::{LogLevel, LogLevelError};
 pub use node_name::{NodeName, NodeNameError};
+pub use registry_url::{RegistryUrl, RegistryUrlError};
 pub use section::{
-    BROKER_PORT, Config, HolePunch, Log, Metrics, Node, STUN_PORT, Service, Spoof, Stun,
-    TCP_BROKER_PORT, Tcp,
+    BROKER_PORT, Config, HolePunch, Log, Metrics, Node, STUN_PORT, STUNS_PORT, Service, Spoof,
+    Stun, TCP_BROKER_PORT, Tcp,
 };
 pub use service_user::{ServiceUser, ServiceUserError};
 pub use strict::sections;
-pub use stun_words::{StunAccess, StunMode, StunModeError};
+pub use stun_words::{StunAccess, StunAmplification, StunMode, StunModeError};

@@ -29,6 +29,11 @@ fn parse_socket_address<E: Error>(text: &str) -> Result<SocketAddr, E> {
     })
 }
 
+/// A list of names, for serde.
+pub(crate) fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    texts(deserializer, "a list of names")
+}
+
 /// Reads an array of strings, or one string with commas. Empty elements do not count.
 pub(crate) fn texts<'de, D: Deserializer<'de>>(
     deserializer: D,

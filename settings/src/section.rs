@@ -4,8 +4,9 @@ use crate::endpoint::{self, Endpoint};
 use crate::log_format::LogFormat;
 use crate::log_level::LogLevel;
 use crate::node_name::NodeName;
+use crate::registry_url::RegistryUrl;
 use crate::service_user::ServiceUser;
-use crate::stun_words::{StunAccess, StunMode};
+use crate::stun_words::{StunAccess, StunAmplification, StunMode};
 use crate::{duration, list, number, switch};
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 /// Port of a STUN server (RFC 8489 section 18.6, the service `stun`).
 pub const STUN_PORT: u16 = 3478;
+/// Port of a STUN server over TLS (RFC 8489 section 18.6, the service `stuns`).
+pub const STUNS_PORT: u16 = 5349;
 /// UDP port of the connection broker, kept from the first NTCP.
 pub const BROKER_PORT: u16 = 6060;
 /// TCP port of the connection broker, kept from the first NTCP.
@@ -32,6 +35,8 @@ pub struct Config {
     pub hole_punch: HolePunch,
     /// `[tcp]`: signalling over TCP, for peers and for the broker, and how much peers may connect.
     pub tcp: Tcp,
+    /// `[registry]`: what several brokers share.
+    pub registry: Registry,
     /// `[spoof]`: packets in other hosts' names, for the broker, and a peer's consent.
     pub spoof: Spoof,
     /// `[log]`: what goes to standard error.
@@ -90,13 +95,23 @@ pub struct Stun {
     /// Server: whether clients over TCP may have it connect back to their own address, so that they
     /// learn how their NAT treats TCP; few times, and never to anybody else. Default: `true`.
     pub probes: bool,
-    /// Server: how it comes by `alternate`: `auto`, `basic` (it has none), `dual` (an address of this machine) or `forged`
-    /// (an address of another machine, in whose name this one sends; needs `CAP_NET_RAW`). Default: `auto`, which is
-    /// `dual` with an alternate address and `basic` without.
+    /// Server: how it comes by `alternate`: `auto`, `basic` (it has none), `dual` (an address of this machine), `forged`
+    /// (an address of another machine, in whose name this one sends; needs `CAP_NET_RAW`) or `partner` (an address of
+    /// another machine that runs this program too and sends itself). Default: `auto`, which is `dual` with an
+    /// alternate address and `basic` without.
     pub mode: StunMode,
+    /// Server in mode `partner`: a file with a secret of 32 bytes or more, the same on both machines. Default: none.
+    pub partner_key: Option<PathBuf>,
+    /// Server: how much longer than its request a reply over UDP may be: `standard` (as RFC 5780 has it, within a budget),
+    /// `low` (1.6 times) or `none` (not at all: bare requests are not answered). Default: `standard`.
+    pub amplification: StunAmplification,
     /// Server: threads that answer datagrams, 0 to 64. Default: 0, one for each core.
     #[serde(deserialize_with = "list::number::<_, 64>")]
     pub shards: u32,
+    /// Server: network interfaces on which plain requests are answered in the driver (XDP), a list of names; where that is
+    /// not possible the sockets answer. Needs `CAP_BPF` and `CAP_NET_ADMIN`. Default: empty.
+    #[serde(deserialize_with = "list::names")]
+    pub xdp: Vec<String>,
     /// Server: replies over UDP a second for each network (an IPv4 /24, an IPv6 /48), twice as many at once;
     /// 0 to 1000000000, where 0 bounds nothing. Default: 10000.
     #[serde(deserialize_with = "list::number::<_, 1_000_000_000>")]
@@ -115,6 +130,13 @@ pub struct Stun {
     pub redirect: Vec<SocketAddr>,
     /// Server: the name in the certificate of those servers. Default: none.
     pub redirect_domain: Option<String>,
+    /// Server: where to listen for TLS, a list of `IP:port`, at most one for each family. Default: empty.
+    #[serde(deserialize_with = "list::socket_addresses")]
+    pub tls_listen: Vec<SocketAddr>,
+    /// Server: a PEM file with its certificate and those up to, but without, the authority's. Default: none.
+    pub tls_certificate: Option<PathBuf>,
+    /// Server: a PEM file with the certificate's private key. Default: none.
+    pub tls_key: Option<PathBuf>,
     /// Server: what it calls itself in each reply, up to 127 letters. Default: none, since it makes replies longer.
     pub software: Option<String>,
 }
@@ -127,7 +149,10 @@ impl Default for Stun {
             alternate: Vec::new(),
             probes: true,
             mode: StunMode::Auto,
+            partner_key: None,
+            amplification: StunAmplification::Standard,
             shards: 0,
+            xdp: Vec::new(),
             replies_per_second: 10_000,
             trusts_response_port: true,
             access: StunAccess::Open,
@@ -135,6 +160,9 @@ impl Default for Stun {
             credentials: None,
             redirect: Vec::new(),
             redirect_domain: None,
+            tls_listen: Vec::new(),
+            tls_certificate: None,
+            tls_key: None,
             software: None,
         }
     }
@@ -198,6 +226,17 @@ impl Default for Tcp {
     }
 }
 
+/// `[registry]`: what several brokers share.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Registry {
+    /// Broker: the Redis or Valkey database that makes this broker one of several, which all name the same one:
+    /// `redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER]`. Whoever can write there is believed by all of them. Default:
+    /// none; this broker is alone and keeps its peers in memory.
+    pub url: Option<RegistryUrl>,
+}
+
 /// `[spoof]`: packets in other hosts' names, for the broker, and a peer's consent.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
@@ -207,6 +246,11 @@ pub struct Spoof {
     /// `false`. Needs `CAP_NET_RAW`, and a network that lets such packets out. Default: `false`.
     #[serde(deserialize_with = "switch::switch")]
     pub enabled: bool,
+    /// Broker: let peers without a NAT do that in its place that offer it and were seen to be able to,
+    /// where it may not itself or its network lets nothing forged out: `true` or `false`. Such a peer
+    /// gets to know the addresses of the two. Default: `false`.
+    #[serde(deserialize_with = "switch::switch")]
+    pub forgers: bool,
     /// Broker: forged packets a second in all, 6 to 10000; a connection takes six. Default: 60.
     #[serde(deserialize_with = "number::within::<_, 6, 10_000>")]
     pub packets_per_second: u32,
@@ -221,16 +265,23 @@ pub struct Spoof {
     /// `true` or `false`. It costs a datagram to and from this peer now and then. Default: `false`.
     #[serde(deserialize_with = "switch::switch")]
     pub consent: bool,
+    /// Peers: offer the broker to send such packets in its place: `true` or `false`. Needs
+    /// `CAP_NET_RAW` of the program itself, a host without a NAT, and a network that lets them out.
+    /// Default: `false`.
+    #[serde(deserialize_with = "switch::switch")]
+    pub offer: bool,
 }
 
 impl Default for Spoof {
     fn default() -> Self {
         Self {
             enabled: false,
+            forgers: false,
             packets_per_second: 60,
             packets_per_second_per_address: 6,
             sessions: 64,
             consent: false,
+            offer: false,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! is no second list to keep.
 
 use crate::error::Error;
-use crate::section::{Config, HolePunch, Log, Metrics, Node, Service, Spoof, Stun, Tcp};
+use crate::section::{Config, HolePunch, Log, Metrics, Node, Registry, Service, Spoof, Stun, Tcp};
 use config::{ConfigError, Map, Value, ValueKind};
 use serde::de::{Deserialize, Deserializer, Visitor, value};
 use std::collections::BTreeMap;
@@ -14,12 +14,13 @@ const NOT_AVAILABLE: [&str; 1] = ["relay"];
 
 /// Every section of the file with its keys, in the order of their documentation.
 #[must_use]
-pub fn sections() -> [(&'static str, &'static [&'static str]); 8] {
+pub fn sections() -> [(&'static str, &'static [&'static str]); 9] {
     [
         ("node", fields::<Node>()),
         ("stun", fields::<Stun>()),
         ("hole_punch", fields::<HolePunch>()),
         ("tcp", fields::<Tcp>()),
+        ("registry", fields::<Registry>()),
         ("spoof", fields::<Spoof>()),
         ("log", fields::<Log>()),
         ("metrics", fields::<Metrics>()),
@@ -38,6 +39,7 @@ pub(crate) fn read(tree: Map<String, Value>) -> Result<Config, Error> {
     section(&mut tree, "stun", &mut config.stun)?;
     section(&mut tree, "hole_punch", &mut config.hole_punch)?;
     section(&mut tree, "tcp", &mut config.tcp)?;
+    section(&mut tree, "registry", &mut config.registry)?;
     section(&mut tree, "spoof", &mut config.spoof)?;
     section(&mut tree, "log", &mut config.log)?;
     section(&mut tree, "metrics", &mut config.metrics)?;

@@ -6,9 +6,9 @@ use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
 
-/// The text is none of the four modes.
+/// The text is none of the five modes.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("not a mode; write auto, basic, dual or forged")]
+#[error("not a mode; write auto, basic, dual, forged or partner")]
 pub struct StunModeError;
 
 /// How a STUN server comes by the second address of RFC 5780.
@@ -23,6 +23,20 @@ pub enum StunMode {
     Dual,
     /// It is another machine's, in whose name this one sends.
     Forged,
+    /// It is another machine's, which runs the same program and sends itself.
+    Partner,
+}
+
+/// How much longer than its request a reply of a STUN server may be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StunAmplification {
+    /// As long as RFC 5780 has it.
+    #[default]
+    Standard,
+    /// 1.6 times.
+    Low,
+    /// Not at all.
+    None,
 }
 
 /// Whom a STUN server answers.
@@ -38,7 +52,7 @@ pub enum StunAccess {
 }
 
 impl StunMode {
-    const ALL: [Self; 4] = [Self::Auto, Self::Basic, Self::Dual, Self::Forged];
+    const ALL: [Self; 5] = [Self::Auto, Self::Basic, Self::Dual, Self::Forged, Self::Partner];
 
     /// The mode as it is written in the file.
     #[must_use]
@@ -48,6 +62,7 @@ impl StunMode {
             Self::Basic => "basic",
             Self::Dual => "dual",
             Self::Forged => "forged",
+            Self::Partner => "partner",
         }
     }
 }
@@ -90,6 +105,18 @@ impl<'de> Deserialize<'de> for StunMode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = crate::list::text(deserializer, "a mode")?;
         text.parse().map_err(D::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for StunAmplification {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = crate::list::text(deserializer, "an amplification")?;
+        match text.as_str() {
+            "standard" => Ok(Self::Standard),
+            "low" => Ok(Self::Low),
+            "none" => Ok(Self::None),
+            _ => Err(D::Error::custom("not an amplification; write standard, low or none")),
+        }
     }
 }
 

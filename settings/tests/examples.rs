@@ -16,8 +16,15 @@ fn reference_switched_on() -> String {
         _ => format!("{line}\n"),
     };
     let text: String = text.lines().map(switch_on).collect();
-    // A realm without users to be asked for is refused, and the default asks for none.
+    // Keys that are refused without what they belong to, which is not the default.
     text.replace("access = \"open\"", "access = \"long-term\"")
+        .replace("mode = \"auto\"", "mode = \"partner\"")
+        .replace("alternate = []", "alternate = [\"192.0.2.2:3479\"]")
+        .replace("tls_listen = []", "tls_listen = [\"192.0.2.1:5349\"]")
+        .replace(
+            "[\"0.0.0.0:3478\", \"[::]:3478\"]",
+            "[\"192.0.2.1:3478\", \"[2001:db8::1]:3478\"]",
+        )
 }
 
 #[test]
@@ -44,12 +51,20 @@ fn the_reference_file_shows_every_key_with_its_default() {
     let mut shown = Config::from_toml(&reference_switched_on()).unwrap();
     let mut default = Config::default();
     default.stun.access = ntcp_settings::StunAccess::LongTerm;
+    default.stun.mode = ntcp_settings::StunMode::Partner;
+    // What they need beside them has no default that would do.
+    default.stun.listen.clone_from(&shown.stun.listen);
+    default.stun.alternate.clone_from(&shown.stun.alternate);
+    default.stun.tls_listen.clone_from(&shown.stun.tls_listen);
+    assert!(shown.stun.partner_key.take().is_some());
+    assert!(shown.stun.tls_certificate.take().is_some() && shown.stun.tls_key.take().is_some());
     assert!(shown.node.name.take().is_some());
     assert!(shown.hole_punch.broker.take().is_some());
     assert!(shown.tcp.broker.take().is_some());
     assert!(shown.log.level.take().is_some());
     assert!(shown.metrics.listen.take().is_some());
     assert!(shown.service.user.take().is_some());
+    assert!(shown.registry.url.take().is_some());
     // They need each other.
     let realm = shown.stun.realm.take();
     assert!(realm.is_some() && shown.stun.credentials.take().is_some());

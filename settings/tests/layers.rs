@@ -231,13 +231,24 @@ fn what_cannot_work_together_is_refused() {
         ),
         (
             "stun.mode = 'forged'",
-            "[stun] mode, alternate = \"forged\": this mode needs an alternate",
+            "[stun] mode, alternate, partner_key = \"forged\": this mode needs an alternate",
         ),
         ("stun.mode = 'dual'", "add [stun] alternate"),
         (
             "stun = { mode = 'basic', listen = ['192.0.2.1:1'], alternate = ['192.0.2.2:2'] }",
             "a basic server has no alternate address; remove one of them",
         ),
+        (
+            "stun = { mode = 'partner', listen = ['192.0.2.1:1'], alternate = ['192.0.2.2:2'] }",
+            "two partners know each other by a secret; name a file with it in [stun] partner_key",
+        ),
+        ("stun.partner_key = 'f'", "there is no partner; set mode = \"partner\", or remove"),
+        ("stun.tls_listen = ['192.0.2.1:5349']", "name its file in [stun] tls_certificate"),
+        (
+            "stun = { tls_listen = ['192.0.2.1:5349'], tls_certificate = 'f' }",
+            "name its file in [stun] tls_key",
+        ),
+        ("stun.tls_key = 'f'", "nobody is served over TLS; add [stun] tls_listen"),
         ("stun.access = 'long-term'", "nobody would be let in; name a file with users in [stun]"),
         (
             "stun = { access = 'long-term', credentials = 'f' }",

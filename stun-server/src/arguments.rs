@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::{ArgAction, Parser};
 use ntcp_settings::{Config, STUN_PORT, StunMode};
-use ntcp_stun_server::Options;
+use ntcp_stun_server::{AlternateHost, Options};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -22,9 +22,24 @@ pub(crate) struct Arguments {
     /// one address of each family. Without a port: the port after the one to listen on.
     #[arg(long, value_name = "IP[:PORT]")]
     alternate: Vec<Alternate>,
-    /// How the server comes by its alternate address: auto, basic, dual or forged [default: auto].
+    /// How the server comes by its alternate address: auto, basic, dual, forged or partner [default: auto].
     #[arg(long, value_name = "MODE")]
     mode: Option<StunMode>,
+    /// A file with the secret that both hosts of mode "partner" share.
+    #[arg(long, value_name = "FILE")]
+    partner_key: Option<PathBuf>,
+    /// A network interface on which plain requests are answered in the driver, if possible; repeatable.
+    #[arg(long, value_name = "INTERFACE")]
+    xdp: Vec<String>,
+    /// Where to listen for TLS; repeatable, one address of each family [default: nowhere].
+    #[arg(long, value_name = "IP:PORT")]
+    tls: Vec<SocketAddr>,
+    /// A PEM file with the certificate.
+    #[arg(long, value_name = "FILE")]
+    tls_certificate: Option<PathBuf>,
+    /// A PEM file with the certificate's private key.
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
     /// Where to answer HTTP with metrics and health [default: nowhere].
     #[arg(long, value_name = "IP:PORT")]
     metrics: Option<SocketAddr>,
@@ -86,6 +101,21 @@ impl Arguments {
             config.stun.alternate = alternate.collect::<anyhow::Result<_>>()?;
         }
         config.stun.mode = self.mode.unwrap_or(config.stun.mode);
+        if !self.xdp.is_empty() {
+            config.stun.xdp.clone_from(&self.xdp);
+        }
+        if !self.tls.is_empty() {
+            config.stun.tls_listen.clone_from(&self.tls);
+        }
+        for (flag, key) in [
+            (&self.partner_key, &mut config.stun.partner_key),
+            (&self.tls_certificate, &mut config.stun.tls_certificate),
+            (&self.tls_key, &mut config.stun.tls_key),
+        ] {
+            if flag.is_some() {
+                key.clone_from(flag);
+            }
+        }
         config.check()?;
         Ok(config)
     }
@@ -117,14 +147,22 @@ pub(crate) fn describe(options: &Options, config: &Config) -> String {
         Some(address) => format!("metrics on {address}"),
         None => "no metrics".to_owned(),
     };
+    let metrics = match &options.tls {
+        Some(tls) => format!("TLS on {}, {metrics}", list(&tls.listen)),
+        None => metrics,
+    };
     match &options.alternate[..] {
         [] => format!("mode basic, UDP and TCP on {listen}, no alternate address, {metrics}"),
-        some if options.forges => {
+        some => {
             let some = list(some);
-            format!(
-                "mode forged, UDP and TCP on {listen}, in the name of the alternate {some}, {metrics}"
-            )
+            let (mode, some) = match options.alternate_host {
+                AlternateHost::ThisOne => ("dual", format!("alternate {some}")),
+                AlternateHost::Forged => ("forged", format!("in the name of the alternate {some}")),
+                AlternateHost::Partner(_) => {
+                    ("partner", format!("together with the host at {some}"))
+                }
+            };
+            format!("mode {mode}, UDP and TCP on {listen}, {some}, {metrics}")
         }
-        some => format!("mode dual, UDP and TCP on {listen}, alternate {}, {metrics}", list(some)),
     }
 }

@@ -1,7 +1,9 @@
 //! Opens the sockets, or says which one could not be opened and what to do.
 
-use crate::options::Options;
+use crate::express::Express;
+use crate::options::{AlternateHost, Options, TlsOptions};
 use crate::spoof_check::sources_beside;
+use crate::tls::{Identity, TlsError};
 use ntcp_raw::transparent;
 use ntcp_service::bind::{self, Opening};
 use ntcp_stun::server::{Quartet, QuartetError};
@@ -17,6 +19,9 @@ const STREAM_BUFFER: usize = 16 << 10;
 const ATTEMPTS: usize = 32;
 /// The flags that set the addresses, for messages.
 const FLAGS: &str = "--listen IP:PORT or --alternate IP:PORT";
+
+/// The same for TLS.
+const TLS_FLAG: &str = "--tls IP:PORT";
 
 /// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +51,9 @@ pub enum BindError {
         /// What the system said.
         source: io::Error,
     },
+    /// There is no TLS to be had.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// No address at all.
     #[error("nothing to listen on: give at least one address with --listen IP:PORT")]
     Nothing,
@@ -70,6 +78,10 @@ pub struct Sockets {
     /// For each such host: one of its addresses, and a sender in the name of its neighbour, which finds out whether the network
     /// lets forged sources out.
     pub(crate) provers: Vec<(SocketAddr, UdpSocket)>,
+    /// Where TLS is spoken, and with what certificate.
+    pub(crate) tls: Option<(Vec<(SocketAddr, TcpListener)>, Identity)>,
+    /// What answers before the sockets do.
+    pub(crate) express: Express,
 }
 
 /// An address with its sockets.
@@ -97,15 +109,18 @@ impl Sockets {
             quartets: Vec::new(),
             forged: Vec::new(),
             provers: Vec::new(),
+            tls: options.tls.as_ref().map(|it| open_tls(it, &opening)).transpose()?,
+            express: Express::default(),
         };
         let mut lacking = None;
         for &primary in &options.listen {
             let of_family = |it: &&SocketAddr| it.is_ipv4() == primary.is_ipv4();
             let opened = match options.alternate.iter().find(of_family) {
-                Some(&alternate) if options.forges => {
-                    sockets.open_forging(&opening, primary, alternate)
-                }
-                Some(&alternate) => sockets.open_quartet(&opening, primary, alternate),
+                Some(&alternate) => match options.alternate_host {
+                    AlternateHost::ThisOne => sockets.open_quartet(&opening, primary, alternate),
+                    AlternateHost::Forged => sockets.open_forging(&opening, primary, alternate),
+                    AlternateHost::Partner(_) => sockets.open_half(&opening, primary, alternate),
+                },
                 None => sockets.open_single(&opening, primary),
             };
             match opened {
@@ -124,6 +139,8 @@ impl Sockets {
         if sockets.places.is_empty() {
             Err(lacking.unwrap_or(BindError::Nothing))
         } else {
+            let addresses: Vec<_> = sockets.places.iter().map(|it| it.address).collect();
+            sockets.express = Express::open(options, &addresses);
             Ok((sockets, opening))
         }
     }
@@ -131,7 +148,9 @@ impl Sockets {
     /// The listeners, for whoever changes their owner: to connect from a listener's address a socket needs the same
     /// owner (`SO_REUSEPORT`, socket(7)).
     pub fn listeners(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.places.iter().map(|place| place.listener.as_fd())
+        let tls = self.tls.iter().flat_map(|(listeners, _)| listeners);
+        let tls = tls.map(|(_, listener)| listener.as_fd());
+        self.places.iter().map(|place| place.listener.as_fd()).chain(tls)
     }
 
     fn open_single(&mut self, opening: &Opening, address: SocketAddr) -> Result<(), BindError> {
@@ -158,7 +177,8 @@ impl Sockets {
 
 /// The two of four addresses that are this host's, and senders in the name of the others.
 impl Sockets {
-    fn open_forging(
+    /// The two addresses that are this host's; the partner has the others.
+    fn open_half(
         &mut self,
         opening: &Opening,
         primary: SocketAddr,
@@ -171,9 +191,23 @@ impl Sockets {
             let second = Place::open(opening, at(alternate.port()), self.shards)?;
             Ok((first, second))
         })?;
-        let at = |port| SocketAddr::new(alternate.ip(), port);
-        let quartet = Quartet::new(first.address, at(second.address.port()))?;
-        for address in [at(first.address.port()), at(second.address.port())] {
+        let alternate = SocketAddr::new(alternate.ip(), second.address.port());
+        self.quartets.push(Quartet::new(first.address, alternate)?);
+        self.places.extend([first, second]);
+        Ok(())
+    }
+
+    fn open_forging(
+        &mut self,
+        opening: &Opening,
+        primary: SocketAddr,
+        alternate: SocketAddr,
+    ) -> Result<(), BindError> {
+        self.open_half(opening, primary, alternate)?;
+        let Some([_, _, third, last]) = self.quartets.last().map(Quartet::addresses) else {
+            return Ok(());
+        };
+        for address in [third, last] {
             let open = |_| transparent::udp(address);
             let sockets: io::Result<Vec<_>> = (0..self.shards).map(open).collect();
             let sockets = sockets.map_err(|source| BindError::Forging { address, source })?;
@@ -184,11 +218,24 @@ impl Sockets {
         let address = SocketAddr::new(neighbour, 0);
         let forging = |source| BindError::Forging { address, source };
         let sender = transparent::udp(address).map_err(forging)?;
-        self.provers.push((at(first.address.port()), sender));
-        self.quartets.push(quartet);
-        self.places.extend([first, second]);
+        self.provers.push((third, sender));
         Ok(())
     }
+}
+
+fn open_tls(
+    tls: &TlsOptions,
+    opening: &Opening,
+) -> Result<(Vec<(SocketAddr, TcpListener)>, Identity), BindError> {
+    let identity = Identity::load(&tls.files)?;
+    let mut listeners = Vec::new();
+    for &wanted in &tls.listen {
+        let listener = opening.tcp(wanted, TLS_FLAG)?;
+        let address = listener.local_addr();
+        let address = address.map_err(|source| BindError::Reactor { address: wanted, source })?;
+        listeners.push((address, listener));
+    }
+    Ok((listeners, identity))
 }
 
 fn open_four(

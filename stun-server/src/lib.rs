@@ -32,20 +32,28 @@
 
 mod bind;
 mod connect_back;
+mod express;
+mod live;
+mod neighbours;
 mod numbers;
 mod options;
 mod other;
+mod partner;
 mod policy;
 mod probes;
 mod run;
 mod shard;
 mod spoof_check;
 mod streams;
+mod tls;
 
 pub use bind::{BindError, Sockets};
+pub use live::{Reloader, TakenOver};
 pub use ntcp_service::bind::{BindError as SocketError, Transport};
-pub use ntcp_stun::server::{Allowance, BudgetLimits, Counters, Limits, Redirect};
-pub use options::Options;
+pub use ntcp_stun::server::{Allowance, Amplification, BudgetLimits, Counters, Limits, Redirect};
+pub use options::{AlternateHost, Options, TlsOptions};
+pub use partner::PartnerKey;
 pub use policy::{Credentials, Policy, PolicyError};
 pub use run::{Meter, Server};
 pub use spoof_check::{Forged, sources_beside, spoof_check};
+pub use tls::{CertificateFiles, TlsError};

@@ -54,12 +54,19 @@ fn serve(
     let metrics = metrics_listener(&opening, config.metrics.listen)?;
     opening.finish()?;
     let (user, configuration) = (config.service.user.clone(), config.file().map(Into::into));
-    let needs = Needs { user, configuration, ..Needs::default() };
+    let stun = &config.stun;
+    let files = [&stun.credentials, &stun.tls_certificate, &stun.tls_key];
+    let files = files.into_iter().flatten().cloned().collect();
+    let needs = Needs { user, configuration, files, ..Needs::default() };
     let confined = confine(&needs, sockets.listeners())?;
     // From here on it runs.
     let server = Server::new(sockets, &options)?;
     let verbose = arguments.verbose;
+    let mut reloader = server.reloader();
     let reload = Reload::new(config, (log, verbose), move || arguments.config());
+    let reload = reload.and_stun(move |running, new| {
+        reloader.take_over(running, new).map(|it| (it.changed, it.needs_restart))
+    });
     let supervisor = Supervisor::start(Arc::new(server.meter()), metrics, reload)
         .context("signals or metrics cannot be waited for")?;
     // Said last: who reads it may send signals from now on.
@@ -91,6 +98,9 @@ fn announce(server: &Server) {
         addresses.join(", "),
         change_requests.join(", ")
     );
+    for address in server.tls_addresses() {
+        tracing::info!("listening on TLS {address}");
+    }
 }
 
 fn family(address: &SocketAddr) -> &'static str {

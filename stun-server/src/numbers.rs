@@ -37,6 +37,19 @@ fn metrics(counters: &Counters) -> Metrics {
     count("classic_responses", "Responses to clients of RFC 3489.", counters.classic);
     count("changed_source", "Successes from another address than the one asked.", counters.changed);
     count("spoof_checks", "Tokens given and reports sent for spoof checks.", counters.spoof_checks);
+    count("forwarded", "Requests that the partner was asked to answer.", counters.forwarded);
+    count(
+        "answered_for_partner",
+        "Answers to requests that the partner has forwarded.",
+        counters.answered_for_partner,
+    );
+    count(
+        "link_refused",
+        "Datagrams from the partner's address that were not signed, not new or too many.",
+        counters.link_refused,
+    );
+    count("answered_in_driver", "Successes of the network driver (XDP).", counters.in_driver);
+    count("tls_refused", "Streams closed because of what came over TLS.", counters.tls_refused);
     count("replies_lost", "Replies that could not be sent.", counters.lost);
     metrics.counters(
         "ntcp_stun_errors_total",
@@ -48,6 +61,7 @@ fn metrics(counters: &Counters) -> Metrics {
             ("401", counters.unauthenticated),
             ("420", counters.unknown_attributes),
             ("438", counters.stale_nonces),
+            ("500", counters.server_errors),
         ],
     );
     metrics.counters(

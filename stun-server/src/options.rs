@@ -1,6 +1,8 @@
 //! Where a server listens, and its limits.
 
-use crate::policy::{Policy, PolicyError};
+use crate::partner::PartnerKey;
+use crate::policy::{self, Policy, PolicyError};
+use crate::tls::{CertificateFiles, Identity};
 use ntcp_settings::{Stun, StunMode};
 use ntcp_stun::server::{BudgetLimits, Limits};
 use std::net::SocketAddr;
@@ -15,9 +17,12 @@ pub struct Options {
     /// The alternate address of RFC 5780, at most one of each family; IP and port differ from those in `listen`, which
     /// must be concrete then. Default: none.
     pub alternate: Vec<SocketAddr>,
-    /// Whether the alternate addresses are another host's, in whose name replies to CHANGE-REQUEST are sent. That host must
-    /// have consented, and should run a STUN server on the same two ports. Default: no.
-    pub forges: bool,
+    /// Whose the alternate addresses are. Default: this host's.
+    pub alternate_host: AlternateHost,
+    /// Interfaces on which plain requests are answered in the driver, if that is possible. Default: none.
+    pub xdp: Vec<String>,
+    /// TLS, if it is spoken. Default: it is not.
+    pub tls: Option<TlsOptions>,
     /// Threads that answer datagrams, each with sockets of its own; more than cores are of no use. Default: as many as
     /// there are cores for this process, at most 64.
     pub shards: usize,
@@ -42,6 +47,28 @@ pub struct Options {
     pub probe_limits: Limits,
 }
 
+/// Where TLS is spoken, and with what certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// Where to listen. Port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// The certificate.
+    pub files: CertificateFiles,
+}
+
+/// Whose the alternate addresses are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AlternateHost {
+    /// This host's.
+    #[default]
+    ThisOne,
+    /// Another host's, in whose name replies to CHANGE-REQUEST are sent. That host must have consented, and should run a
+    /// STUN server on the same two ports.
+    Forged,
+    /// Another host's that runs this program too, with this host as its alternate and the same key.
+    Partner(PartnerKey),
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self::from(&Stun::default())
@@ -49,13 +76,20 @@ impl Default for Options {
 }
 
 impl From<&Stun> for Options {
-    /// The section `[stun]` of the configuration, with the default limits, but without its policy, for which a file may have
-    /// to be read: [`Options::load`].
+    /// The section `[stun]` of the configuration, with the default limits, but without what stands in files of its own:
+    /// its policy and the partner's key. [`Options::load`] has them too.
     fn from(stun: &Stun) -> Self {
         Self {
             listen: stun.listen.clone(),
             alternate: stun.alternate.clone(),
-            forges: stun.mode == StunMode::Forged,
+            alternate_host: match stun.mode {
+                StunMode::Forged => AlternateHost::Forged,
+                StunMode::Auto | StunMode::Basic | StunMode::Dual | StunMode::Partner => {
+                    AlternateHost::ThisOne
+                }
+            },
+            xdp: stun.xdp.clone(),
+            tls: tls(stun),
             shards: if stun.shards == 0 { cores() } else { stun.shards as usize },
             budget: match stun.replies_per_second {
                 0 => None,
@@ -77,10 +111,29 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// A [`PolicyError`] that names key, file and line.
+    /// A [`PolicyError`] that names key, file and line; the certificate's files are looked at too.
     pub fn load(stun: &Stun) -> Result<Self, PolicyError> {
-        Ok(Self { policy: Policy::load(stun)?, ..Self::from(stun) })
+        let options = Self { policy: Policy::load(stun)?, ..Self::from(stun) };
+        if let Some(tls) = &options.tls {
+            Identity::load(&tls.files)?;
+        }
+        match (&stun.partner_key, stun.mode) {
+            (Some(path), StunMode::Partner) => {
+                let alternate_host = AlternateHost::Partner(policy::partner_key(path)?);
+                Ok(Self { alternate_host, ..options })
+            }
+            _ => Ok(options),
+        }
     }
+}
+
+/// A configuration that has been checked has all three or none.
+fn tls(stun: &Stun) -> Option<TlsOptions> {
+    let (certificate, key) = (stun.tls_certificate.clone()?, stun.tls_key.clone()?);
+    Some(TlsOptions {
+        listen: stun.tls_listen.clone(),
+        files: CertificateFiles { certificate, key },
+    })
 }
 
 /// Cores that this process may use.

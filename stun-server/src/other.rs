@@ -3,7 +3,11 @@
 //! In mode `forged` the alternate addresses are another host's. A client that wants to learn how its NAT maps asks there
 //! too, so OTHER-ADDRESS names them only while somebody answers on both ports, and not where the network is known to drop
 //! packets with forged sources: then silence would look like a NAT that filters.
+//!
+//! In mode `partner` they are another host's too, which answers itself: as long as it does, in time and on both ports
+//! ([`crate::partner`]), it is told of.
 
+use crate::partner::{Partner, Partners};
 use crate::spoof_check::{self, Forged, transaction_id};
 use async_io::{Async, Timer};
 use futures::FutureExt;
@@ -25,36 +29,70 @@ const PATIENCE: Duration = Duration::from_millis(700);
 /// Requests to each address until it counts as down.
 const ATTEMPTS: usize = 3;
 
-/// Whether OTHER-ADDRESS is to be withheld, as all shards see it; nothing where it is this host's own.
+/// Whether OTHER-ADDRESS is to be withheld, as all shards see it.
 #[derive(Clone, Debug)]
-pub(crate) struct Other(Option<Arc<Known>>);
+pub(crate) enum Other {
+    /// It is this host's own, and never is.
+    Own,
+    /// It is another host's, in whose name this one sends.
+    Forged(Arc<Known>),
+    /// It is another host's, which sends itself.
+    Partner(Partners),
+}
 
+/// What is known of the host in whose name this one sends.
 #[derive(Debug)]
-struct Known {
+pub(crate) struct Known {
     is_withheld: AtomicBool,
     provers: Vec<(SocketAddr, Arc<UdpSocket>)>,
 }
 
 impl Other {
     /// `provers`: addresses of the other host, and senders in its neighbour's name.
-    pub(crate) fn new(is_another_host: bool, provers: Vec<(SocketAddr, UdpSocket)>) -> Self {
+    pub(crate) fn forged(provers: Vec<(SocketAddr, UdpSocket)>) -> Self {
         let provers = provers.into_iter().map(|(address, sender)| (address, Arc::new(sender)));
-        let known = || Known { is_withheld: AtomicBool::new(true), provers: provers.collect() };
-        Self(is_another_host.then(|| Arc::new(known())))
+        let provers = provers.collect();
+        Self::Forged(Arc::new(Known { is_withheld: AtomicBool::new(true), provers }))
+    }
+
+    /// The partners whom requests are forwarded to.
+    pub(crate) fn partners(&self) -> &[Partner] {
+        match self {
+            Self::Partner(partners) => partners,
+            Self::Own | Self::Forged(_) => &[],
+        }
     }
 
     /// Has a server know what is known.
     pub(crate) fn tell(&self, server: &mut Server) {
-        if let Some(known) = &self.0 {
-            server.withhold_other_address(known.is_withheld.load(Ordering::Relaxed));
+        match self {
+            Self::Own => {}
+            Self::Forged(known) => {
+                server.withhold_other_address(known.is_withheld.load(Ordering::Relaxed));
+            }
+            Self::Partner(partners) => {
+                server.withhold_other_address(!partners.iter().all(Partner::is_up));
+            }
         }
     }
 
     /// Looks from time to time, for as long as the future is kept, whether both alternate addresses of all `quartets`
     /// answer.
     pub(crate) async fn watch(&self, quartets: &[Quartet]) {
+        match self {
+            Self::Own => std::future::pending().await,
+            Self::Forged(known) => known.watch(quartets).await,
+            Self::Partner(partners) => {
+                futures::future::join_all(partners.iter().map(Partner::watch)).await;
+            }
+        }
+    }
+}
+
+impl Known {
+    async fn watch(&self, quartets: &[Quartet]) {
         let (mut said, mut rounds, mut are_lost) = (None, 0_u32, false);
-        while let Some(known) = &self.0 {
+        loop {
             let mut answers = true;
             for address in quartets.iter().flat_map(|it| it.addresses().into_iter().skip(2)) {
                 answers &= does_answer(address).await;
@@ -65,15 +103,14 @@ impl Other {
             }
             if rounds.is_multiple_of(ROUNDS_BETWEEN_PROOFS) {
                 are_lost = false;
-                for (address, sender) in &known.provers {
+                for (address, sender) in &self.provers {
                     are_lost |= prove(*address, Arc::clone(sender)).await;
                 }
             }
-            known.is_withheld.store(!answers || are_lost, Ordering::Relaxed);
+            self.is_withheld.store(!answers || are_lost, Ordering::Relaxed);
             rounds = rounds.wrapping_add(1);
             Timer::after(BETWEEN).await;
         }
-        std::future::pending::<()>().await;
     }
 }
 
@@ -116,7 +153,7 @@ async fn prove(address: SocketAddr, sender: Arc<UdpSocket>) -> bool {
 }
 
 /// Whether a STUN server answers there.
-async fn does_answer(address: SocketAddr) -> bool {
+pub(crate) async fn does_answer(address: SocketAddr) -> bool {
     for _ in 0..ATTEMPTS {
         match ask(address).await {
             Ok(true) => return true,

@@ -1,7 +1,9 @@
 //! [`Policy`]: whom a server answers and how, from the section `[stun]` of the configuration and its file of users.
 
-use ntcp_settings::{Stun, StunAccess};
-use ntcp_stun::server::{Access, Mint, Redirect, Server};
+use crate::partner::PartnerKey;
+use crate::tls::TlsError;
+use ntcp_settings::{Stun, StunAccess, StunAmplification};
+use ntcp_stun::server::{Access, Amplification, Conditions, Mint, Redirect, Server};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +25,8 @@ pub struct Policy {
     pub software: Option<String>,
     /// Whether RESPONSE-PORT needs no proof. Default: no.
     pub trusts_response_port: bool,
+    /// How much longer than its request a reply over UDP may be. Default: as RFC 5780 has it, within the budget.
+    pub amplification: Amplification,
 }
 
 /// Who may ask.
@@ -76,6 +80,29 @@ pub enum PolicyError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// There is no TLS to be had.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The partner's key cannot be read.
+    #[error("[stun] partner_key = \"{}\" cannot be read: {source}; name a file that this user may read", path.display())]
+    UnreadableKey {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The partner's key is too short.
+    #[error(
+        "[stun] partner_key = \"{}\" holds {length} bytes, {least} are needed; write 64 random hexadecimal digits into it, the same on both hosts",
+        path.display(),
+        least = PartnerKey::LEAST
+    )]
+    ShortKey {
+        /// The file.
+        path: PathBuf,
+        /// Bytes in it.
+        length: usize,
+    },
     /// A text is longer than a message may carry.
     #[error("[stun] {key} is longer than {MAX_TEXT} characters; write a shorter one")]
     TooLong {
@@ -109,24 +136,44 @@ impl Policy {
             redirect: (!redirect.servers.is_empty()).then_some(redirect),
             software: stun.software.clone(),
             trusts_response_port: stun.trusts_response_port,
+            amplification: match stun.amplification {
+                StunAmplification::Standard => Amplification::Standard,
+                StunAmplification::Low => Amplification::Low,
+                StunAmplification::None => Amplification::None,
+            },
         })
     }
 
     /// Has a server act by it. All shards must be given clones of one server, so that they know each other's nonces.
     pub(crate) fn apply(&self, server: &mut Server, secret: [u8; 32], now: Instant) {
-        if let Some(access) = self.credentials.access() {
-            server.restrict(Arc::new(access));
-        }
         server.demand_proof(Mint::new(secret, now, NONCE_LIFETIME));
-        if self.trusts_response_port {
-            server.trust_response_port();
+        server.take_over(&self.conditions());
+    }
+
+    /// The same in the words of the protocol's server.
+    pub(crate) fn conditions(&self) -> Conditions {
+        Conditions {
+            access: self.credentials.access().map(Arc::new),
+            redirect: self.redirect.clone().map(Arc::new),
+            software: self.software.as_deref().map(Into::into),
+            trusts_response_port: self.trusts_response_port,
+            amplification: self.amplification,
         }
-        if let Some(redirect) = &self.redirect {
-            server.redirect(redirect.clone());
-        }
-        if let Some(software) = &self.software {
-            server.name_software(software);
-        }
+    }
+
+    /// The keys in which two policies differ.
+    pub(crate) fn differences(&self, other: &Self) -> impl Iterator<Item = &'static str> {
+        let differences = [
+            ("[stun] access, realm, credentials", self.credentials != other.credentials),
+            ("[stun] redirect, redirect_domain", self.redirect != other.redirect),
+            ("[stun] software", self.software != other.software),
+            (
+                "[stun] trusts_response_port",
+                self.trusts_response_port != other.trusts_response_port,
+            ),
+            ("[stun] amplification", self.amplification != other.amplification),
+        ];
+        differences.into_iter().filter(|(_, differ)| *differ).map(|(key, _)| key)
     }
 }
 
@@ -153,6 +200,15 @@ impl Credentials {
             }
         }
     }
+}
+
+/// Reads the secret that two partners share; white space around it does not count.
+pub(crate) fn partner_key(path: &Path) -> Result<PartnerKey, PolicyError> {
+    let unreadable = |source| PolicyError::UnreadableKey { path: path.to_owned(), source };
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    let secret = bytes.trim_ascii();
+    let short = || PolicyError::ShortKey { path: path.to_owned(), length: secret.len() };
+    PartnerKey::new(secret).ok_or_else(short)
 }
 
 /// Reads `name:password` lines; empty ones and those that begin with `#` do not count.

@@ -1,11 +1,16 @@
 //! [`Server`]: its sockets, and what runs on them.
 
 use crate::bind::{BindError, Sockets};
-use crate::options::Options;
+use crate::express::Express;
+use crate::live::{Follower, Live, Reloader};
+use crate::neighbours;
+use crate::options::{AlternateHost, Options};
 use crate::other::Other;
+use crate::partner::{Partner, PartnerKey, Partners};
 use crate::probes::Probes;
 use crate::shard::{Place, Shard, Tally, Threads};
-use crate::streams::Streams;
+use crate::streams::{Listener, Streams};
+use crate::tls::Identity;
 use async_io::Async;
 use futures::StreamExt;
 use futures::future::{Either, select};
@@ -15,8 +20,10 @@ use ntcp_stun::server::{
     self, Allowance, Budget, BudgetLimits, Counters, Quartet, Request, Silence,
 };
 use std::hash::{BuildHasher, RandomState};
-use std::net::{SocketAddr, TcpListener};
+use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -32,18 +39,28 @@ pub struct Server {
     core: Arc<Core>,
     other: Other,
     shards: Vec<Shard>,
-    listeners: Vec<Async<TcpListener>>,
+    listeners: Vec<Listener>,
+    tls: Vec<SocketAddr>,
+    live: Arc<Live>,
+    identity: Option<Identity>,
 }
 
 /// The server of the protocol, for all streams.
 #[derive(Debug)]
 pub(crate) struct Core {
-    server: Mutex<server::Server>,
+    server: Mutex<(server::Server, Follower)>,
     other: Other,
+    express: Arc<Express>,
+    tls_refused: AtomicU64,
 }
 
 impl Core {
-    fn lock(&self) -> MutexGuard<'_, server::Server> {
+    /// A stream was closed because of what came over TLS.
+    pub(crate) fn count_refused_tls(&self) {
+        self.tls_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (server::Server, Follower)> {
         // It holds nothing but counters; a panic elsewhere cannot have left it half changed.
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -53,9 +70,10 @@ impl Core {
         let start = replies.len();
         replies.resize(start + request.bytes.len() + REPLY_EXCESS, 0);
         let outcome = {
-            let mut server = self.lock();
+            let (server, follower) = &mut *self.lock();
             server.advance(Instant::now());
-            self.other.tell(&mut server);
+            self.other.tell(server);
+            follower.follow(server);
             server.handle_request(request, &mut replies[start..])
         };
         replies.truncate(outcome.as_ref().map_or(start, |reply| start + reply.length));
@@ -101,8 +119,18 @@ impl Server {
             if options.probes {
                 Probes::prepare(&place.listener);
             }
-            let listener = Async::new_nonblocking(place.listener);
-            listeners.push(listener.map_err(failed)?);
+            let listener = Async::new_nonblocking(place.listener).map_err(failed)?;
+            listeners.push(Listener { listener, identity: None });
+        }
+        let (mut tls, mut identity) = (Vec::new(), None);
+        if let Some((own, its)) = sockets.tls {
+            for (address, listener) in own {
+                let listener = Async::new_nonblocking(listener);
+                let listener = listener.map_err(|source| BindError::Reactor { address, source })?;
+                listeners.push(Listener { listener, identity: Some(its.clone()) });
+                tls.push(address);
+            }
+            identity = Some(its);
         }
         for (address, senders) in sockets.forged {
             for (shard, socket) in shards.iter_mut().zip(senders) {
@@ -110,27 +138,46 @@ impl Server {
                 shard.push(place.map_err(|source| BindError::Reactor { address, source })?);
             }
         }
-        let other = Other::new(options.forges, sockets.provers);
-        if options.forges {
-            core.withhold_other_address(true);
-        }
+        let other = match &options.alternate_host {
+            AlternateHost::ThisOne => Other::Own,
+            AlternateHost::Forged => Other::forged(sockets.provers),
+            AlternateHost::Partner(key) => {
+                core.forward_changes();
+                Other::Partner(partners(&sockets.quartets, &shards, key)?)
+            }
+        };
+        other.tell(&mut core);
+        let live = Live::new(options.policy.conditions());
+        let follower = Follower::new(&live);
+        let near = neighbours::networks();
         let count = u32::try_from(shards.len()).unwrap_or(u32::MAX);
         let shards = shards.into_iter().map(|places| {
             let mut server = core.clone();
             if let Some(limits) = options.budget {
-                server.limit(Budget::new(share_of(limits, count), random_keys()));
+                let mut budget = Budget::new(share_of(limits, count), random_keys());
+                budget.name_neighbours(near.clone());
+                server.limit(budget);
             }
-            Shard { places, server, tally: Tally::default(), other: other.clone() }
+            let (tally, other, follower) = (Tally::default(), other.clone(), follower.clone());
+            Shard { places, server, tally, other, follower }
         });
         let shards = shards.collect();
         Ok(Self {
             options: options.clone(),
             addresses,
             quartets: sockets.quartets,
-            core: Arc::new(Core { server: Mutex::new(core), other: other.clone() }),
+            core: Arc::new(Core {
+                server: Mutex::new((core, follower)),
+                other: other.clone(),
+                express: Arc::new(sockets.express),
+                tls_refused: AtomicU64::new(0),
+            }),
             other,
             shards,
             listeners,
+            tls,
+            live,
+            identity,
         })
     }
 
@@ -147,18 +194,32 @@ impl Server {
         &self.quartets
     }
 
+    /// The addresses where it speaks TLS.
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.tls
+    }
+
+    /// Tells the server, once it runs, what has changed in its configuration.
+    pub fn reloader(&self) -> Reloader {
+        let files = self.options.tls.as_ref().map(|it| it.files.clone());
+        let tls = files.zip(self.identity.clone());
+        let express = Arc::clone(&self.core.express);
+        Reloader::new((Arc::clone(&self.live), express), self.options.policy.clone(), tls)
+    }
+
     /// What is counted while the server runs, for whoever wants to show it.
     pub fn meter(&self) -> Meter {
         let tallies = self.shards.iter().map(|it| it.tally.clone()).collect();
         Meter { core: Arc::clone(&self.core), tallies }
     }
 
-    /// How it comes by its alternate address: `dual`, `forged`, or `basic` without any.
+    /// How it comes by its alternate address: `dual`, `forged`, `partner`, or `basic` without any.
     pub fn mode(&self) -> &'static str {
-        match (self.quartets.is_empty(), self.options.forges) {
-            (true, _) => "basic",
-            (false, false) => "dual",
-            (false, true) => "forged",
+        match &self.options.alternate_host {
+            _ if self.quartets.is_empty() => "basic",
+            AlternateHost::ThisOne => "dual",
+            AlternateHost::Forged => "forged",
+            AlternateHost::Partner(_) => "partner",
         }
     }
 
@@ -175,7 +236,10 @@ impl Server {
         };
         let mut sockets = FuturesUnordered::new();
         // No connection can come from an address of another host.
-        let own = if options.forges { &[] } else { &quartets[..] };
+        let own = match options.alternate_host {
+            AlternateHost::ThisOne => &quartets[..],
+            AlternateHost::Forged | AlternateHost::Partner(_) => &[],
+        };
         let probes = options.probes.then(|| Probes::new(options.probe_limits, own));
         let streams = Streams::new(&options, probes);
         for listener in listeners {
@@ -187,6 +251,7 @@ impl Server {
             Either::Left(_) => {}
             Either::Right(_) => tracing::error!("all listeners failed"),
         }
+        meter.core.express.close();
         // What the threads have taken in hand, they finish and count.
         drop(threads);
         meter.read()
@@ -203,12 +268,39 @@ pub struct Meter {
 impl Meter {
     /// The counts of all shards and streams until now.
     pub fn read(&self) -> Counters {
-        let mut counters = *self.core.lock().counters();
+        let mut counters = *self.core.lock().0.counters();
+        counters.in_driver = self.core.express.answered();
+        counters.udp += counters.in_driver;
+        counters.successes += counters.in_driver;
+        counters.tls_refused += self.core.tls_refused.load(Ordering::Relaxed);
         for tally in &self.tallies {
             counters += tally.read();
         }
+        for (forwarded, refused) in self.core.other.partners().iter().map(Partner::counts) {
+            counters.forwarded += forwarded;
+            counters.link_refused += refused;
+        }
         counters
     }
+}
+
+/// The partner of each quartet, with a socket on this host's first address.
+fn partners(
+    quartets: &[Quartet],
+    shards: &[Vec<Place>],
+    key: &PartnerKey,
+) -> Result<Partners, BindError> {
+    let partner = |quartet: &Quartet| {
+        let [own, _, _, partner] = quartet.addresses();
+        let places = shards.first().into_iter().flatten();
+        let place = places.into_iter().find(|it| it.address() == own);
+        let socket = place.map_or_else(|| Err(io::ErrorKind::NotFound.into()), Place::another);
+        let socket = socket.map_err(|source| BindError::Reactor { address: own, source })?;
+        let [run, key_0] = random_keys();
+        let drawn = [run, key_0, random_keys()[0]];
+        Ok(Partner::new((own, socket), partner, key, drawn))
+    };
+    quartets.iter().map(partner).collect()
 }
 
 /// What each of `count` shards may give, so that all of them together give what `limits` say. What is allowed at once
@@ -216,12 +308,17 @@ impl Meter {
 fn share_of(limits: BudgetLimits, count: u32) -> BudgetLimits {
     let share =
         |it: Allowance| Allowance { per_second: it.per_second.div_ceil(count.max(1)), ..it };
-    let BudgetLimits { address, network, long } = limits;
-    BudgetLimits { address: share(address), network: share(network), long: share(long) }
+    let BudgetLimits { address, network, long, neighbours } = limits;
+    BudgetLimits {
+        address: share(address),
+        network: share(network),
+        long: share(long),
+        neighbours: share(neighbours),
+    }
 }
 
 /// The keys of the standard library's hashing are random.
-fn random_keys() -> [u64; 2] {
+pub(crate) fn random_keys() -> [u64; 2] {
     [0, 1].map(|it| RandomState::new().hash_one(it))
 }
 

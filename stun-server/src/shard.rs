@@ -10,9 +10,11 @@
 //!                                   └────────▶ send what must leave elsewhere (CHANGE-REQUEST)
 //! ```
 
+use crate::live::Follower;
 use crate::other::Other;
+use crate::partner::Partner;
 use ntcp_raw::batch::{self, Datagram, Destination, Receiver, Sender};
-use ntcp_stun::server::{self, Counters, Reply, Request, Transport};
+use ntcp_stun::server::{self, Counters, Heeded, Reply, Request, Transport};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::io::{self, PipeReader, PipeWriter};
 use std::net::{SocketAddr, SocketAddrV6, UdpSocket};
@@ -40,6 +42,15 @@ impl Place {
         }
         socket.set_nonblocking(true)?;
         Ok(Self { socket, address, is_any })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Another descriptor of the same socket.
+    pub(crate) fn another(&self) -> io::Result<UdpSocket> {
+        self.socket.try_clone()
     }
 
     /// The server's address that a datagram came to; `None` for one that was sent to many, which is not ours to answer.
@@ -78,6 +89,7 @@ pub(crate) struct Shard {
     pub(crate) server: server::Server,
     pub(crate) tally: Tally,
     pub(crate) other: Other,
+    pub(crate) follower: Follower,
 }
 
 /// Threads that serve until this is dropped.
@@ -116,10 +128,11 @@ impl Drop for Threads {
 impl Shard {
     /// Serves until the other end of `halt` is closed.
     fn run(self, halt: &PipeReader) {
-        let Self { places, server, tally, other } = self;
+        let Self { places, server, tally, other, mut follower } = self;
         let senders = places.iter().map(|_| Sender::new(BATCH)).collect();
         let reply = vec![0; batch::MAX_DATAGRAM].into();
-        let mut work = Work { places: &places, senders, server, reply, lost: 0 };
+        let partners = other.partners();
+        let mut work = Work { places: &places, partners, senders, server, reply, lost: 0 };
         let mut receiver = Receiver::new(BATCH);
         let sockets = places.iter().map(|it| PollFd::new(&it.socket, PollFlags::IN));
         let mut waited: Vec<_> = sockets.chain([PollFd::new(halt, PollFlags::IN)]).collect();
@@ -134,6 +147,7 @@ impl Shard {
             }
             work.server.advance(Instant::now());
             other.tell(&mut work.server);
+            follower.follow(&mut work.server);
             for (index, place) in places.iter().enumerate() {
                 if !waited[index].revents().is_empty() {
                     work.serve(index, place, &mut receiver);
@@ -147,6 +161,7 @@ impl Shard {
 /// What a shard works with.
 struct Work<'a> {
     places: &'a [Place],
+    partners: &'a [Partner],
     /// One for each place.
     senders: Vec<Sender>,
     server: server::Server,
@@ -182,15 +197,52 @@ impl Work<'_> {
     fn answer(&mut self, index: usize, place: &Place, datagram: Datagram<'_>) {
         let Some(local) = place.local(datagram.destination) else { return };
         let (bytes, source) = (datagram.bytes, datagram.source);
+        if let Some(partner) = self.partners.iter().find(|it| it.is_source(source)) {
+            return self.heed(partner, bytes, (source, local));
+        }
         let request = Request { bytes, source, local, transport: Transport::Udp };
         match self.server.handle_request(request, &mut self.reply) {
-            Ok(reply) => {
-                let has_own_address = |it: &Place| it.address == reply.from;
-                let asked = if place.is_any || has_own_address(place) { Some(index) } else { None };
-                let leaves = asked.or_else(|| self.places.iter().position(has_own_address));
-                self.queue(leaves.unwrap_or(index), reply);
-            }
+            Ok(reply) if place.is_any || place.address == reply.from => self.queue(index, reply),
+            Ok(reply) => match self.place_at(reply.from) {
+                Some(elsewhere) => self.queue(elsewhere, reply),
+                None => self.forward(bytes, (source, local)),
+            },
             Err(silence) => tracing::trace!(%source, %silence, "not answered"),
+        }
+    }
+
+    fn place_at(&self, address: SocketAddr) -> Option<usize> {
+        self.places.iter().position(|it| it.address == address)
+    }
+
+    /// Has the partner answer a request, since it must come from there.
+    fn forward(&mut self, bytes: &[u8], (source, local): (SocketAddr, SocketAddr)) {
+        let partner = self.partners.iter().find(|it| it.own().ip() == local.ip());
+        let written = partner.and_then(|it| {
+            let length = it.forward(bytes, source, local, &mut self.reply)?;
+            Some((self.place_at(it.own())?, Reply { length, from: it.own(), to: it.address() }))
+        });
+        match written {
+            Some((index, message)) => self.queue(index, message),
+            None => self.lost += 1,
+        }
+    }
+
+    /// A datagram from the partner's address.
+    fn heed(&mut self, partner: &Partner, bytes: &[u8], way: (SocketAddr, SocketAddr)) {
+        let reply = match partner.heed(bytes, way, &mut self.reply) {
+            Heeded::Nothing | Heeded::Refused => return,
+            Heeded::Reply(length) => Reply { length, from: partner.own(), to: partner.address() },
+            Heeded::Forwarded { request: bytes, client: source, asked: local } => {
+                let request = Request { bytes, source, local, transport: Transport::Udp };
+                match self.server.handle_forwarded(request, &mut self.reply) {
+                    Ok(reply) => reply,
+                    Err(silence) => return tracing::trace!(%silence, "not answered"),
+                }
+            }
+        };
+        if let Some(index) = self.place_at(reply.from) {
+            self.queue(index, reply);
         }
     }
 

@@ -6,13 +6,14 @@
 use crate::options::Options;
 use crate::probes::{Guest, Probes};
 use crate::run::{Core, yield_now};
+use crate::tls::{Identity, Layer};
 use async_io::{Async, Timer};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt, select_biased};
 use ntcp_stun::framing::Deframer;
 use ntcp_stun::server::{Request, Silence, Transport};
 use std::future::poll_fn;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,6 +39,14 @@ pub(crate) struct Streams {
     desks: Desks,
 }
 
+/// Where streams come from.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) listener: Async<TcpListener>,
+    /// What the server is to those who speak TLS there; `None` where nobody does.
+    pub(crate) identity: Option<Identity>,
+}
+
 /// A place among the streams, free again when dropped.
 struct Admission(Arc<Streams>);
 
@@ -60,7 +69,8 @@ impl Streams {
     }
 
     /// Accepts streams and serves them, for as long as the future is kept.
-    pub(crate) async fn serve(self: Arc<Self>, listener: Async<TcpListener>, core: Arc<Core>) {
+    pub(crate) async fn serve(self: Arc<Self>, listener: Listener, core: Arc<Core>) {
+        let Listener { listener, identity } = listener;
         let mut streams = FuturesUnordered::new();
         let mut pause = None;
         loop {
@@ -72,7 +82,8 @@ impl Streams {
                 Ok((stream, source)) => {
                     pause = None;
                     if let Some(place) = self.admit() {
-                        streams.push(serve(place, stream, source, Arc::clone(&core)));
+                        let identity = identity.clone();
+                        streams.push(serve(place, (stream, source), identity, Arc::clone(&core)));
                     } else {
                         let limit = self.options.max_streams;
                         tracing::debug!(%source, limit, "too many streams, closed");
@@ -113,10 +124,21 @@ fn is_about_one_stream(error: &io::Error) -> bool {
     )
 }
 
-async fn serve(place: Admission, stream: Async<TcpStream>, source: SocketAddr, core: Arc<Core>) {
-    let guest = Guest::new(place.0.probes.clone());
+async fn serve(
+    place: Admission,
+    (stream, source): (Async<TcpStream>, SocketAddr),
+    identity: Option<Identity>,
+    core: Arc<Core>,
+) {
     let conversation = Conversation { streams: &place.0, stream: &stream, source, core: &core };
-    match conversation.run(guest).await {
+    let result = match Layer::new(identity.as_ref()) {
+        Ok(layer) => {
+            let guest = Guest::new(place.0.probes.clone());
+            conversation.run(guest, layer).await
+        }
+        Err(error) => Err(error),
+    };
+    match result {
         Ok(()) => tracing::trace!(%source, "stream ended"),
         Err(error) => tracing::trace!(%source, %error, "stream closed"),
     }
@@ -169,25 +191,32 @@ struct Conversation<'a> {
 
 impl Conversation<'_> {
     /// Answers one request after another.
-    async fn run(&self, mut guest: Guest) -> io::Result<()> {
+    async fn run(&self, mut guest: Guest, mut layer: Layer) -> io::Result<()> {
         let options = &self.streams.options;
         let local = self.stream.get_ref().local_addr()?;
         // A reply is small and wanted at once: it must not wait for the acknowledgement of the last one.
         self.stream.get_ref().set_nodelay(true)?;
         let mut patience = Patience::until(Instant::now() + options.first_message);
         let mut held = None;
+        let mut has_more = false;
         loop {
-            patience.within(self.stream.readable()).await?;
-            let mut desk = held.take().unwrap_or_else(|| self.streams.desks.take());
-            match self.stream.get_ref().read(desk.requests.spare()) {
-                Ok(0) => return Ok(()),
-                Ok(length) => desk.requests.filled(length),
-                // Somebody woke it for nothing.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+            if !has_more {
+                patience.within(self.stream.readable()).await?;
+                self.receive(&mut layer).await?;
             }
-            let has_answered = self.answer(&mut desk, &mut guest, local).await?;
+            let mut desk = held.take().unwrap_or_else(|| self.streams.desks.take());
+            has_more = match layer.read(self.stream.get_ref(), desk.requests.spare()) {
+                Ok(0) => return Ok(()),
+                Ok(length) => {
+                    desk.requests.filled(length);
+                    layer.may_hold_more()
+                }
+                // Somebody woke it for nothing.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
+                Err(error) => return Err(error),
+            };
+            let has_answered = self.answer(&mut desk, (&mut guest, &mut layer), local).await?;
             if has_answered {
                 patience.extend(Instant::now() + guest.patience(options.next_message));
             }
@@ -201,11 +230,21 @@ impl Conversation<'_> {
         }
     }
 
+    /// Has the layer take in what has arrived, and say what it has to, be it why it gives up.
+    async fn receive(&self, layer: &mut Layer) -> io::Result<()> {
+        let received = layer.receive(self.stream.get_ref());
+        if received.is_err() {
+            self.core.count_refused_tls();
+        }
+        let flushed = self.flush(layer).await;
+        received.and(flushed)
+    }
+
     /// Answers the whole messages that are there; whether there was one.
     async fn answer(
         &self,
         desk: &mut Desk,
-        guest: &mut Guest,
+        (guest, layer): (&mut Guest, &mut Layer),
         local: SocketAddr,
     ) -> io::Result<bool> {
         let Desk { requests, replies } = desk;
@@ -214,7 +253,7 @@ impl Conversation<'_> {
             has_answered = true;
             let request = Request { bytes, source: self.source, local, transport: Transport::Tcp };
             if guest.is_asked(&request) {
-                self.send(replies).await?;
+                self.send(layer, replies).await?;
                 // Rare, and much larger than the rest of a stream's state.
                 let probed = Box::pin(guest.serve(request, self.stream.get_ref())).await;
                 replies.extend(probed.unwrap_or_default());
@@ -227,32 +266,52 @@ impl Conversation<'_> {
                 Err(silence) => tracing::trace!(source = %self.source, %silence, "not answered"),
             }
             if replies.len() > MAX_REPLIES / 2 {
-                self.send(replies).await?;
+                self.send(layer, replies).await?;
             }
         }
-        self.send(replies).await?;
+        self.send(layer, replies).await?;
         Ok(has_answered)
     }
 
     /// Sends all replies that are there. Until the peer takes them it is not read from.
-    async fn send(&self, replies: &mut Vec<u8>) -> io::Result<()> {
+    async fn send(&self, layer: &mut Layer, replies: &mut Vec<u8>) -> io::Result<()> {
         let mut rest = &replies[..];
         let mut patience = None;
         while !rest.is_empty() {
-            match self.stream.get_ref().write(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(length) => rest = &rest[length..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let until = || Instant::now() + self.streams.options.unread_reply;
-                    let patience = patience.get_or_insert_with(|| Patience::until(until()));
-                    patience.within(self.stream.writable()).await?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+            let written = layer.write(self.stream.get_ref(), rest);
+            rest = &rest[self.written(written, &mut patience).await?..];
         }
         replies.clear();
+        self.flush(layer).await
+    }
+
+    /// Sends what the layer holds.
+    async fn flush(&self, layer: &mut Layer) -> io::Result<()> {
+        let mut patience = None;
+        while layer.wants_flush() {
+            let flushed = layer.flush(self.stream.get_ref()).map(|()| 0);
+            self.written(flushed, &mut patience).await?;
+        }
         Ok(())
+    }
+
+    /// How much was written; waits for the peer where it was nothing.
+    async fn written(
+        &self,
+        result: io::Result<usize>,
+        patience: &mut Option<Patience>,
+    ) -> io::Result<usize> {
+        match result {
+            Ok(length) => Ok(length),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let until = || Instant::now() + self.streams.options.unread_reply;
+                let patience = patience.get_or_insert_with(|| Patience::until(until()));
+                patience.within(self.stream.writable()).await?;
+                Ok(0)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            Err(error) => Err(error),
+        }
     }
 }
 

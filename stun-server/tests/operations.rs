@@ -5,13 +5,15 @@ mod program;
 
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
+use ntcp_stun::attribute::{ErrorCode, Username};
 use ntcp_stun::framing::Deframer;
 use ntcp_stun::probe::{self, Interval, Test, Wish};
-use ntcp_stun::{Class, Message, Method, TransactionId, Writer};
+use ntcp_stun::{Class, Key, Message, Method, TransactionId, Writer};
 use program::{Folder, Program, get, request, sample};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ntcp-stun-server");
@@ -78,6 +80,125 @@ fn a_reload_is_taken_or_refused_with_the_reason() {
     ask(address);
     program.signal(Signal::SIGTERM);
     assert_eq!(program.end().0, Some(0));
+}
+
+/// Writes a file beside the configuration, and returns its path.
+fn write(folder: &Folder, name: &str, text: &str) -> String {
+    let path = folder.0.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// The error code of what answers this request, if it is an error; the answer's length.
+fn code(server: SocketAddr, request: &[u8]) -> (Option<u16>, usize) {
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.send_to(request, server).unwrap();
+    let mut answer = [0; 512];
+    let length = client.recv(&mut answer).unwrap();
+    let message = Message::parse(&answer[..length]).unwrap();
+    (message.attribute::<ErrorCode<'_>>().unwrap().map(|it| it.code()), length)
+}
+
+/// A Binding request of a user with short-term credentials.
+fn signed(name: &str, password: &str) -> Vec<u8> {
+    let mut buffer = [0; 128];
+    let id = TransactionId::new([7; 12]);
+    let mut writer = Writer::new(&mut buffer, Class::Request, Method::BINDING, id).unwrap();
+    writer.attribute(&Username::new(name).unwrap()).unwrap();
+    writer.integrity_sha256(&Key::short_term(password.as_bytes())).unwrap();
+    let length = writer.finish();
+    buffer[..length].to_vec()
+}
+
+#[test]
+fn a_reload_takes_over_users_and_policy() {
+    let folder = Folder::new("stun-users");
+    let users = write(&folder, "users", "alice:wonderland\n");
+    let short_term = format!("[stun]\naccess = 'short-term'\ncredentials = '{users}'\n");
+    let path = folder.configure(&short_term);
+    let (mut program, _, address) = start(&["--config", path.to_str().unwrap()]);
+    let reloaded = |program: &mut Program| {
+        program.signal(Signal::SIGHUP);
+        program.wait_for("configuration read again")
+    };
+    assert_eq!(code(address, &signed("alice", "wonderland")).0, None);
+    assert_eq!(code(address, &signed("bob", "builder")).0, Some(401));
+    // The file of users alone.
+    write(&folder, "users", "bob:builder\n");
+    let said = reloaded(&mut program);
+    assert!(said.contains("[stun] access, realm, credentials"), "{said}");
+    assert_eq!(code(address, &signed("alice", "wonderland")).0, Some(401));
+    assert_eq!(code(address, &signed("bob", "builder")).0, None);
+    // Something broken in it changes nothing.
+    write(&folder, "users", "bob\n");
+    program.signal(Signal::SIGHUP);
+    let refused = program.wait_for("the configuration stays as it was");
+    assert!(refused.contains("line 1: a name or a password is missing"), "{refused}");
+    assert_eq!(code(address, &signed("bob", "builder")).0, None);
+    // Everybody again, elsewhere, by a name, and a key that needs a restart.
+    folder.configure("[stun]\nredirect = ['192.0.2.9:3478']\nsoftware = 'us'\nshards = 1\n");
+    program.signal(Signal::SIGHUP);
+    let left = program.wait_for("needs_restart");
+    assert!(left.contains("[stun] shards") && !left.contains("[stun] software"), "{left}");
+    program.wait_for("configuration read again");
+    assert_eq!(code(address, &signed("nobody", "at all")), (Some(300), 20 + 8 + 12 + 8));
+    folder.configure("");
+    let said = reloaded(&mut program);
+    assert!(said.contains("[stun] redirect"), "{said}");
+    ask(address);
+}
+
+/// The certificate that a server shows.
+fn certificate(address: SocketAddr) -> Vec<u8> {
+    let shown = Command::new("openssl")
+        .args(["s_client", "-connect", &address.to_string()])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+        .stdout;
+    let text = String::from_utf8_lossy(&shown);
+    let begin = text.find("-----BEGIN").unwrap_or_else(|| panic!("{text}"));
+    let end = text.find("-----END CERTIFICATE-----").unwrap();
+    text[begin..end].replace('\r', "").into_bytes()
+}
+
+#[test]
+fn a_reload_exchanges_the_certificate() {
+    if Command::new("openssl").arg("version").output().is_err() {
+        eprintln!("SKIPPED: openssl is not installed, so no certificate was looked at");
+        return;
+    }
+    let folder = Folder::new("stun-certificate");
+    let make = || {
+        let made = rcgen::generate_simple_self_signed(vec!["stun.example.org".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    };
+    let (first, second) = (make(), make());
+    let files = [write(&folder, "chain.pem", &first.0), write(&folder, "key.pem", &first.1)];
+    let path = folder.configure(&format!(
+        "[stun]\ntls_listen = ['127.0.0.1:0']\ntls_certificate = '{}'\ntls_key = '{}'\n",
+        files[0], files[1]
+    ));
+    let (mut program, _, plain) = start(&["--config", path.to_str().unwrap()]);
+    let address = program.address_after("listening on TLS");
+    let is_shown = |pem: &str| {
+        let shown = certificate(address);
+        pem.replace('\r', "").as_bytes().starts_with(&shown)
+    };
+    assert!(is_shown(&first.0));
+    // Half of an exchange, and then the whole.
+    write(&folder, "chain.pem", &second.0);
+    program.signal(Signal::SIGHUP);
+    let refused = program.wait_for("the configuration stays as it was");
+    assert!(refused.contains("name a certificate and the key that it was made for"), "{refused}");
+    assert!(is_shown(&first.0));
+    write(&folder, "key.pem", &second.1);
+    program.signal(Signal::SIGHUP);
+    let said = program.wait_for("configuration read again");
+    assert!(said.contains("tls_certificate"), "{said}");
+    assert!(is_shown(&second.0));
+    ask(plain);
 }
 
 #[test]

@@ -44,12 +44,43 @@ fn check_and_configuration_tell_the_mode() {
     let long_term = |users: &str| {
         format!("[stun]\naccess = 'long-term'\nrealm = 'example.org'\ncredentials = '{users}'")
     };
+    let key = write("key", &"5e".repeat(32));
+    let short = write("short-key", " 123456789\n");
+    let partner = |key: &str| {
+        let addresses = "listen = ['192.0.2.1:1']\nalternate = ['192.0.2.2:2']";
+        format!("[stun]\nmode = 'partner'\n{addresses}\npartner_key = '{key}'")
+    };
+    let make = || rcgen::generate_simple_self_signed(vec!["stun.example.org".to_owned()]);
+    let (one, other) = (make().expect("a certificate"), make().expect("a certificate"));
+    let certificate = write("certificate.pem", &one.cert.pem());
+    let broken = write("broken.pem", &one.cert.pem().replace("END CERT", "END OF CERT"));
+    let own_key = write("key.pem", &one.signing_key.serialize_pem());
+    let other_key = write("other-key.pem", &other.signing_key.serialize_pem());
+    let tls = |certificate: &str, key: &str| {
+        let files = format!("tls_certificate = '{certificate}'\ntls_key = '{key}'");
+        format!("[stun]\ntls_listen = ['127.0.0.1:5349']\n{files}")
+    };
     let forged = "[stun]\nmode = 'forged'\nlisten = ['192.0.2.1:1']\nalternate = ['192.0.2.2:2']";
     for (text, status, expected) in [
         ("", 0, "mode basic"),
         ("[stun]\nlisten = ['192.0.2.1:1']\nalternate = ['192.0.2.2:2']", 0, "mode dual"),
         (forged, 0, "mode forged"),
-        ("[stun]\nmode = 'partner'", 2, "write auto, basic, dual or forged"),
+        (&partner(&key), 0, "mode partner, UDP and TCP on 192.0.2.1:1, together with the host at"),
+        (&partner(&short), 2, "short-key\" holds 9 bytes, 32 are needed"),
+        (&partner("/nowhere"), 2, "[stun] partner_key = \"/nowhere\" cannot be read"),
+        (&tls(&key, &key), 2, "[stun] tls_certificate = "),
+        (
+            &tls(&key, &key),
+            2,
+            "holds no certificate: there is no certificate in it; write it as PEM",
+        ),
+        (&tls("/nowhere", &key), 2, "[stun] tls_certificate = \"/nowhere\" cannot be read"),
+        (&tls(&certificate, &key), 2, "holds no private key"),
+        (&tls(&certificate, "/nowhere"), 2, "[stun] tls_key = \"/nowhere\" cannot be read"),
+        (&tls(&certificate, &other_key), 2, "name a certificate and the key that it was made for"),
+        (&tls(&broken, &own_key), 2, "[stun] tls_certificate = "),
+        (&tls(&certificate, &own_key), 0, "TLS on 127.0.0.1:5349"),
+        ("[stun]\nmode = 'partners'", 2, "write auto, basic, dual, forged or partner"),
         (&long_term(&good), 0, "configuration is good"),
         (&long_term(&bad), 2, "line 2: a name or a password is missing; write name:password"),
         (&long_term("/nowhere"), 2, "[stun] credentials = \"/nowhere\" cannot be read"),

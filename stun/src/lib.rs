@@ -17,6 +17,7 @@
 //! | [`server`] | [`Server`]: a request in, the reply out, and from which of up to four addresses to send it |
 //! | [`behavior`] | the client of RFC 5780: what a NAT does, as one machine for each test |
 //! | [`probe`] | discovery of TCP: what a server tries towards its client, and what came of it |
+//! | [`partner`] | what two hosts with one address each say to each other to be one server of RFC 5780 |
 //! | [`spoof`] | whether a network lets forged sources out, found out with a consenting server |
 //! | [`framing`] | where one message ends and the next begins on a byte stream |
 //!
@@ -55,6 +56,7 @@ pub mod framing;
 pub mod integrity;
 pub mod message;
 pub mod nonce_cookie;
+pub mod partner;
 pub mod probe;
 pub mod server;
 pub mod spoof;

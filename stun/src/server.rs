@@ -20,25 +20,40 @@
 //! | without the credentials asked for | 400, 401 or 438, as RFC 8489, section 9 says; see [`Access`] |
 //! | RESPONSE-PORT without proof of the source | 438 and a NONCE that is the proof, if asked to ([`Server::demand_proof`]) |
 //! | while there is a [`Redirect`] | 300 and ALTERNATE-SERVER |
+//! | that cannot be answered for want of room | 500 |
 //! | a spoof check ([`crate::spoof`]), if it has a [`Mint`] and is open to everybody | a token, or a report to whom the token was given |
 //! | anything else | nothing; a [`Silence`] says why |
 //!
 //! RFC 5780, section 7.6 would have a reply padded to the MTU whatever the request's length; that makes an amplifier
 //! of 60 for everybody who forges a source, so this server deviates. For the same reason errors carry no phrase,
 //! and RESPONSE-ADDRESS of RFC 3489 is refused.
+//!
+//! # How long a reply is
+//!
+//! RFC 5780 has a server with two addresses tell four of them, 68 bytes for a request of 20. Such replies, beyond 1.6 times
+//! the request, have a budget of their own. Where it is used up, or where [`Server::bound_replies`] allows none, the reply is the
+//! longest of these that fits:
+//!
+//! | reply | IPv4 | carries |
+//! |---|---|---|
+//! | full | 68 | XOR-MAPPED-ADDRESS, MAPPED-ADDRESS, RESPONSE-ORIGIN, OTHER-ADDRESS |
+//! | short | 44 | XOR-MAPPED-ADDRESS, OTHER-ADDRESS: all that a test needs; it fits a request with CHANGE-REQUEST |
+//! | bare | 32 | XOR-MAPPED-ADDRESS |
 
 mod access;
 mod binding;
 mod budget;
 mod counters;
+mod link;
 mod prober;
 mod quartet;
 mod spoofing;
 mod token;
 
 pub use access::{Access, User};
-pub use budget::{Allowance, Budget, BudgetLimits, is_long};
+pub use budget::{Allowance, Amplification, Budget, BudgetLimits, Network, is_long};
 pub use counters::Counters;
+pub use link::{Heeded, Link, PATIENCE, PartnerState, ROUND};
 pub use prober::{Conduct, Limits, Look, Order, Prober, RESERVATION, Reservation, Step};
 pub use quartet::{Quartet, QuartetError};
 pub use token::Mint;
@@ -46,7 +61,7 @@ pub(crate) use token::TOKEN_LENGTH;
 
 use crate::spoof;
 use crate::{Check, Class, Message, Method, ParseError, WriteError};
-use binding::{Answer, Binding};
+use binding::{Answer, Binding, Kind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -74,6 +89,24 @@ struct Policy {
     /// Whether the alternate addresses are another host's, and then whether they are withheld
     /// ([`Server::withhold_other_address`]).
     withholds_other: Option<bool>,
+    /// The other host answers itself what is forwarded to it ([`Server::forward_changes`]).
+    forwards: bool,
+    amplification: Amplification,
+}
+
+/// What may change while a server runs; each of it can be set alone too.
+#[derive(Clone, Debug, Default)]
+pub struct Conditions {
+    /// Whom it answers ([`Server::restrict`]). `None` is everybody.
+    pub access: Option<Arc<Access>>,
+    /// Where it sends clients ([`Server::redirect`]).
+    pub redirect: Option<Arc<Redirect>>,
+    /// What it calls itself ([`Server::name_software`]).
+    pub software: Option<Arc<str>>,
+    /// Whether RESPONSE-PORT needs no proof ([`Server::trust_response_port`]).
+    pub trusts_response_port: bool,
+    /// How long its replies are ([`Server::bound_replies`]).
+    pub amplification: Amplification,
 }
 
 /// Where clients are sent instead (RFC 8489, section 10).
@@ -140,6 +173,9 @@ pub enum Silence {
     /// From port 0, which nothing can be sent to.
     #[error("the source has no port")]
     Unanswerable,
+    /// What the partner has forwarded asks for no answer from here.
+    #[error("forwarded, but not to be answered from here")]
+    NotForwardable,
     /// The caller's buffer is too short for the reply.
     #[error("no room for the reply: {0}")]
     NoRoom(WriteError),
@@ -164,6 +200,28 @@ impl Server {
     /// client that asks there in vain would take its NAT for what it is not.
     pub fn withhold_other_address(&mut self, is_withheld: bool) {
         self.policy.withholds_other = Some(is_withheld);
+    }
+
+    /// For a server whose alternate IP is another host's that answers itself what is forwarded to it ([`Link`]): a reply that
+    /// must leave from there is the caller's to forward, and such CHANGE-REQUESTs are refused while the alternate addresses are
+    /// withheld.
+    pub fn forward_changes(&mut self) {
+        self.policy.forwards = true;
+    }
+
+    /// Has no reply over UDP be longer than that, whatever RFC 5780 demands.
+    pub fn bound_replies(&mut self, amplification: Amplification) {
+        self.policy.amplification = amplification;
+    }
+
+    /// Goes by these from now on, whatever it went by before.
+    pub fn take_over(&mut self, conditions: &Conditions) {
+        let Conditions { access, redirect, software, trusts_response_port, amplification } =
+            conditions.clone();
+        let policy = &mut self.policy;
+        (policy.access, policy.redirect, policy.software) = (access, redirect, software);
+        policy.trusts_response_port = trusts_response_port;
+        policy.amplification = amplification;
     }
 
     /// Says in its answers over TCP which tests of [`crate::probe`] are served: a [`Prober`] stands
@@ -233,13 +291,52 @@ impl Server {
         outcome.map(|it| it.reply)
     }
 
+    /// Answers a request that the partner ([`Link`]) had from `request.source` at its own address `request.local`, which must
+    /// ask for an answer from this host. The partner has seen to it that the client is let in and is there.
+    ///
+    /// # Errors
+    ///
+    /// A [`Silence`] if nothing is to be sent.
+    pub fn handle_forwarded(
+        &mut self,
+        request: Request<'_>,
+        reply: &mut [u8],
+    ) -> Result<Reply, Silence> {
+        let message = self.read(request)?;
+        if message.method() != Method::BINDING {
+            return Err(Silence::NotForwardable);
+        }
+        let binding = Binding::new(&self.policy, message, request).forwarded();
+        let answer = binding.answer_within(self.budget.as_mut(), reply)?;
+        let is_ours = answer.kind == Kind::Changed && answer.reply.from.ip() != request.local.ip();
+        if is_ours {
+            self.counters.answered_for_partner += 1;
+            Ok(answer.reply)
+        } else {
+            Err(Silence::NotForwardable)
+        }
+    }
+
     fn answer(&mut self, request: Request<'_>, reply: &mut [u8]) -> Result<Answer, Silence> {
+        let message = self.read(request)?;
+        if message.method() == spoof::METHOD {
+            return self.answer_spoof_check(&message, request, reply);
+        }
+        let binding = Binding::new(&self.policy, message, request);
+        match request.transport {
+            Transport::Udp => binding.answer_within(self.budget.as_mut(), reply),
+            Transport::Tcp => binding.answer(reply),
+        }
+    }
+
+    /// A message that may be answered: a Binding request, or one of a spoof check.
+    fn read<'a>(&self, request: Request<'a>) -> Result<Message<'a>, Silence> {
         let message = Message::parse_classic(request.bytes).map_err(Silence::Malformed)?;
         if message.fingerprint() == Check::Invalid {
             return Err(Silence::WrongFingerprint);
         }
         if message.method() == spoof::METHOD && !message.is_classic() {
-            return self.answer_spoof_check(&message, request, reply);
+            return Ok(message);
         }
         match message.class() {
             Class::Request if message.method() == Method::BINDING => {}
@@ -249,11 +346,6 @@ impl Server {
         if request.source.port() == 0 {
             return Err(Silence::Unanswerable);
         }
-        let binding = Binding::new(&self.policy, message, request);
-        let Some(budget) = self.budget.as_mut().filter(|_| request.transport == Transport::Udp)
-        else {
-            return binding.answer(reply).map_err(Silence::NoRoom);
-        };
-        binding.answer_within(budget, reply)
+        Ok(message)
     }
 }

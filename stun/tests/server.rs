@@ -382,8 +382,13 @@ fn nothing_is_sent_to_port_0_or_without_room() {
     let from_nowhere = Request { bytes: &bytes, source: at("198.51.100.7:0"), local, transport };
     assert_eq!(server.handle_request(from_nowhere, &mut [0; 64]), Err(Silence::Unanswerable));
     let request = Request { source: at(CLIENT), ..from_nowhere };
-    let no_room = server.handle_request(request, &mut [0; 31]);
+    let no_room = server.handle_request(request, &mut [0; 27]);
     assert!(matches!(no_room, Err(Silence::NoRoom(_))), "{no_room:?}");
+    let mut little = [0; 31];
+    let reply = server.handle_request(request, &mut little).expect("an error has room");
+    let message = Message::parse(&little[..reply.length]).expect("well-formed");
+    let code = message.attribute::<ErrorCode<'_>>().expect("well-formed").map(|it| it.code());
+    assert_eq!((code, server.counters().server_errors), (Some(500), 1));
     assert_eq!(server.handle_request(request, &mut [0; 32]).map(|it| it.length), Ok(32));
     assert_eq!(server.counters().unanswerable, 2);
 }

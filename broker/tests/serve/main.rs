@@ -1,5 +1,7 @@
 //! The server on loopback, spoken to by hand over real sockets.
 
+#[cfg(all(target_os = "linux", feature = "redis"))]
+mod cluster;
 mod operations;
 mod peer;
 #[path = "../../../service/testing/program.rs"]

@@ -5,7 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use ntcp_proto::signal::message::{Body, Connect, Message, Nonce, Register, Registered};
-use ntcp_proto::signal::{Fingerprint, NatSummary, RegistrationId, RegistrationKey, Round};
+use ntcp_proto::signal::{
+    ErrorCode, Fingerprint, NatSummary, RegistrationId, RegistrationKey, Round,
+};
 use ntcp_proto::uri::TransportChoice;
 use ntcp_stun::TransactionId;
 
@@ -83,7 +85,11 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn register(mut socket: Socket, name: &str) -> Self {
+    pub(crate) fn register(socket: Socket, name: &str) -> Self {
+        Self::try_register(socket, name).unwrap()
+    }
+
+    pub(crate) fn try_register(mut socket: Socket, name: &str) -> Result<Self, ErrorCode> {
         let mut nonce = None;
         if let Socket::Udp(_) = socket {
             let first = register(name, 0, None);
@@ -95,19 +101,26 @@ impl Peer {
         }
         socket.send(&register(name, 1, nonce));
         let answer = socket.receive();
-        let Body::Registered(it) = Message::parse(&answer).unwrap().message.body else {
-            panic!("{answer:?}")
+        let it = match Message::parse(&answer).unwrap().message.body {
+            Body::Registered(it) => it,
+            Body::Refused(refused) => return Err(refused.code),
+            other => panic!("{other:?}"),
         };
         let Registered { registration, key, observed, .. } = it;
         assert_eq!(observed, socket.address());
-        Self { socket, serial: 1, registration, key }
+        Ok(Self { socket, serial: 1, registration, key })
     }
 
     pub(crate) fn send(&mut self, body: Body) {
-        self.serial += 1;
-        let message = Message::new(TransactionId::new([self.serial; 12]), body);
+        self.serial = self.serial.wrapping_add(1);
+        let message = Message::new(self.transaction(), body);
         let message = Message { registration: Some(self.registration), ..message };
         self.socket.send(&message.emit(Some(&self.key)));
+    }
+
+    /// That of the latest request.
+    pub(crate) fn transaction(&self) -> TransactionId {
+        TransactionId::new([self.serial; 12])
     }
 
     /// The next message, which must be signed.
@@ -133,6 +146,7 @@ pub(crate) fn register(name: &str, serial: u8, nonce: Option<Nonce>) -> Vec<u8> 
         lease: Duration::from_secs(60),
         rtt: Some(Duration::from_millis(1)),
         consents: false,
+        offers_to_forge: false,
     });
     Message { nonce, ..Message::new(TransactionId::new([serial; 12]), body) }.emit(None)
 }

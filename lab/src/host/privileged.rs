@@ -107,6 +107,19 @@ impl Host {
         Ok(())
     }
 
+    /// Sends a packet in another host's name.
+    ///
+    /// # Errors
+    ///
+    /// [`IoFailure::NotPermitted`] without raw sockets.
+    pub fn forge(&mut self, packet: Vec<u8>) -> Result<(), IoFailure> {
+        if !self.privileges.raw {
+            return Err(IoFailure::NotPermitted);
+        }
+        self.send_raw(Some(packet));
+        Ok(())
+    }
+
     /// Sends a packet with any source, as a raw socket does; what is none is dropped.
     pub(crate) fn send_raw(&mut self, packet: Option<Vec<u8>>) {
         self.outgoing.extend(packet);

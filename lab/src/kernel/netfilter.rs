@@ -33,6 +33,13 @@ use side::Side;
 /// The mark of packets that came from inside.
 const FROM_INSIDE: &str = "0x1";
 
+/// A SYN from outside in a flow that was begun inside.
+macro_rules! crossing {
+    () => {
+        "iifname \"wan\" ct direction reply tcp flags & (syn | ack) == syn"
+    };
+}
+
 /// What makes a namespace a box.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Rules {
@@ -63,25 +70,46 @@ pub(super) fn rules(nat: &BoxPlan) -> Result<Rules> {
     text.push_str(&refuse(&nat.behaviour));
     text.push_str(&output(&nat.behaviour));
     text.push_str("}\n");
-    text.push_str(firewall_v6(nat));
+    text.push_str(&firewall_v6(nat));
     Ok(Rules { ruleset: text, settings: settings(&nat.behaviour) })
 }
 
-/// IPv6 is never translated here; the box lets in only what was asked for.
-pub(super) fn firewall_v6(nat: &BoxPlan) -> &'static str {
-    match nat.ipv6 {
-        Ipv6::Off => "",
-        Ipv6::On => {
-            "\
-table ip6 ntcp {
-  chain forward { type filter hook forward priority filter; policy drop;
-    ct state established,related accept
-    iifname \"lan\" accept
-  }
-}
-"
-        }
+/// IPv6 is never translated here; the box lets in only what was asked for, and treats SYNs, strangers and
+/// what tracking calls invalid as it does over IPv4.
+pub(super) fn firewall_v6(nat: &BoxPlan) -> String {
+    if nat.ipv6 == Ipv6::Off {
+        return String::new();
     }
+    let (udp, tcp) = (&nat.behaviour.udp, &nat.behaviour.tcp);
+    let mut rules = Vec::new();
+    if udp.passage == Passage::Blocked {
+        rules.push("meta l4proto udp drop");
+    }
+    if tcp.invalid == Invalid::Drop {
+        rules.push("ct state invalid drop");
+    }
+    match tcp.inbound_syn {
+        InboundSyn::Accept => {}
+        InboundSyn::Drop => rules.push(concat!(crossing!(), " drop")),
+        InboundSyn::Reset => rules.push(concat!(crossing!(), " reject with tcp reset")),
+    }
+    rules.extend(["ct state established,related accept", "iifname \"lan\" accept"]);
+    match tcp.unsolicited {
+        Unsolicited::Reset | Unsolicited::OwnStack => {
+            rules.push("meta l4proto tcp reject with tcp reset");
+        }
+        Unsolicited::Icmp(_) => rules.push("meta l4proto tcp reject with icmpv6 admin-prohibited"),
+        Unsolicited::Silent | Unsolicited::Late => {}
+    }
+    let rules = rules.join("\n    ");
+    format!(
+        "table ip6 ntcp {{
+  chain forward {{ type filter hook forward priority filter; policy drop;
+    {rules}
+  }}
+}}
+"
+    )
 }
 
 /// The first axis that netfilter cannot do, in words.
@@ -152,11 +180,10 @@ fn forward(nat: &BoxPlan, sides: &[Side<'_>]) -> String {
     } else {
         rule("iifname \"lan\" ct state invalid accept");
     }
-    let crossing = "iifname \"wan\" ct direction reply tcp flags & (syn | ack) == syn";
     match behaviour.tcp.inbound_syn {
         InboundSyn::Accept => {}
-        InboundSyn::Drop => rule(&format!("{crossing} drop")),
-        InboundSyn::Reset => rule(&format!("{crossing} reject with tcp reset")),
+        InboundSyn::Drop => rule(concat!(crossing!(), " drop")),
+        InboundSyn::Reset => rule(concat!(crossing!(), " reject with tcp reset")),
     }
     for (effect, kind) in [
         (behaviour.tcp.time_exceeded, "time-exceeded"),

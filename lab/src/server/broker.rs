@@ -71,6 +71,12 @@ impl Server for BrokerServer {
             Command::Send { link: Link::Tcp { stream, .. }, payload } => {
                 Departure::Message { stream: StreamId(stream.0), payload }
             }
+            // It is alone, and shares nothing with others.
+            Command::Send { link: Link::Broker { .. }, .. }
+            | Command::Claim { .. }
+            | Command::Release { .. }
+            | Command::Find { .. }
+            | Command::Post { .. } => return self.poll_departure(),
             Command::Inject { segment, ttl } => Departure::Segment { segment, ttl },
             Command::InjectDatagram { source, destination, ttl, payload } => {
                 Departure::Forged { source, remote: destination, ttl, payload }

@@ -38,6 +38,18 @@ fn meets_at_every_skew(a: &str, b: &str, line: Duration, slack: Duration) {
 }
 
 #[test]
+fn a_stream_that_is_there_before_its_session_waits_for_it() {
+    for (a, b) in [("restricted", "full-cone"), ("linux-masq", "public")] {
+        for skew in [100, 300].map(Duration::from_millis) {
+            let outcome = Meeting::new(&Setup { skew, ..setup(a, b) }).call();
+            let (_, elapsed) = met(&outcome).unwrap_or_else(|| panic!("{a} calls {b}: no path"));
+            // The callee's listener has taken the caller's first SYN, long before the callee knew why.
+            assert!(elapsed < skew, "{a} calls {b}, {skew:?} late: {elapsed:?}");
+        }
+    }
+}
+
+#[test]
 fn nats_that_answer_strangers_are_passed_at_every_skew() {
     // Not a divisor of the skews: nothing arrives at the very instant at which something else ends.
     let line = Duration::from_micros(9_700);

@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use ntcp_lab::kernel::{Form, Lab, SocketKind};
+use ntcp_lab::kernel::{Form, Lab, SocketKind, Tap};
 use ntcp_proto::command::Agreed;
 use ntcp_proto::segment::{Options, Segment, flag};
 use ntcp_raw::hops::{Family, set_least_ttl, set_ttl};
@@ -240,6 +240,48 @@ fn an_own_syn_ack_passes_only_after_the_syns_have_crossed() {
                 }
             }
         }
+    }
+}
+
+/// The SYNs that left these hosts.
+fn captured(lab: &Lab, hosts: [&str; 2], act: impl FnOnce()) -> [Segment; 2] {
+    let tap = |host: &str| Tap { space: host.into(), interface: "eth0".into() };
+    let capture = lab.capture(&hosts.map(tap)).unwrap();
+    act();
+    let frames = capture.stop();
+    [0, 1].map(|tap| {
+        let of_host = frames.iter().filter(|frame| frame.tap == tap && frame.outgoing);
+        let segments = of_host.filter_map(|frame| Segment::parse(&frame.packet));
+        segments.map(|it| it.0).find(|it| it.flags == flag::SYN).expect("a SYN left")
+    })
+}
+
+#[test]
+fn a_copy_of_the_same_syn_passes_boxes_that_answer_whoever_is_late() {
+    // Recipe C: both SYNs die on the way, one long before the other, and leave again by hand.
+    let reset = "masq,in=reset";
+    for (a, b, form) in [
+        (reset, reset, Form::Netfilter),
+        (reset, reset, Form::User),
+        ("masq,in=admin", "masq,in=open", Form::Netfilter),
+        ("port-restricted,rst=kill", reset, Form::User),
+    ] {
+        let lab = homes(a, b, form);
+        let [one, other] = ends(&lab);
+        let mut sockets = Vec::new();
+        let syns = captured(&lab, ["a", "b"], || {
+            for (end, peer) in [(&one, &other), (&other, &one)] {
+                let opening = |it: &Socket| hops(it, Some(LOW), 2);
+                sockets.push(end.connect_with(&lab, peer.public, opening));
+                fence(&lab);
+            }
+        });
+        sockets.iter().for_each(|socket| hops(socket, None, 2));
+        for (host, syn) in ["a", "b"].into_iter().zip(&syns) {
+            send_raw(&lab, host, syn);
+        }
+        let sockets: [Socket; 2] = sockets.try_into().expect("two");
+        assert!(raised(sockets), "{a} x {b} as {form:?}");
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) fn diagnose(lab: &Lab) -> Value {
 }
 
 /// What a perfect classifier says about a site.
-fn declared(site: &str) -> Value {
+pub(super) fn declared(site: &str) -> Value {
     serde_json::to_value(site.parse::<Site>().unwrap().declared()).unwrap()
 }
 
@@ -67,15 +67,15 @@ pub(super) enum Server {
     Coturn,
     /// Of RFC 3489: no TCP.
     Stund,
-    /// Ours with one address, in the name of another host: no connection can come from there.
-    Forging,
+    /// Ours with one address, in the name of another host or with that host as its partner: no connection comes from there.
+    OneAddress,
 }
 
 impl Server {
     fn transports(self) -> &'static [&'static str] {
         match self {
             Self::Ours | Self::Coturn => &["udp", "tcp"],
-            Self::Stund | Self::Forging => &["udp"],
+            Self::Stund | Self::OneAddress => &["udp"],
         }
     }
 
@@ -85,7 +85,7 @@ impl Server {
         match axis {
             // RFC 5780 section 4.4 has no filtering test for TCP: a server must connect back.
             "filtering" => {
-                self == Self::Ours || (!is_tcp && matches!(self, Self::Stund | Self::Forging))
+                self == Self::Ours || (!is_tcp && matches!(self, Self::Stund | Self::OneAddress))
             }
             "unsolicited_syn" => self == Self::Ours,
             // The server must know where the client's SYN came from without having seen it.
@@ -112,7 +112,7 @@ fn start(lab: &Lab, server: Server) -> Child {
             .command("server", "turnserver")
             .args(["-n", "-S", "-L", &primary, "-L", &alternate, "--no-tls", "--no-dtls"])
             .args(["--no-cli", "--pidfile", "/dev/null", "--log-file", "/dev/null"]),
-        Server::Stund | Server::Ours | Server::Forging => lab
+        Server::Stund | Server::Ours | Server::OneAddress => lab
             .command("server", "stund")
             .args(["-h", &primary, "-a", &alternate, "-p", "3478", "-o", "3479"]),
     };
@@ -137,11 +137,11 @@ fn answers(lab: &Lab) {
     panic!("the server does not answer");
 }
 
-fn installed(program: &str) -> bool {
+pub(super) fn installed(program: &str) -> bool {
     let there = Here::new("sh").args(["-c", &format!("command -v {program}")]).output();
     let there = there.is_ok_and(|found| found.status.success());
     if !there {
-        eprintln!("SKIPPED: {program} is not installed, so the doctor is not tried against it");
+        eprintln!("SKIPPED: {program} is not installed, so nothing is tried with it");
     }
     there
 }

@@ -3,15 +3,22 @@
 //! The programs are those of the last `cargo build --workspace`. Nothing here measures time: set-up
 //! times have a benchmark of their own.
 
+mod abuse;
 mod answered;
+mod consent;
 mod data;
 mod doctor;
+mod endurance;
 mod forged;
 mod forging;
+mod killed;
 mod outages;
 mod pairs;
+mod partners;
 mod refusals;
 mod skew;
+mod strangers;
+mod strategies;
 mod users;
 
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -18,10 +18,10 @@ use ntcp_proto::segment::Segment;
 use ntcp_proto::{Answer, Command, CommandId, Hops, Input, IoFailure, SocketId, address};
 use ntcp_raw::hops::{self, Family};
 
-use self::privileged::Holder;
+use self::privileged::{Held, Holder};
 use super::stream::read_message;
 use crate::io::failure::classify;
-use crate::io::privileged::Powers;
+use crate::io::privileged::{Capture, Powers};
 use crate::io::{interfaces, socket};
 
 /// Longest datagram read; none of ours comes near.
@@ -45,6 +45,8 @@ pub(super) enum Happening {
     Connected(SocketId, CommandId, Arc<Async<TcpStream>>, io::Result<Ends>),
     /// A message arrived on a stream, or the stream ended.
     Message(SocketId, io::Result<Vec<u8>>),
+    /// A capture is open, or failed to open.
+    CaptureOpened(SocketId, io::Result<Capture>),
     /// A capture saw its SYN, or failed.
     Captured(SocketId, io::Result<Segment>),
     /// Room to write on a stream.
@@ -59,6 +61,7 @@ enum Kind {
     Connecting(CommandId, Ends, Arc<Async<TcpStream>>),
     Stream(Stream),
     Capture(Holder),
+    Held(Held),
 }
 
 struct Stream {
@@ -85,6 +88,11 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
+    /// None yet; some may be opened with these powers.
+    pub(super) fn with(powers: Powers) -> Self {
+        Self { powers, ..Self::default() }
+    }
+
     /// No socket is open.
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
@@ -137,8 +145,11 @@ impl Sockets {
             }
             Command::ConnectTcp { id, socket, local, remote, hops, sequence } => {
                 let ends = Ends { local, remote };
-                if let Err(error) = self.connect(id, socket, ends, hops, sequence) {
-                    self.answers.push_back((id, Answer::Connected(Err(classify(&error)))));
+                let connect = Held { command: id, ends, hops, sequence };
+                if self.is_awaited(ends) {
+                    self.insert(socket, Kind::Held(connect));
+                } else {
+                    self.begin_connect(socket, &connect);
                 }
             }
             Command::AssumeTcp { id, socket, ends, agreed, hops } => {
@@ -147,14 +158,20 @@ impl Sockets {
                     .push_back((id, Answer::Connected(assumed.map_err(|it| classify(&it)))));
             }
             Command::AdjustTcp { id, socket, hops } => {
-                self.answers.push_back((id, Answer::Done(self.adjust(socket, hops))));
+                let adjusted = self.adjust(socket, hops);
+                self.answers.push_back((id, Answer::Done(adjusted)));
             }
             Command::Capture { id, socket, ends } => {
-                let open = self.capture(socket, ends).map_err(|it| classify(&it));
-                self.answers.push_back((id, Answer::Done(open)));
+                if let Err(error) = self.capture(id, socket, ends) {
+                    self.answers.push_back((id, Answer::Done(Err(classify(&error)))));
+                }
             }
             Command::Inject { id, segment, ttl } => {
                 let sent = self.inject(&segment, ttl);
+                self.answers.push_back((id, Answer::Sent(sent)));
+            }
+            Command::InjectPacket { id, packet } => {
+                let sent = self.powers.forge(&packet).map_err(|it| classify(&it));
                 self.answers.push_back((id, Answer::Sent(sent)));
             }
             Command::SendTcp { id, socket, payload } => {
@@ -182,6 +199,7 @@ impl Sockets {
                 self.connected(id, command, stream, ends);
             }
             Happening::Message(id, message) => self.message(id, message, tell),
+            Happening::CaptureOpened(id, opened) => self.capture_opened(id, opened),
             Happening::Captured(id, segment) => self.captured(id, segment, tell),
             Happening::Writable(id, writable) => {
                 let flushed = writable.map_err(|it| classify(&it)).and_then(|()| self.flush(id));
@@ -298,14 +316,15 @@ impl Sockets {
         tell(Input::TcpAccepted { listener, socket: id, ends });
     }
 
-    fn connect(
-        &mut self,
-        command: CommandId,
-        id: SocketId,
-        ends: Ends,
-        hops: Hops,
-        sequence: Option<u32>,
-    ) -> io::Result<()> {
+    fn begin_connect(&mut self, id: SocketId, connect: &Held) {
+        let command = connect.command;
+        if let Err(error) = self.connect(id, connect) {
+            self.answers.push_back((command, Answer::Connected(Err(classify(&error)))));
+        }
+    }
+
+    fn connect(&mut self, id: SocketId, connect: &Held) -> io::Result<()> {
+        let Held { command, ends, hops, sequence } = *connect;
         let socket = socket::unconnected(ends.local, hops)?;
         if let Some(sequence) = sequence {
             self.powers.pin_sequence(socket.as_fd(), sequence)?;
@@ -322,8 +341,12 @@ impl Sockets {
     }
 
     /// Changes how the packets of a stream travel, also while it is still connecting.
-    fn adjust(&self, id: SocketId, hops: Hops) -> Result<(), IoFailure> {
-        let stream = match self.open.get(&id).map(|entry| &entry.kind) {
+    fn adjust(&mut self, id: SocketId, hops: Hops) -> Result<(), IoFailure> {
+        let stream = match self.open.get_mut(&id).map(|entry| &mut entry.kind) {
+            Some(Kind::Held(held)) => {
+                held.hops = hops;
+                return Ok(());
+            }
             Some(Kind::Connecting(_, _, stream)) => stream,
             Some(Kind::Stream(stream)) => &stream.socket,
             Some(Kind::Udp(_) | Kind::Listener(_) | Kind::Capture(_)) | None => {
@@ -443,8 +466,12 @@ impl Sockets {
     }
 
     fn close(&mut self, id: SocketId) {
-        if let Some(Entry { kind: Kind::Connecting(command, ..), .. }) = self.remove(id) {
-            self.answers.push_back((command, Answer::Connected(Err(IoFailure::Closed))));
+        match self.remove(id).map(|entry| entry.kind) {
+            Some(Kind::Connecting(command, ..) | Kind::Held(Held { command, .. })) => {
+                self.answers.push_back((command, Answer::Connected(Err(IoFailure::Closed))));
+            }
+            Some(Kind::Capture(holder)) => self.capture_closed(&holder),
+            Some(Kind::Udp(_) | Kind::Listener(_) | Kind::Stream(_)) | None => {}
         }
     }
 
@@ -456,7 +483,15 @@ impl Sockets {
                 self.answers.push_back((connect, Answer::Connected(Err(IoFailure::Closed))));
                 stream
             }
-            Some(Kind::Udp(_) | Kind::Listener(_) | Kind::Capture(_)) | None => {
+            Some(Kind::Held(held)) => {
+                self.answers.push_back((held.command, Answer::Connected(Err(IoFailure::Closed))));
+                return self.answers.push_back((command, Answer::Closed));
+            }
+            Some(Kind::Capture(holder)) => {
+                self.capture_closed(&holder);
+                return self.answers.push_back((command, Answer::Closed));
+            }
+            Some(Kind::Udp(_) | Kind::Listener(_)) | None => {
                 return self.answers.push_back((command, Answer::Closed));
             }
         };

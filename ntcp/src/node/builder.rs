@@ -18,6 +18,7 @@ use crate::discover::{Diagnosis, Privileges, diagnose};
 use crate::driver::Driver;
 use crate::error::{Error, ErrorKind};
 use crate::identity::Identity;
+use crate::io::privileged::{Powers, may_forge};
 use crate::runtime;
 
 /// What a node is to be.
@@ -83,11 +84,12 @@ impl Builder {
             incoming: Mutex::new(Arrivals { sender, receiver: Some(receiver) }),
         });
         let mut machine = proto::Node::new(machine_config, seed()?, Instant::now());
+        let powers = Powers::found().await;
         machine.set_privileges(blocking::unblock(Privileges::current).await.of_tcp());
         if self.config.tcp.connect_close_listen {
             machine.ask_for_connect_close_listen();
         }
-        let (driver, handle) = Driver::new(machine);
+        let (driver, handle) = Driver::with(powers, machine);
         let mut events = Events::new(shared.clone());
         let run = driver.run(move |event, machine, sockets, now| {
             events.handle(event, machine, sockets, now);
@@ -141,6 +143,7 @@ fn machine_config(config: &Config, identity: &Identity) -> Result<proto::Config,
     signal.refresh = config.node.keepalive;
     signal.connect_timeout = config.node.deadline;
     signal.consents = config.spoof.consent;
+    signal.offers_to_forge = config.spoof.offer && may_forge();
     Ok(proto::Config {
         signal,
         stun: config.stun_servers().iter().map(host_port).collect(),

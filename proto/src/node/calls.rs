@@ -168,6 +168,7 @@ impl Node {
         if start_at <= now {
             running.session.handle_timeout(now);
         }
+        self.claim(punch.session, now);
         self.tell_peers(port, now);
     }
 
@@ -235,19 +236,13 @@ impl Node {
             }
             self.fail_call(id, CallError::OutOfTime);
         }
-        let silent = |(_, accepted): &(Ends, Instant)| *accepted + CLAIM_PATIENCE <= now;
-        let silent = self.unclaimed.iter().filter(|(_, it)| silent(it));
-        for socket in silent.map(|(socket, _)| *socket).collect::<Vec<_>>() {
-            self.unclaimed.remove(&socket);
-            self.close(socket);
-        }
+        self.expire_claims(now);
     }
 
     pub(super) fn expiry(&self) -> Option<Deadline> {
         let calls = self.unplaced().map(|(_, at)| at).min();
-        let claims = self.unclaimed.values().map(|(_, accepted)| *accepted + CLAIM_PATIENCE).min();
         let calls = calls.map(|at| Deadline::new(at, "end of a call"));
-        Deadline::earlier(calls, claims.map(|at| Deadline::new(at, "end of an unclaimed stream")))
+        Deadline::earlier(calls, self.claims_expiry())
     }
 
     /// Calls without a session, which keeps the deadline of the others.

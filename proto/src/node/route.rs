@@ -26,7 +26,7 @@ impl Node {
         }
     }
 
-    fn hand_to(&mut self, owner: Owner, input: Input<'_>, now: Instant) {
+    pub(super) fn hand_to(&mut self, owner: Owner, input: Input<'_>, now: Instant) {
         match owner {
             GATHERER => self.gatherer.handle_input(input, now),
             CLIENT => self.client.handle_input(input, now),
@@ -92,23 +92,14 @@ impl Node {
                 true => running.session.adopt_hole(socket, ends, now),
                 false => running.session.adopt(socket, ends, now),
             }
-        } else if self.unclaimed.len() < MAX_UNCLAIMED {
-            self.unclaimed.insert(socket, (ends, now));
         } else {
-            self.close(socket);
+            self.wait_for_claim(socket, ends, now);
         }
     }
 
     fn route_message(&mut self, socket: SocketId, payload: &[u8], now: Instant) {
-        if let Some((ends, _)) = self.unclaimed.remove(&socket) {
-            let message = Message::parse(payload).ok();
-            let named = message.and_then(|message| session_named_in(&message));
-            let running = named.and_then(|id| Some((id, self.sessions.get_mut(&id)?)));
-            let Some((id, running)) = running else {
-                return self.close(socket);
-            };
-            self.adopted.insert(socket, id);
-            running.session.adopt(socket, ends, now);
+        if !self.settle_claim(socket, payload, now) {
+            return;
         }
         if socket.owner == GATHERER && self.client.handle_on_stream(socket, payload, now) {
             return;

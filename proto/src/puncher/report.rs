@@ -128,6 +128,8 @@ pub enum Evidence {
     Injected(u32),
     /// So many of our connects would have gone over the budget.
     OverBudget(u32),
+    /// It was this try, counted from 1, after earlier ones had come to nothing.
+    Try(u8),
     /// Our budget of new connections in a minute was spent; a whole attempt's share is there again
     /// in so many milliseconds.
     BudgetSpent(f64),
@@ -161,6 +163,7 @@ impl fmt::Display for Evidence {
             Self::Foretold(port) => write!(f, "foretold the peer's next ports from {port} on"),
             Self::Injected(count) => write!(f, "injected {count} segments"),
             Self::OverBudget(count) => write!(f, "{count} connects were over the budget"),
+            Self::Try(number) => write!(f, "try {number}, from a fresh port"),
             Self::BudgetSpent(ms) => {
                 let s = ms / 1e3;
                 write!(f, "our budget of new connections is spent, and full again in {s:.1} s")

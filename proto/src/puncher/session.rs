@@ -471,7 +471,19 @@ impl Session {
         let engine = engine.into_iter().chain(self.ghost_socket());
         let losers: Vec<_> =
             pending.chain(open).chain(engine).filter(|it| Some(*it) != winner).collect();
-        losers.into_iter().for_each(|socket| self.close(socket));
+        for socket in losers {
+            if self.is_unheard_ghost(socket) {
+                self.abort(socket);
+            } else {
+                self.close(socket);
+            }
+        }
+    }
+
+    /// Ends a stream with an RST.
+    fn abort(&mut self, socket: SocketId) {
+        let id = self.names.command();
+        self.commands.push_back(Command::Abort { id, socket });
     }
 }
 

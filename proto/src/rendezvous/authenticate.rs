@@ -47,14 +47,15 @@ impl<R: Registry> Broker<R> {
     /// datagram's nonce does.
     pub(super) fn has_proved(&self, link: Link, message: &Message, now: Instant) -> bool {
         match link {
-            Link::Tcp { .. } => true,
+            Link::Tcp { .. } | Link::Broker { .. } => true,
             Link::Udp { remote, .. } => {
                 message.nonce.as_ref().is_some_and(|nonce| self.cookies.is_ours(nonce, remote, now))
             }
         }
     }
 
-    /// Refuses a request of somebody unknown and tells the nonce that would help.
+    /// Refuses a request of somebody unknown and tells the nonce that would help. A broker that stops while
+    /// others go on says nothing: who asks several at once turns to the first that answers.
     pub(super) fn refuse_with_nonce(
         &mut self,
         link: Link,
@@ -63,6 +64,9 @@ impl<R: Registry> Broker<R> {
         length: usize,
         now: Instant,
     ) {
+        if self.dismissal.is_some() && self.cluster.is_some() {
+            return;
+        }
         let answer = message.answer(refused(message, code));
         let nonce = self.cookies.bake(link.remote(), now);
         self.answer_unproven(link, &answer.with_nonce(nonce), length);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::forging::Forging;
+use super::cluster::BrokerId;
+use super::forging::{ForgeLimits, Forging};
 
 /// Every limit of a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,21 @@ pub struct Config {
     pub longest_lease: Duration,
     /// What may be sent in peers' names. Default nothing.
     pub forging: Forging,
+    /// Whether peers that offer it and are seen to be able to forge do so in this broker's place, where
+    /// it may not or its network lets nothing forged out; and the limits of that. Default `None`: they do not.
+    pub forgers: Option<ForgeLimits>,
+    /// This broker's name among others with which it shares a directory. Default none: it is alone.
+    pub cluster: Option<BrokerId>,
+}
+
+impl Config {
+    /// The limits on what is forged here or by others; `None` where nothing is.
+    pub(super) fn forge_limits(&self) -> Option<&ForgeLimits> {
+        match &self.forging {
+            Forging::Within(limits) => Some(limits),
+            Forging::Off => self.forgers.as_ref(),
+        }
+    }
 }
 
 impl Default for Config {
@@ -54,6 +70,8 @@ impl Default for Config {
             shortest_lease: Duration::from_secs(5),
             longest_lease: Duration::from_secs(300),
             forging: Forging::Off,
+            cluster: None,
+            forgers: None,
         }
     }
 }

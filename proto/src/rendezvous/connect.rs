@@ -56,7 +56,22 @@ impl<R: Registry> Broker<R> {
 
     /// A Connect that has been seen before gets the answer it got.
     fn repeat(&mut self, caller: Asker, message: &Message, place: CallPlace, now: Instant) {
-        let CallPlace::Session(id) = place else { return };
+        let id = match place {
+            CallPlace::Session(id) => id,
+            CallPlace::Away(broker) => {
+                self.introduce(caller.id, broker, message.clone());
+                return;
+            }
+            CallPlace::Parked(ticket) => {
+                // A letter may have got lost.
+                if let Body::Connect(connect) = &message.body
+                    && self.parked.contains(ticket)
+                {
+                    self.seek(&connect.callee, connect.wait.min(self.config.longest_wait));
+                }
+                return;
+            }
+        };
         let body = match self.sessions.get(&id).map(|it| &it.state) {
             Some(State::Ordered { orders, .. }) => Body::Connected(orders.caller_at(now)),
             Some(State::Refused(code)) => refused(message, *code),
@@ -101,25 +116,42 @@ impl<R: Registry> Broker<R> {
     pub(super) fn is_pending(&self, place: CallPlace) -> bool {
         match place {
             CallPlace::Parked(ticket) => self.parked.contains(ticket),
+            CallPlace::Away(_) => false,
             CallPlace::Session(id) => self.sessions.get(&id).is_some_and(|it| it.ask().is_some()),
         }
     }
 
     /// The callee is not there: waits for it, if the caller wants to and there is room.
     fn park(&mut self, caller: Asker, message: &Message, connect: &Connect, now: Instant) {
-        let wait = connect.wait.min(self.config.longest_wait);
+        if caller.link.is_broker() {
+            // Its own broker has it wait, and asks again.
+            return;
+        }
+        let patience = connect.wait.min(self.config.longest_wait);
+        let wait = patience.max(self.shortest_wait());
         if wait.is_zero() || self.parked.len() >= self.config.max_parked {
             self.counters.unknown_peers += 1;
             self.answer(caller, message, refused(message, ErrorCode::UnknownPeer));
             return;
         }
-        self.counters.parked += 1;
+        if !connect.wait.is_zero() {
+            self.counters.parked += 1;
+        }
         let parked =
             Parked { caller: caller.id, message: message.clone(), connect: connect.clone() };
         let ticket = self.parked.park(parked);
         self.timers.set(Timer::Parked(ticket), now + wait);
         if let Some(registration) = self.registry.get_mut(caller.id) {
             registration.note_call(message.transaction, CallPlace::Parked(ticket));
+        }
+        self.seek(&connect.callee, patience);
+    }
+
+    /// The directory does not know the callee: who would not wait for it hears so.
+    pub(super) fn parked_in_vain(&mut self, ticket: u64) {
+        if self.parked.is_impatient(ticket) {
+            self.timers.set(Timer::Parked(ticket), None);
+            self.on_parked_timer(ticket);
         }
     }
 
@@ -216,7 +248,7 @@ impl<R: Registry> Broker<R> {
         self.asked.insert(transaction, Asked::Session(id));
         let pace = match self.registry.get(callee) {
             Some(Registration { link: Link::Udp { .. }, rtt, .. }) => Pace::of(*rtt),
-            Some(Registration { link: Link::Tcp { .. }, .. }) | None => Pace::STREAM,
+            Some(_) | None => Pace::STREAM,
         };
         Ask { transaction, what, ladder: Ladder::repeating(pace), until }
     }
@@ -269,7 +301,7 @@ impl<R: Registry> Broker<R> {
         let orders = Box::new(Orders::new(for_caller, for_callee, now));
         let patience = match self.registry.get(callee_id).map(|it| it.link) {
             Some(Link::Tcp { .. }) => STREAM_PATIENCE,
-            Some(Link::Udp { .. }) | None => INVITATION_PATIENCE,
+            Some(Link::Udp { .. } | Link::Broker { .. }) | None => INVITATION_PATIENCE,
         };
         let ask = self.ask(id, callee_id, what, now + patience);
         self.set_state(id, State::Ordered { orders, ask: Some(ask) });

@@ -67,6 +67,8 @@ pub struct Counters {
     pub probes: u64,
     /// Probes that arrived.
     pub probes_heard: u64,
+    /// Of the forged packets, those that a peer was asked to send that offered it.
+    pub errands: u64,
     /// Reports of how strategies fared.
     pub outcomes: u64,
     /// Invitations that were answered.
@@ -75,4 +77,8 @@ pub struct Counters {
     pub declined: u64,
     /// Invitations that were never answered.
     pub unanswered: u64,
+    /// Letters of other brokers.
+    pub letters: u64,
+    /// Of those, the ones that made no sense.
+    pub illegible_letters: u64,
 }

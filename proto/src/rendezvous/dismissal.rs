@@ -73,6 +73,10 @@ impl<R: Registry> Broker<R> {
     }
 
     fn dismiss(&mut self, id: RegistrationId) {
+        if self.registry.get(id).is_some_and(|it| it.link.is_broker()) {
+            // Not ours to let go.
+            return self.remove(id, Departure::Dismissed);
+        }
         let transaction = TransactionId::new(self.entropy.bytes());
         self.send_surely(id, &Message::new(transaction, Body::Dismissed));
         self.counters.dismissed += 1;

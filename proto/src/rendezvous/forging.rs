@@ -20,6 +20,9 @@
 //! - both streams are open at the moment of every single packet;
 //! - the limits on packets in all, on packets to one address, and on meetings leave room.
 //!
+//! A broker that may not forge, or whose network lets nothing forged out, has a peer do it that offered
+//! to and was seen to be able to ([`forgers`](super::forgers)); all of this holds there as well.
+//!
 //! Segments are made by `segments`, rates are kept by `meters`.
 
 mod meters;
@@ -28,15 +31,16 @@ mod segments;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-pub(super) use meters::Meters;
+pub(crate) use meters::Meters;
 pub use segments::{FORGED_TTL, syn_ack};
 
+use super::forgers::Performer;
 use super::session::State as MeetingState;
 use super::timers::Timer;
 use super::{Asker, Broker, Command, Event, Link, Registry, StreamId, refused};
 use crate::address::Family;
 use crate::signal::message::{Body, Forge, Forged, Message};
-use crate::signal::{ErrorCode, Handshake, RegistrationId, SessionId};
+use crate::signal::{ErrorCode, Handshake, Packet, RegistrationId, SessionId};
 use ntcp_stun::TransactionId;
 
 /// When each SYN-ACK leaves, counted from the second peer's request: the first one may meet a NAT
@@ -164,9 +168,7 @@ impl<R: Registry> Broker<R> {
         asker: Asker,
         forge: &Forge,
     ) -> Result<(StreamId, SocketAddr), ErrorCode> {
-        let Forging::Within(limits) = &self.config.forging else {
-            return Err(ErrorCode::DoesNotForge);
-        };
+        let limits = self.config.forge_limits().ok_or(ErrorCode::DoesNotForge)?;
         // A datagram has no handshake that shows where it comes from.
         let Link::Tcp { stream, remote } = asker.link else { return Err(ErrorCode::BadRequest) };
         let session = self.sessions.get(&forge.session).ok_or(ErrorCode::Forbidden)?;
@@ -174,6 +176,9 @@ impl<R: Registry> Broker<R> {
         let ordered = matches!(session.state, MeetingState::Ordered { .. });
         if !takes_part || !ordered {
             return Err(ErrorCode::Forbidden);
+        }
+        if self.performer(Family::of(remote.ip()), [session.caller, session.callee]).is_none() {
+            return Err(ErrorCode::DoesNotForge);
         }
         let known = self.forgeries.contains_key(&forge.session);
         if !known && self.forgeries.len() >= limits.max_sessions {
@@ -232,9 +237,7 @@ impl<R: Registry> Broker<R> {
 
     /// Takes the tokens of a whole forgery before its first packet leaves.
     fn meter(&mut self, one: SocketAddr, other: SocketAddr, now: Instant) -> Result<(), ErrorCode> {
-        let Forging::Within(limits) = &self.config.forging else {
-            return Err(ErrorCode::DoesNotForge);
-        };
+        let limits = self.config.forge_limits().ok_or(ErrorCode::DoesNotForge)?;
         let each = FORGED_AT.len();
         if self.meters.take(limits, &[(one.ip(), each), (other.ip(), each)], now) {
             Ok(())
@@ -273,10 +276,27 @@ impl<R: Registry> Broker<R> {
         }
         self.timers.set(Timer::Forge(session), next);
         let [one, other] = halves;
+        let Some(performer) = self.performer(Family::of(one.mapped.ip()), [one.by, other.by])
+        else {
+            return;
+        };
         for (from, to) in (0..packets).flat_map(|_| [(one, other), (other, one)]) {
-            let segment = syn_ack(from.mapped, &from.handshake.syn, to.mapped, &to.handshake.syn);
-            self.counters.forged += 1;
-            self.commands.push_back(Command::Inject { segment, ttl: FORGED_TTL });
+            self.forge_syn_ack(performer, (from, to));
+        }
+    }
+
+    fn forge_syn_ack(&mut self, performer: Performer, (from, to): (Half, Half)) {
+        self.counters.forged += 1;
+        let (syn, answered) = (from.handshake.syn, to.handshake.syn);
+        match performer {
+            Performer::Own => {
+                let segment = syn_ack(from.mapped, &syn, to.mapped, &answered);
+                self.commands.push_back(Command::Inject { segment, ttl: FORGED_TTL });
+            }
+            Performer::Forger(forger) => {
+                let packet = Packet::SynAck { syn, answered };
+                self.send_errand(forger, (from.mapped, to.mapped), packet);
+            }
         }
     }
 

@@ -34,6 +34,7 @@ fn register(wanted: &str) -> Body {
         lease: Duration::from_secs(60),
         rtt: Some(ms(40)),
         consents: false,
+        offers_to_forge: false,
     })
 }
 

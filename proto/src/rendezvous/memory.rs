@@ -18,7 +18,7 @@ use super::session::State;
 use super::{Broker, Event, Link, Registry};
 use crate::puncher::report::Strategy;
 use crate::signal::codec::Received;
-use crate::signal::message::Outcome;
+use crate::signal::message::{Message, Outcome};
 use crate::signal::{Hint, MAX_ENTRIES, NatSummary, RegistrationId, SessionId, StrategyOutcome};
 
 /// After this time a vote counts half. Long against the time in which one user tries again, short
@@ -174,8 +174,22 @@ impl<R: Registry> Broker<R> {
             self.counters.rate_limited += 1;
             return;
         }
+        self.outcome_from(sender, link, &received.message, outcome, now);
+    }
+
+    /// Notes what a peer tells of a meeting.
+    pub(super) fn outcome_from(
+        &mut self,
+        sender: RegistrationId,
+        link: Link,
+        message: &Message,
+        outcome: &Outcome,
+        now: Instant,
+    ) {
         let Some(nats) = self.nats_of(sender, outcome.session) else {
-            self.counters.unexpected += 1;
+            if !self.tell_elsewhere(sender, outcome.session, message) {
+                self.counters.unexpected += 1;
+            }
             return;
         };
         self.counters.outcomes += 1;

@@ -45,6 +45,16 @@ impl ParkingLot {
         Some(parked)
     }
 
+    /// Who called, and with which request.
+    pub(super) fn call(&self, ticket: u64) -> Option<(RegistrationId, &Message)> {
+        self.calls.get(&ticket).map(|it| (it.caller, &it.message))
+    }
+
+    /// Whether a call waits only to hear from the directory.
+    pub(super) fn is_impatient(&self, ticket: u64) -> bool {
+        self.calls.get(&ticket).is_some_and(|it| it.connect.wait.is_zero())
+    }
+
     /// The tickets of those who wait for `callee`, in the order they came.
     pub(super) fn waiting_for(&self, callee: &PeerName) -> Vec<u64> {
         let all = (callee.clone(), 0)..=(callee.clone(), u64::MAX);

@@ -11,7 +11,7 @@
 //!
 //! Only registered peers take part that have said so when they registered and have proved the
 //! addresses that are used; only a Q whose NAT is known to let P's packet in, so that silence means
-//! something. One echo proves that forged sources get out. Silence may be a liar or a loss: only
+//! something. Likewise with the network of a peer that offers to forge: then it sends the probe. One echo proves that forged sources get out. Silence may be a liar or a loss: only
 //! when [`QUORUM`] peers at different addresses, one after the other, have heard nothing does it
 //! count. One probe runs at a time, and a family is probed again after [`PAUSE`], or
 //! [`PAUSE_UNKNOWN`] as long as nothing is known of it.
@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use ntcp_stun::TransactionId;
 
+use super::forgers::{Forgers, Performer, may_be_public};
 use super::forging::{FORGED_AT, FORGED_TTL, Forging};
 use super::registry::site;
 use super::timers::Timer;
@@ -30,7 +31,7 @@ use crate::address::Family;
 use crate::nat::{Filtering, Mapping};
 use crate::signal::codec::Received;
 use crate::signal::message::{Body, Message, Nonce};
-use crate::signal::{Capabilities, NatSummary, RegistrationId, Spoofing};
+use crate::signal::{NatSummary, Packet, RegistrationId, Spoofing};
 
 /// Silent peers, each at another address, after which a network counts as filtered.
 const QUORUM: usize = 3;
@@ -39,7 +40,7 @@ const PAUSE: Duration = Duration::from_secs(15 * 60);
 /// Between two probes of a family about which nothing is known yet.
 const PAUSE_UNKNOWN: Duration = Duration::from_secs(20);
 /// From the registration of a peer that could be probed to the first probe.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// When the receiver is asked to open its NAT, until it says that it has.
 const ASKED_AT: [Duration; 3] =
     [Duration::ZERO, Duration::from_millis(300), Duration::from_millis(900)];
@@ -52,13 +53,15 @@ const MAX_CONSENTING: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Prober {
     consenting: VecDeque<RegistrationId>,
-    known: [Known; 2],
+    /// Of this broker's own network, over IPv4 and IPv6.
+    own: [Known; 2],
+    forgers: Forgers,
     probe: Option<Probe>,
 }
 
-/// What is known of one family.
+/// What is known of one network in one family.
 #[derive(Debug, Default)]
-struct Known {
+pub(super) struct Known {
     verdict: Option<Verdict>,
     /// Where it was silent since the last echo.
     silent: Vec<IpAddr>,
@@ -74,6 +77,8 @@ enum Verdict {
 
 #[derive(Debug)]
 struct Probe {
+    /// Whose network is probed.
+    performer: Performer,
     family: Family,
     receiver: RegistrationId,
     /// Where the receiver is.
@@ -94,16 +99,49 @@ enum Stage {
 }
 
 impl Prober {
-    fn known(&mut self, family: Family) -> &mut Known {
-        match family {
-            Family::V4 => &mut self.known[0],
-            Family::V6 => &mut self.known[1],
+    /// What is known of a network; `None` if its forger has left.
+    fn known(&mut self, performer: Performer, family: Family) -> Option<&mut Known> {
+        match performer {
+            Performer::Own => Some(&mut self.own[usize::from(family == Family::V6)]),
+            Performer::Forger(id) => self.forgers.known(id),
         }
+    }
+
+    pub(super) fn own(&self, family: Family) -> &Known {
+        &self.own[usize::from(family == Family::V6)]
+    }
+
+    pub(super) fn forgers(&self) -> &Forgers {
+        &self.forgers
+    }
+
+    pub(super) fn forgers_mut(&mut self) -> &mut Forgers {
+        &mut self.forgers
+    }
+
+    /// When the rests of all networks end.
+    fn rests(&self) -> impl Iterator<Item = Instant> {
+        self.own.iter().chain(self.forgers.all_known()).filter_map(|it| it.rest_until)
     }
 }
 
 impl Known {
-    fn spoofing(&self, now: Instant) -> Spoofing {
+    /// Of a network that is to be probed from this moment on.
+    pub(super) fn due(at: Instant) -> Self {
+        Self { rest_until: Some(at), ..Self::default() }
+    }
+
+    /// Whether forged sources were seen to get out, and not known to be filtered since.
+    pub(super) fn is_possible(&self) -> bool {
+        matches!(self.verdict, Some(Verdict::Possible(_)))
+    }
+
+    /// Whether they were seen not to.
+    pub(super) fn is_filtered(&self) -> bool {
+        matches!(self.verdict, Some(Verdict::Filtered(_)))
+    }
+
+    pub(super) fn spoofing(&self, now: Instant) -> Spoofing {
         let age = |at: Instant| Duration::from_secs(now.saturating_duration_since(at).as_secs());
         match self.verdict {
             None => Spoofing::Unknown,
@@ -114,21 +152,9 @@ impl Known {
 }
 
 impl<R: Registry> Broker<R> {
-    /// What peers are told of this broker.
-    pub(super) fn capabilities(&self, now: Instant) -> Option<Capabilities> {
-        match self.config.forging {
-            Forging::Off => None,
-            Forging::Within(_) => {
-                let [v4, v6] = &self.prober.known;
-                let (v4, v6) = (v4.spoofing(now), v6.spoofing(now));
-                Some(Capabilities { forges: true, v4, v6 })
-            }
-        }
-    }
-
     /// A peer has registered that may be probed.
     pub(super) fn note_consent(&mut self, id: RegistrationId, now: Instant) {
-        if self.config.forging == Forging::Off {
+        if self.config.forge_limits().is_none() {
             return;
         }
         let consenting = &mut self.prober.consenting;
@@ -136,6 +162,19 @@ impl<R: Registry> Broker<R> {
             consenting.pop_front();
         }
         consenting.push_back(id);
+        self.probe_soon(now);
+    }
+
+    /// Something else is known of a peer's NAT: perhaps it can be probed now, or its own network.
+    pub(super) fn note_nat(&mut self, id: RegistrationId, now: Instant) {
+        let offers = self.prober.forgers.iter().any(|(forger, _)| forger == id);
+        if offers || self.prober.consenting.contains(&id) {
+            self.probe_soon(now);
+        }
+    }
+
+    /// Something may be probed that could not be before.
+    pub(super) fn probe_soon(&mut self, now: Instant) {
         if self.prober.probe.is_none() {
             self.timers.set(Timer::Probe, now + FIRST_PAUSE);
         }
@@ -152,13 +191,14 @@ impl<R: Registry> Broker<R> {
     fn begin_probe(&mut self, now: Instant) {
         let registry = &self.registry;
         self.prober.consenting.retain(|id| registry.get(*id).is_some());
-        let families = [Family::V4, Family::V6];
-        let rested = |known: &Known| known.rest_until.is_none_or(|until| until <= now);
-        let due = families.into_iter().filter(|it| rested(self.prober.known(*it)));
-        let found = due.collect::<Vec<_>>().into_iter().find_map(|family| self.choose(family));
-        let Some((family, receiver, to, from)) = found else {
+        self.prober.forgers.retain(|id| registry.get(id).is_some_and(may_be_public));
+        let found = self.due(now).into_iter().find_map(|(performer, family)| {
+            let (receiver, to, from) = self.choose(performer, family)?;
+            Some((performer, family, receiver, to, from))
+        });
+        let Some((performer, family, receiver, to, from)) = found else {
             // Nobody there can be probed: who registers later starts it again.
-            let next = self.prober.known.iter().filter_map(|it| it.rest_until).min();
+            let next = self.prober.rests().min();
             let next = next.filter(|at| *at > now && self.prober.consenting.len() > 1);
             return self.timers.set(Timer::Probe, next);
         };
@@ -166,23 +206,45 @@ impl<R: Registry> Broker<R> {
         let Some(nonce) = Nonce::new(&self.entropy.bytes::<16>()) else { return };
         let (stage, since) = (Stage::Asking(0), now);
         self.asked.insert(transaction, Asked::Probe(receiver));
-        self.go_on(Probe { family, receiver, to, from, transaction, nonce, stage, since }, now);
+        let probe =
+            Probe { performer, family, receiver, to, from, transaction, nonce, stage, since };
+        self.go_on(probe, now);
+    }
+
+    /// The networks that have rested.
+    fn due(&self, now: Instant) -> Vec<(Performer, Family)> {
+        let rested = |known: &Known| known.rest_until.is_none_or(|until| until <= now);
+        let own = matches!(self.config.forging, Forging::Within(_));
+        let families = [Family::V4, Family::V6].into_iter();
+        let own = families.filter(|family| own && rested(self.prober.own(*family)));
+        let others = self.prober.forgers.iter().filter(|(_, known)| rested(known));
+        let others = others.filter_map(|(id, _)| {
+            let forger = self.registry.get(id).filter(|it| it.nat.nat == Some(false))?;
+            Some((Performer::Forger(id), Family::of(forger.link.remote().ip())))
+        });
+        own.map(|family| (Performer::Own, family)).chain(others).collect()
     }
 
     /// A receiver, where it is, and in whose name it will be probed. Everybody has a turn.
     fn choose(
         &mut self,
+        performer: Performer,
         family: Family,
-    ) -> Option<(Family, RegistrationId, SocketAddr, SocketAddr)> {
+    ) -> Option<(RegistrationId, SocketAddr, SocketAddr)> {
+        let forger = match performer {
+            Performer::Own => None,
+            Performer::Forger(id) => Some(site(self.registry.get(id)?.link.remote().ip())),
+        };
         let address = |id: &RegistrationId| match self.registry.get(*id) {
             Some(Registration { link: Link::Udp { remote, .. }, nat, .. })
-                if Family::of(remote.ip()) == family =>
+                // What stays inside the forger's own site says nothing.
+                if Family::of(remote.ip()) == family && Some(site(remote.ip())) != forger =>
             {
                 Some((*remote, *nat))
             }
             Some(_) | None => None,
         };
-        let silent = &self.prober.known[usize::from(family == Family::V6)].silent;
+        let silent: Vec<IpAddr> = self.prober.known(performer, family)?.silent.clone();
         let mut receivers =
             self.prober.consenting.iter().filter_map(|id| Some((*id, address(id)?)));
         let (receiver, (to, _)) =
@@ -192,7 +254,7 @@ impl<R: Registry> Broker<R> {
             self.prober.consenting.iter().filter_map(address).find(|(from, _)| elsewhere(from))?;
         self.prober.consenting.retain(|id| *id != receiver);
         self.prober.consenting.push_back(receiver);
-        Some((family, receiver, to, from))
+        Some((receiver, to, from))
     }
 
     fn go_on(&mut self, mut probe: Probe, now: Instant) {
@@ -244,7 +306,7 @@ impl<R: Registry> Broker<R> {
     }
 
     fn send_probe(&mut self, probe: &Probe, now: Instant) {
-        let Forging::Within(limits) = &self.config.forging else { return };
+        let Some(limits) = self.config.forge_limits() else { return };
         let Some(receiver) = self.registry.get(probe.receiver) else { return };
         if !self.meters.take(limits, &[(probe.to.ip(), 1)], now) {
             self.counters.rate_limited += 1;
@@ -253,12 +315,18 @@ impl<R: Registry> Broker<R> {
         let message = Message::new(probe.transaction, Body::Probed);
         let payload = message.with_nonce(probe.nonce.clone()).emit(Some(&receiver.key));
         self.counters.probes += 1;
-        self.commands.push_back(Command::InjectDatagram {
-            source: probe.from,
-            destination: probe.to,
-            ttl: FORGED_TTL,
-            payload,
-        });
+        let (source, destination) = (probe.from, probe.to);
+        match probe.performer {
+            Performer::Own => self.commands.push_back(Command::InjectDatagram {
+                source,
+                destination,
+                ttl: FORGED_TTL,
+                payload,
+            }),
+            Performer::Forger(id) => {
+                self.send_errand(id, (source, destination), Packet::Datagram(payload));
+            }
+        }
     }
 
     /// A peer says that a probe has arrived.
@@ -281,7 +349,9 @@ impl<R: Registry> Broker<R> {
 
     fn end_probe(&mut self, probe: &Probe, heard: Option<bool>, now: Instant) {
         self.asked.remove(&probe.transaction);
-        let known = self.prober.known(probe.family);
+        let Some(known) = self.prober.known(probe.performer, probe.family) else {
+            return self.timers.set(Timer::Probe, now + FIRST_PAUSE);
+        };
         match heard {
             Some(true) => {
                 known.verdict = Some(Verdict::Possible(now));
@@ -302,8 +372,11 @@ impl<R: Registry> Broker<R> {
         let rest_until = now + if settled { PAUSE } else { PAUSE_UNKNOWN };
         known.rest_until = Some(rest_until);
         let spoofing = known.spoofing(now);
-        self.events.push_back(Event::Probed { family: probe.family, spoofing });
-        let next = self.prober.known.iter().filter_map(|it| it.rest_until).min();
+        self.events.push_back(match probe.performer {
+            Performer::Own => Event::Probed { family: probe.family, spoofing },
+            Performer::Forger(_) => Event::ForgerProbed { family: probe.family, spoofing },
+        });
+        let next = self.prober.rests().min();
         self.timers.set(Timer::Probe, next.map_or(rest_until, |at| at.max(now + FIRST_PAUSE)));
     }
 }

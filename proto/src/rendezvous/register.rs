@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ntcp_stun::TransactionId;
 
 use super::bucket::Bucket;
+use super::cluster::Denial;
 use super::timers::Timer;
 use super::{
     Asked, Asker, Broker, Command, Departure, Event, Link, Registration, Registry, StreamId,
@@ -60,7 +61,8 @@ impl<R: Registry> Broker<R> {
             self.tell_registered(id, message, now);
             return;
         }
-        if let Err(code) = self.admit(link, register, known, now) {
+        if let Err(denial) = self.admit(link, register, known, now) {
+            let Denial::Refused(code) = denial else { return };
             let answer = message.answer(refused(message, code));
             self.answer_proven(link, &answer);
             return;
@@ -72,6 +74,9 @@ impl<R: Registry> Broker<R> {
         self.tell_registered(id, message, now);
         if register.consents {
             self.note_consent(id, now);
+        }
+        if register.offers_to_forge {
+            self.note_offer(id, now);
         }
         if let Some(name) = &register.name {
             self.wake_parked(name, now);
@@ -85,15 +90,23 @@ impl<R: Registry> Broker<R> {
         register: &Register,
         known: Option<RegistrationId>,
         now: Instant,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<(), Denial> {
         let holder = register.name.as_ref().and_then(|name| self.registry.find(name));
         if let Some(holder) = holder
             && Some(holder) != known
         {
             self.counters.name_conflicts += 1;
             self.challenge(holder, now);
-            return Err(ErrorCode::NameTaken);
+            return Err(Denial::Refused(ErrorCode::NameTaken));
         }
+        self.has_room(link, known).map_err(Denial::Refused)?;
+        match &register.name {
+            Some(name) if holder.is_none() => self.claim(name, register),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn has_room(&mut self, link: Link, known: Option<RegistrationId>) -> Result<(), ErrorCode> {
         if self.dismissal.is_some() {
             return Err(ErrorCode::TableFull);
         }
@@ -147,7 +160,7 @@ impl<R: Registry> Broker<R> {
     }
 
     /// The lease that is given to who wants this one.
-    fn grant(&self, wish: Duration) -> Duration {
+    pub(super) fn grant(&self, wish: Duration) -> Duration {
         wish.clamp(self.config.shortest_lease, self.config.longest_lease)
     }
 
@@ -185,11 +198,17 @@ impl<R: Registry> Broker<R> {
         if registration.note_refresh(message.transaction) {
             registration.lease = lease;
             registration.rtt = refresh.rtt.or(registration.rtt);
-            registration.nat = refresh.nat.unwrap_or(registration.nat);
+            let nat = refresh.nat.unwrap_or(registration.nat);
+            let has_news = nat != registration.nat;
+            registration.nat = nat;
             if let Some(candidates) = &refresh.candidates {
                 registration.candidates.clone_from(candidates);
             }
             self.timers.set(Timer::Lease(id), now + lease);
+            self.claim_again(id);
+            if has_news {
+                self.note_nat(id, now);
+            }
         } else {
             self.counters.repeated += 1;
         }
@@ -205,8 +224,11 @@ impl<R: Registry> Broker<R> {
     }
 
     pub(super) fn on_lookup(&mut self, asker: Asker, message: &Message, name: &PeerName) {
-        let found = self.registry.find(name).and_then(|it| self.registry.get(it));
-        let body = match found {
+        let here = self.registry.find(name);
+        if here.is_none() && self.look_elsewhere(asker, message, name) {
+            return;
+        }
+        let body = match here.and_then(|it| self.registry.get(it)) {
             Some(peer) => Body::Found(Found { fingerprint: peer.fingerprint, nat: peer.nat }),
             None => refused(message, ErrorCode::UnknownPeer),
         };
@@ -216,6 +238,7 @@ impl<R: Registry> Broker<R> {
     /// A stream ended; its peer is where it was before, or cannot be reached any more.
     pub(super) fn on_closed(&mut self, stream: StreamId) {
         self.withdraw(stream);
+        self.forget_claims(|link| matches!(link, Link::Tcp { stream: it, .. } if it == stream));
         let Some(id) = self.registry.on_stream(stream) else { return };
         let before = self.registry.get_mut(id).and_then(|it| it.udp_before.take());
         match before {
@@ -253,6 +276,10 @@ impl<R: Registry> Broker<R> {
         let Some(registration) = self.registry.remove(id) else { return };
         self.timers.set(Timer::Lease(id), None);
         self.timers.set(Timer::Challenge(id), None);
+        self.release(&registration);
+        if registration.link.is_broker() {
+            return;
+        }
         if let Some(challenge) = &registration.challenge {
             self.asked.remove(&challenge.transaction);
         }
@@ -267,7 +294,7 @@ impl<R: Registry> Broker<R> {
     }
 
     /// Asks the holder of a name whether it is alive, unless it is being asked or has just said so.
-    fn challenge(&mut self, holder: RegistrationId, now: Instant) {
+    pub(super) fn challenge(&mut self, holder: RegistrationId, now: Instant) {
         let transaction = TransactionId::new(self.entropy.bytes());
         let Some(registration) = self.registry.get_mut(holder) else { return };
         let proved = registration.proved_alive_at.is_some_and(|at| now < at + PROOF_OF_LIFE);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use ntcp_stun::TransactionId;
 
 use super::bucket::Bucket;
+use super::cluster::BrokerId;
 use super::link::{Link, StreamId};
 use super::register::Challenge;
 use crate::candidate::Candidate;
@@ -64,6 +65,8 @@ pub struct Registration {
 pub(super) enum CallPlace {
     /// It waits for its callee to register, under this ticket.
     Parked(u64),
+    /// Another broker arranges it.
+    Away(BrokerId),
     /// Both peers were told, or the callee was asked.
     Session(SessionId),
 }
@@ -101,8 +104,8 @@ impl Registration {
 
 /// Where the broker keeps its peers.
 ///
-/// [`Table`] is in memory. A registry that several brokers share would keep the local peers in one
-/// and answer [`Registry::find`] for the others' from the shared engine.
+/// [`Table`] is in memory. What brokers share is not here but in their [directory](super::cluster); callers that
+/// other brokers introduce are here, but they are not found by name, and not counted.
 pub trait Registry {
     /// Peers registered now.
     fn len(&self) -> usize;
@@ -151,11 +154,16 @@ pub struct Table {
     links: BTreeMap<Link, RegistrationId>,
     streams: BTreeMap<StreamId, RegistrationId>,
     addresses: BTreeMap<IpAddr, usize>,
+    guests: usize,
 }
 
 impl Table {
     fn enter(&mut self, link: Link, id: RegistrationId) {
         self.links.insert(link, id);
+        if link.is_broker() {
+            self.guests += 1;
+            return;
+        }
         *self.addresses.entry(site(link.remote().ip())).or_default() += 1;
         if let Link::Tcp { stream, .. } = link {
             self.streams.insert(stream, id);
@@ -164,6 +172,10 @@ impl Table {
 
     fn leave(&mut self, link: Link) {
         self.links.remove(&link);
+        if link.is_broker() {
+            self.guests -= 1;
+            return;
+        }
         if let Link::Tcp { stream, .. } = link {
             self.streams.remove(&stream);
         }
@@ -179,7 +191,7 @@ impl Table {
 
 impl Registry for Table {
     fn len(&self) -> usize {
-        self.peers.len()
+        self.peers.len() - self.guests
     }
 
     fn get(&self, id: RegistrationId) -> Option<&Registration> {
@@ -212,7 +224,9 @@ impl Registry for Table {
     }
 
     fn insert(&mut self, registration: Registration) {
-        if let Some(name) = &registration.name {
+        if let Some(name) = &registration.name
+            && !registration.link.is_broker()
+        {
             self.names.insert(name.clone(), registration.id);
         }
         self.enter(registration.link, registration.id);
@@ -221,7 +235,9 @@ impl Registry for Table {
 
     fn remove(&mut self, id: RegistrationId) -> Option<Registration> {
         let registration = self.peers.remove(&id)?;
-        if let Some(name) = &registration.name {
+        if let Some(name) = &registration.name
+            && !registration.link.is_broker()
+        {
             self.names.remove(name);
         }
         self.leave(registration.link);

@@ -34,13 +34,19 @@ impl<R: Registry> Broker<R> {
             self.counters.rate_limited += 1;
             return;
         }
+        self.relay_from(sender, &received.message, relay);
+    }
+
+    /// Passes on what a peer of a meeting tells the other.
+    pub(super) fn relay_from(&mut self, sender: RegistrationId, message: &Message, relay: &Relay) {
         let Some(other) = self.other_peer(sender, relay) else {
-            self.counters.unexpected += 1;
+            if !self.tell_elsewhere(sender, relay.session, message) {
+                self.counters.unexpected += 1;
+            }
             return;
         };
         self.counters.relayed += 1;
-        let transaction = received.message.transaction;
-        self.send(other, &Message::new(transaction, Body::Relay(relay.clone())));
+        self.send(other, &Message::new(message.transaction, Body::Relay(relay.clone())));
     }
 
     /// The registered peer that signed a message, on the very link that it is known by.

@@ -1,5 +1,6 @@
 //! Peers and broker together, in virtual time.
 
+mod forgers;
 pub(crate) mod forging;
 mod hints;
 mod probing;

@@ -23,6 +23,10 @@ pub(super) enum Timer {
     Probe,
     /// The next peers are let go.
     Dismissal,
+    /// The next names are entered in the directory anew.
+    Reclaim,
+    /// A meeting that another broker arranges is forgotten.
+    Away(SessionId),
 }
 
 impl Timer {
@@ -35,6 +39,8 @@ impl Timer {
             Self::Forge(_) => "forge a SYN-ACK, or give up waiting for a SYN",
             Self::Probe => "probe what the network lets out",
             Self::Dismissal => "let the next peers go",
+            Self::Reclaim => "enter the next names in the directory",
+            Self::Away(_) => "forget a meeting that another broker arranges",
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::cluster::{BrokerId, Claim, Listing, Whereabouts};
 use super::link::{Link, StreamId};
 use crate::address::Family;
 use crate::puncher::report::Strategy;
@@ -25,6 +26,31 @@ pub enum Input<'a> {
         /// Which.
         stream: StreamId,
     },
+    /// The answer to [`Command::Claim`]; each has one, soon.
+    Claimed {
+        /// The name.
+        name: PeerName,
+        /// What came of it.
+        claim: Claim,
+        /// The brokers that have asked for the name since it was last free, and wait for it.
+        wanted_by: Vec<BrokerId>,
+    },
+    /// The answer to [`Command::Find`]; each has one, soon.
+    Found {
+        /// The name.
+        name: PeerName,
+        /// Where it is; `None` also if the directory is away.
+        at: Option<Whereabouts>,
+    },
+    /// Another broker has written.
+    Letter {
+        /// Which.
+        from: BrokerId,
+        /// What.
+        letter: &'a [u8],
+    },
+    /// The directory is there again after it was away.
+    Reunited,
 }
 
 /// What the broker wants done.
@@ -60,6 +86,36 @@ pub enum Command {
         ttl: u8,
         /// The datagram.
         payload: Vec<u8>,
+    },
+    /// Enter a name in the directory for a peer here, or lengthen its stay. A broker that writes no
+    /// more signs of life loses its names to whoever claims them.
+    Claim {
+        /// The name.
+        name: PeerName,
+        /// What others may know of the peer.
+        listing: Listing,
+        /// For how long.
+        lease: Duration,
+    },
+    /// Strike a name from the directory, if it is there for this broker.
+    Release {
+        /// The name.
+        name: PeerName,
+    },
+    /// Find out which broker has a name. If none has, whoever claims it within
+    /// `wait` is told that we want it.
+    Find {
+        /// The name.
+        name: PeerName,
+        /// How long it is waited for.
+        wait: Duration,
+    },
+    /// Send a letter to another broker.
+    Post {
+        /// Which.
+        broker: BrokerId,
+        /// What.
+        letter: Vec<u8>,
     },
 }
 
@@ -134,6 +190,13 @@ pub enum Event {
     },
     /// A probe of what the network lets out has ended.
     Probed {
+        /// Over IPv4 or IPv6.
+        family: Family,
+        /// What is known by now.
+        spoofing: Spoofing,
+    },
+    /// Likewise for the network of a peer that offers to forge.
+    ForgerProbed {
         /// Over IPv4 or IPv6.
         family: Family,
         /// What is known by now.

@@ -82,6 +82,8 @@ pub(crate) struct World {
     pub(crate) resolves: bool,
     /// What the broker has forged.
     pub(crate) forged: Vec<(Duration, Segment, u8)>,
+    /// How many packets peers were asked to forge.
+    pub(crate) errands: usize,
     /// Whether the broker's network lets datagrams with others' sources out.
     pub(crate) spoofable: bool,
     /// Whether peers' NATs are open for each other: where a peer has sent to.
@@ -114,6 +116,7 @@ impl World {
             sent: Vec::new(),
             resolves: true,
             forged: Vec::new(),
+            errands: 0,
             spoofable: true,
             opened: Vec::new(),
             borrowed: BTreeMap::new(),
@@ -465,8 +468,36 @@ impl World {
                     if self.resolves { Ok(addresses) } else { Err(IoFailure::UnknownHost) };
                 self.answer(peer, id, Answer::Resolved(answer));
             }
+            Command::InjectPacket { id, packet } => {
+                self.forge(&packet);
+                self.answer(peer, id, Answer::Sent(Ok(())));
+            }
             other => panic!("a client does not want {other:?}"),
         }
+    }
+
+    /// A datagram in another's name, where that gets out.
+    fn spoof(&mut self, source: SocketAddr, destination: SocketAddr, payload: Vec<u8>) {
+        let peer = self.peers.iter().position(|it| it.address == destination).unwrap();
+        let delay = self.peers[peer].delay;
+        if self.opened.contains(&(peer, source)) {
+            self.put(delay, Delivery::Spoofed { peer, source, payload });
+        }
+    }
+
+    /// A forger sends a raw IPv4 packet; its network lets everything out.
+    fn forge(&mut self, packet: &[u8]) {
+        self.errands += 1;
+        if let Some((segment, ttl)) = Segment::parse(packet) {
+            self.forged.push((self.elapsed(), segment, ttl));
+            return;
+        }
+        let address = |ip: usize, port: usize| {
+            let octets: [u8; 4] = packet[ip..ip + 4].try_into().unwrap();
+            SocketAddr::from((octets, u16::from_be_bytes([packet[port], packet[port + 1]])))
+        };
+        let payload = packet[28..].to_vec();
+        self.spoof(address(12, 20), address(16, 22), payload);
     }
 
     fn carry_out_for_broker(&mut self, command: super::Command) {
@@ -490,14 +521,17 @@ impl World {
                 let delay = self.peers[peer].delay;
                 self.put_on_stream(stream, delay, Delivery::ToStream { peer, stream, payload });
             }
+            super::Command::Send { link: Link::Broker { .. }, .. }
+            | super::Command::Claim { .. }
+            | super::Command::Release { .. }
+            | super::Command::Find { .. }
+            | super::Command::Post { .. } => panic!("a broker alone does not want {command:?}"),
             super::Command::Inject { segment, ttl } => {
                 self.forged.push((self.elapsed(), segment, ttl));
             }
             super::Command::InjectDatagram { source, destination, payload, .. } => {
-                let peer = self.peers.iter().position(|it| it.address == destination).unwrap();
-                let delay = self.peers[peer].delay;
-                if self.spoofable && self.opened.contains(&(peer, source)) {
-                    self.put(delay, Delivery::Spoofed { peer, source, payload });
+                if self.spoofable {
+                    self.spoof(source, destination, payload);
                 }
             }
             super::Command::Close { stream } => {

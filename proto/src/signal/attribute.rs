@@ -25,12 +25,16 @@
 //! | 0x4E10 | PEER-ADDRESS | an address, as in XOR-MAPPED-ADDRESS |
 //! | 0x4E11 | SYN | 16 bytes: sequence number, window and options of a SYN |
 //! | 0x4E12 | OUTCOMES | up to 16 entries of 8 bytes |
+//! | 0x4E1C | ERRAND | serial number in 32 bits |
+//! | 0x4E1D | SOURCE-ADDRESS | an address, as in XOR-MAPPED-ADDRESS |
+//! | 0x4E1E | ANSWERED-SYN | as SYN |
+//! | 0x4E1F | DATAGRAM | up to 192 bytes |
 //! | 0xCE00 | NAT-SUMMARY | 8 bytes, half a byte for each property |
 //! | 0xCE01 | ROUND-TRIP-TIME | microseconds |
 //! | 0xCE02 | PEER-ROUND-TRIP-TIME | microseconds |
 //! | 0xCE04 | CAPABILITIES | 12 bytes: what the broker can do for TCP |
 //! | 0xCE05 | HINTS | up to 16 entries of 4 bytes |
-//! | 0xCE06 | CONSENT | 1: the broker may test its network with this peer; 3 bytes of 0 |
+//! | 0xCE06 | CONSENT | bit 0: the broker may test its network with this peer, bit 1: this peer offers to forge; 3 bytes of 0 |
 //!
 //! Set aside for later, all ignorable: 0xCE10 HANDSHAKE (a Noise message that carries the key
 //! instead of REGISTRATION-KEY), 0xCE11 IDENTITY (a peer's static key), 0xCE12 ACCOUNT.
@@ -64,6 +68,10 @@ pub(super) const NOTE: AttributeType = AttributeType::new(0x4E0F);
 pub(super) const PEER_ADDRESS: AttributeType = AttributeType::new(0x4E10);
 pub(super) const SYN: AttributeType = AttributeType::new(0x4E11);
 pub(super) const OUTCOMES: AttributeType = AttributeType::new(0x4E12);
+pub(super) const ERRAND: AttributeType = AttributeType::new(0x4E1C);
+pub(super) const SOURCE_ADDRESS: AttributeType = AttributeType::new(0x4E1D);
+pub(super) const ANSWERED_SYN: AttributeType = AttributeType::new(0x4E1E);
+pub(super) const DATAGRAM: AttributeType = AttributeType::new(0x4E1F);
 pub(super) const NAT_SUMMARY: AttributeType = AttributeType::new(0xCE00);
 pub(super) const ROUND_TRIP_TIME: AttributeType = AttributeType::new(0xCE01);
 pub(super) const PEER_ROUND_TRIP_TIME: AttributeType = AttributeType::new(0xCE02);
@@ -74,7 +82,7 @@ pub(super) const CONSENT: AttributeType = AttributeType::new(0xCE06);
 pub(super) const TRANSACTION_TRANSMIT_COUNTER: AttributeType = AttributeType::new(0x8025);
 
 /// Every comprehension-required attribute that a message of this protocol may carry.
-pub(super) const KNOWN_REQUIRED: [AttributeType; 24] = [
+pub(super) const KNOWN_REQUIRED: [AttributeType; 28] = [
     VERSION,
     NAME,
     REGISTRATION,
@@ -94,6 +102,10 @@ pub(super) const KNOWN_REQUIRED: [AttributeType; 24] = [
     PEER_ADDRESS,
     SYN,
     OUTCOMES,
+    ERRAND,
+    SOURCE_ADDRESS,
+    ANSWERED_SYN,
+    DATAGRAM,
     AttributeType::XOR_MAPPED_ADDRESS,
     AttributeType::ERROR_CODE,
     AttributeType::UNKNOWN_ATTRIBUTES,

@@ -21,6 +21,7 @@ mod attempt;
 mod calls;
 mod config;
 mod core;
+mod errands;
 mod error;
 mod event;
 mod farewell;
@@ -49,6 +50,7 @@ use crate::uri::{PeerName, TransportChoice};
 use crate::{Command, Input, SocketId};
 use attempt::{Attempt, Progress};
 use calls::Calls;
+use errands::Errands;
 use farewell::Farewell;
 use forging::Forging;
 use invitations::Invitations;
@@ -99,6 +101,8 @@ pub struct Ignored {
     pub unsigned: u64,
     /// An answer to nothing asked, or a message that a broker does not send.
     pub unexpected: u64,
+    /// An errand that was not offered, run before, beyond the limits, or of a packet that is never sent.
+    pub errands: u64,
 }
 
 /// The machine of a peer at its broker.
@@ -114,6 +118,7 @@ pub struct Client {
     news: News,
     forging: Forging,
     probes: Probes,
+    errands: Errands,
     ignored: Ignored,
 }
 
@@ -140,6 +145,7 @@ impl Client {
             news: News::default(),
             forging: Forging::default(),
             probes: Probes::default(),
+            errands: Errands::default(),
             ignored: Ignored::default(),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ntcp_stun::{AttributeType, Class, TransactionId};
 
 use super::{
-    Capabilities, ErrorCode, Fingerprint, Handshake, NatSummary, Punch, RegistrationId,
+    Capabilities, Errand, ErrorCode, Fingerprint, Handshake, NatSummary, Punch, RegistrationId,
     RegistrationKey, Round, SessionId, SignalMethod, StrategyOutcome,
 };
 use crate::candidate::Candidate;
@@ -138,6 +138,8 @@ pub enum Body {
     Probed,
     /// Outcome indication: from a peer to the broker.
     Outcome(Outcome),
+    /// Errand indication: from the broker to a peer that offered to forge.
+    Errand(Errand),
     /// Error response to a request of any method.
     Refused(Refused),
 }
@@ -172,6 +174,7 @@ impl Body {
             Self::Probing => (Class::Success, SignalMethod::Probe),
             Self::Probed => (Class::Indication, SignalMethod::Probe),
             Self::Outcome(_) => (Class::Indication, SignalMethod::Outcome),
+            Self::Errand(_) => (Class::Indication, SignalMethod::Errand),
             Self::Refused(refused) => (Class::Error, refused.method),
         }
     }
@@ -195,6 +198,8 @@ pub struct Register {
     /// Whether the broker may test with this peer what its network lets out: one datagram to it in
     /// another consenting peer's name, and the reverse.
     pub consents: bool,
+    /// Whether the broker may have this peer send packets in others' names, where those agreed.
+    pub offers_to_forge: bool,
 }
 
 /// "You are known."

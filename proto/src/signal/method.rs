@@ -36,11 +36,13 @@ pub enum SignalMethod {
     Probe,
     /// 0x0FB: how the strategies of a meeting fared.
     Outcome,
+    /// 0x0FE: the broker sends a peer that offered it on an errand: one packet in another's name.
+    Errand,
 }
 
 impl SignalMethod {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Register,
         Self::Refresh,
         Self::Unregister,
@@ -53,6 +55,7 @@ impl SignalMethod {
         Self::Forge,
         Self::Probe,
         Self::Outcome,
+        Self::Errand,
     ];
 
     /// The number in the message type.
@@ -70,6 +73,7 @@ impl SignalMethod {
             Self::Forge => 0x0F9,
             Self::Probe => 0x0FA,
             Self::Outcome => 0x0FB,
+            Self::Errand => 0x0FE,
         }
     }
 

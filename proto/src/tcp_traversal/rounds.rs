@@ -89,6 +89,14 @@ impl Rounds {
         (round <= MAX_ROUNDS).then_some(Self { round, stage: Stage::Surveying, ..self })
     }
 
+    /// How many tries came before this round: a recovery follows the first one.
+    pub fn earlier(self) -> u8 {
+        match self.purpose {
+            Purpose::Foretold => self.round.saturating_sub(1),
+            Purpose::Recovery => self.round,
+        }
+    }
+
     /// The first round that is worth it where both NATs are known to give a port up over a TTL that
     /// ended.
     pub const FIRST_CROSSING: u8 = 3;
@@ -140,6 +148,13 @@ mod tests {
     fn two_sequential_sides_dial_both_and_open_in_turns_and_go_further_and_end() {
         let openers: Vec<_> = all(Purpose::Foretold).iter().map(opens).collect();
         assert_eq!(openers, [None, Some(2), None, Some(3), None, Some(4)]);
+    }
+
+    #[test]
+    fn a_recovery_follows_a_try_and_a_forecast_is_one() {
+        let earlier = |purpose| all(purpose).iter().map(|it| it.earlier()).collect::<Vec<_>>();
+        assert_eq!(earlier(Purpose::Foretold), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(earlier(Purpose::Recovery), [1, 2, 3, 4, 5, 6]);
     }
 
     #[test]

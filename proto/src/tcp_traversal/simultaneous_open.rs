@@ -98,6 +98,8 @@ pub struct Dialer {
     pub suspended: bool,
     /// How the next SYN leaves, or the last one did.
     pub stance: Stance,
+    /// How many rounds with other ports came before it.
+    pub earlier: u8,
     phase: Phase,
 }
 
@@ -137,6 +139,7 @@ impl Dialer {
             opener_ttl: OPENER_TTL,
             suspended: false,
             stance: Stance::Dial,
+            earlier: 0,
             phase: Phase::Waiting { at: start },
         }
     }

@@ -75,6 +75,10 @@ fn attribute_name(attribute: AttributeType) -> String {
         0x4E10 => "PEER-ADDRESS",
         0x4E11 => "SYN",
         0x4E12 => "OUTCOMES",
+        0x4E1C => "ERRAND",
+        0x4E1D => "SOURCE-ADDRESS",
+        0x4E1E => "ANSWERED-SYN",
+        0x4E1F => "DATAGRAM",
         0xCE00 => "NAT-SUMMARY",
         0xCE01 => "ROUND-TRIP-TIME",
         0xCE02 => "PEER-ROUND-TRIP-TIME",
@@ -117,7 +121,9 @@ fn the_document_shows_the_bytes_of_every_message() {
 #[test]
 fn the_document_names_every_attribute_and_every_error() {
     let document = std::fs::read_to_string(path()).unwrap();
-    for number in (0x4E00..=0x4E12).chain(0xCE00..=0xCE02).chain(0xCE04..=0xCE06) {
+    for number in
+        (0x4E00..=0x4E12).chain(0x4E1C..=0x4E1F).chain(0xCE00..=0xCE02).chain(0xCE04..=0xCE06)
+    {
         let row = format!("| 0x{number:04X} | {} |", attribute_name(AttributeType::new(number)));
         assert!(document.contains(&row), "{row}");
     }

@@ -15,9 +15,9 @@ use ntcp_proto::signal::message::{
     Nonce, Note, Outcome, Refresh, Refreshed, Refused, Register, Registered, Relay, TransmitCount,
 };
 use ntcp_proto::signal::{
-    Capabilities, ErrorCode, Fingerprint, Handshake, Hint, MAX_ENTRIES, NatSummary, Punch,
-    RegistrationId, RegistrationKey, Role, Round, SessionId, SessionSecret, SignalMethod, Spoofing,
-    StrategyOutcome, Syn, TcpSummary, UdpSummary,
+    Capabilities, Errand, ErrorCode, Fingerprint, Handshake, Hint, MAX_DATAGRAM_BYTES, MAX_ENTRIES,
+    NatSummary, Packet, Punch, RegistrationId, RegistrationKey, Role, Round, SessionId,
+    SessionSecret, SignalMethod, Spoofing, StrategyOutcome, Syn, TcpSummary, UdpSummary,
 };
 use ntcp_proto::uri::{PeerName, TransportChoice};
 use ntcp_stun::{AttributeType, Class, TransactionId};
@@ -228,10 +228,33 @@ fn punch(rounds: std::ops::RangeInclusive<u8>) -> impl Strategy<Value = Punch> {
 
 fn register() -> impl Strategy<Value = Body> {
     let all = (option::of(name()), candidates(), nat(), fingerprint(), millis());
-    (all, option::of(micros()), any::<bool>()).prop_map(|(all, rtt, consents)| {
+    let agrees = (any::<bool>(), any::<bool>());
+    (all, option::of(micros()), agrees).prop_map(|(all, rtt, (consents, offers_to_forge))| {
         let (name, candidates, nat, fingerprint, lease) = all;
-        Body::Register(Register { name, candidates, nat, fingerprint, lease, rtt, consents })
+        Body::Register(Register {
+            name,
+            candidates,
+            nat,
+            fingerprint,
+            lease,
+            rtt,
+            consents,
+            offers_to_forge,
+        })
     })
+}
+
+fn errand() -> impl Strategy<Value = Body> {
+    let syn = || handshake().prop_map(|it| it.syn);
+    let packet = prop_oneof![
+        (syn(), syn()).prop_map(|(syn, answered)| Packet::SynAck { syn, answered }),
+        vec(any::<u8>(), 1..=MAX_DATAGRAM_BYTES).prop_map(Packet::Datagram),
+    ];
+    (any::<u32>(), address(), address(), packet).prop_map(
+        |(serial, source, destination, packet)| {
+            Body::Errand(Errand { serial, source, destination, packet })
+        },
+    )
 }
 
 fn registered() -> impl Strategy<Value = Body> {
@@ -320,6 +343,7 @@ fn body() -> impl Strategy<Value = Body> {
         (session(), prop_oneof![Just(Ok(())), code().prop_map(Err)])
             .prop_map(|(session, result)| Body::Forged(Forged { session, result })),
         address().prop_map(Body::Probe),
+        errand(),
         (session(), vec(outcome(), 0..=MAX_ENTRIES))
             .prop_map(|(session, outcomes)| Body::Outcome(Outcome { session, outcomes })),
         refused(),

@@ -12,8 +12,8 @@ use ntcp_proto::signal::message::{
     Outcome, Refresh, Refreshed, Refused, Register, Registered, Relay, TransmitCount,
 };
 use ntcp_proto::signal::{
-    Capabilities, ErrorCode, Fingerprint, Handshake, Hint, NatSummary, Punch, RegistrationId,
-    RegistrationKey, Role, Round, SessionId, SessionSecret, SignalMethod, Spoofing,
+    Capabilities, Errand, ErrorCode, Fingerprint, Handshake, Hint, NatSummary, Packet, Punch,
+    RegistrationId, RegistrationKey, Role, Round, SessionId, SessionSecret, SignalMethod, Spoofing,
     StrategyOutcome, Syn, UdpSummary,
 };
 use ntcp_proto::uri::{PeerName, TransportChoice};
@@ -39,7 +39,6 @@ impl Sample {
 
 /// Every sample, in the order of the document.
 pub(crate) fn all() -> Vec<Sample> {
-    let nonce = || Nonce::new(b"0000002a9f86d081884c7d659a2feaa0c55ad015").unwrap();
     let unsigned = |name, message| Sample { name, message, is_signed: false };
     let signed = |name, message| Sample { name, message, is_signed: true };
     let challenge = Refused::new(SignalMethod::Register, ErrorCode::Unauthenticated);
@@ -101,12 +100,19 @@ pub(crate) fn all() -> Vec<Sample> {
         signed("probing", answer(Body::Probing)),
         signed("probe-forged", plain(Body::Probed).with_nonce(nonce())),
         signed("probed", by_sender(Body::Probed).with_nonce(nonce())),
+        unsigned("register-offering", register_offering()),
+        signed("errand", plain(errand(syn_ack()))),
+        signed("errand-probe", plain(errand(forged_probe()))),
         signed("outcome", by_sender(outcome())),
         signed("ping", first(Body::Ping)),
         signed("pong", answer(Body::Pong)),
         unsigned("refused-420", answer(Body::Refused(unknown))),
         unsigned("refused-505", answer(Body::Refused(version))),
     ]
+}
+
+fn nonce() -> Nonce {
+    Nonce::new(b"0000002a9f86d081884c7d659a2feaa0c55ad015").unwrap()
 }
 
 fn counting<const N: usize>(start: u8) -> [u8; N] {
@@ -188,11 +194,30 @@ fn register(rtt_ms: Option<u64>) -> Register {
         lease: Duration::from_secs(60),
         rtt: rtt_ms.map(Duration::from_millis),
         consents: false,
+        offers_to_forge: false,
     }
 }
 
 fn register_consenting() -> Message {
     first(Body::Register(Register { consents: true, ..register(None) }))
+}
+
+fn register_offering() -> Message {
+    first(Body::Register(Register { offers_to_forge: true, ..register(None) }))
+}
+
+fn errand(packet: Packet) -> Body {
+    let source = SocketAddr::from((Ipv4Addr::new(203, 0, 113, 7), 40_000));
+    Body::Errand(Errand { serial: 1, source, destination: peer_address(), packet })
+}
+
+fn syn_ack() -> Packet {
+    let syn = handshake().syn;
+    Packet::SynAck { syn: Syn { sequence: 0x5566_7788, ..syn }, answered: syn }
+}
+
+fn forged_probe() -> Packet {
+    Packet::Datagram(plain(Body::Probed).with_nonce(nonce()).emit(Some(&key())))
 }
 
 fn registered() -> Registered {

@@ -1,7 +1,8 @@
-//! The helper's end: one thread, one loop.
+//! The helper's end: one loop, and a thread that closes captures.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -16,6 +17,8 @@ use crate::sniffer::{HEADERS, open_packet_socket};
 
 /// Captures at once; each holds two descriptors.
 const MAX_CAPTURES: usize = 64;
+/// Packet sockets that wait to be closed; with more, the loop waits too.
+const MAX_CLOSING: usize = 64;
 
 /// Why a helper did not begin.
 #[derive(Debug)]
@@ -56,6 +59,7 @@ struct Server {
     abilities: Abilities,
     allowance: Allowance,
     relays: Vec<Relay>,
+    closing: SyncSender<Socket>,
 }
 
 impl Server {
@@ -66,6 +70,7 @@ impl Server {
             abilities: Abilities::own(),
             allowance: Allowance::new(Instant::now()),
             relays: Vec::new(),
+            closing: closer(),
         }
     }
 
@@ -75,6 +80,9 @@ impl Server {
             for (relay, moved) in std::mem::take(&mut self.relays).into_iter().zip(moved) {
                 if moved.is_empty() || relay.pass_on(moved) {
                     self.relays.push(relay);
+                } else {
+                    // Should that thread be gone, the socket closes here.
+                    drop(self.closing.send(relay.source));
                 }
             }
             if asked && self.answer().is_err() {
@@ -155,6 +163,14 @@ impl Server {
         }
         Ok(None)
     }
+}
+
+/// Where packet sockets go to be closed: the system waits for all its processors then, 16 ms and
+/// more, and the next request would wait with it.
+fn closer() -> SyncSender<Socket> {
+    let (closing, closed) = sync_channel(MAX_CLOSING);
+    std::thread::spawn(move || closed.into_iter().for_each(drop::<Socket>));
+    closing
 }
 
 impl Relay {

@@ -1,8 +1,12 @@
 //! The server in a thread of the test, asked by clients of our own and of others.
 
+mod conformance;
+mod express;
+mod partner;
 mod probes;
 mod several_ips;
 mod strangers;
 mod support;
 mod tcp;
+mod tls;
 mod udp;

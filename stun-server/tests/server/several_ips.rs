@@ -4,7 +4,9 @@ use crate::support::{PATIENCE, Running, options, request};
 use ntcp_stun::attribute::ChangeRequest::{self, Ip, IpAndPort, Nothing, Port};
 use ntcp_stun::attribute::{OtherAddress, XorMappedAddress};
 use ntcp_stun::{Message, TransactionId};
-use ntcp_stun_server::{Allowance, BudgetLimits, Forged, Options, sources_beside, spoof_check};
+use ntcp_stun_server::{
+    Allowance, AlternateHost, BudgetLimits, Forged, Options, sources_beside, spoof_check,
+};
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
@@ -145,7 +147,10 @@ fn one_address_answers_in_the_name_of_another_host_without_claiming_to_be_it() {
     let listen = ["192.0.2.10:3478", "[2001:db8::10]:3478"];
     // Nobody here has these.
     let alternate = ["203.0.113.99:3479", "[2001:db8:9::99]:3479"];
-    let server = Running::start(&Options { forges: true, ..options(&listen, &alternate) });
+    let server = Running::start(&Options {
+        alternate_host: AlternateHost::Forged,
+        ..options(&listen, &alternate)
+    });
     assert_eq!(server.addresses.len(), 4, "its own addresses alone: {:?}", server.addresses);
     for (own, primary, alternate) in [
         ("192.0.2.11:0", "192.0.2.10", "203.0.113.99"),
@@ -183,7 +188,7 @@ fn what_is_refused_to_many_is_granted_to_a_neighbour() {
     assert_eq!(server.stop().over_budget, 0);
 
     let small = Allowance { per_second: 1, burst: 5 };
-    let limits = BudgetLimits { address: small, network: small, long: small };
+    let limits = BudgetLimits { address: small, network: small, long: small, neighbours: small };
     let strict = Options { budget: Some(limits), shards: 1, ..options(&["192.0.2.10:3478"], &[]) };
     let server = Running::start(&strict);
     for _ in 0..100 {

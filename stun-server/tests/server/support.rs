@@ -13,6 +13,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Running {
     pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) tls: Vec<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Counters>>,
 }
@@ -20,12 +21,12 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn start(options: &Options) -> Self {
         let server = Server::bind(options).expect("the server binds");
-        let addresses = server.addresses();
+        let (addresses, tls) = (server.addresses(), server.tls_addresses().to_vec());
         let (stop, stopped) = oneshot::channel();
         let run =
             move || async_io::block_on(server.run(async { stopped.await.unwrap_or_default() }));
         let thread = Some(std::thread::spawn(run));
-        Self { addresses, stop: Some(stop), thread }
+        Self { addresses, tls, stop: Some(stop), thread }
     }
 
     /// On 127.0.0.1 alone.

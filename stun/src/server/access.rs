@@ -125,8 +125,21 @@ impl Access {
         match self {
             Self::ShortTerm(users) => check_short_term(users, message),
             Self::LongTerm { users, .. } => {
-                check_long_term(users, message, asking.ok_or(Denial::Unauthenticated)?)
+                let asking = asking.ok_or(Denial::Unauthenticated)?;
+                let (signature, nonce) = check_long_term(users, message)?;
+                let token = nonce.as_bytes().get(NONCE_COOKIE_LENGTH..).unwrap_or_default();
+                let is_fresh = SecurityFeatures::of_nonce(nonce.as_bytes()) == Some(FEATURES)
+                    && asking.mint.knows(token, asking.source, asking.now);
+                if is_fresh { Ok(signature) } else { Err(Denial::StaleNonce) }
             }
+        }
+    }
+
+    /// The same for a request whose nonce somebody else has minted and found fresh.
+    pub(super) fn check_forwarded(&self, message: &Message<'_>) -> Result<Signature<'_>, Denial> {
+        match self {
+            Self::ShortTerm(users) => check_short_term(users, message),
+            Self::LongTerm { users, .. } => check_long_term(users, message).map(|it| it.0),
         }
     }
 
@@ -190,16 +203,16 @@ fn check_short_term<'k>(
     verify(message, &user.ok_or(Denial::Unauthenticated)?.1)
 }
 
-fn check_long_term<'k>(
+/// The user's signature, and the nonce, which is to be found fresh yet.
+fn check_long_term<'k, 'm>(
     users: &'k [User],
-    message: &Message<'_>,
-    asking: Asking<'_>,
-) -> Result<Signature<'k>, Denial> {
+    message: &Message<'m>,
+) -> Result<(Signature<'k>, Nonce<'m>), Denial> {
     if !has_integrity(message) {
         return Err(Denial::Unauthenticated);
     }
     let (name, hash) = (message.attribute::<Username<'_>>()?, message.attribute::<Userhash>()?);
-    let (nonce, realm) = (message.attribute::<Nonce<'_>>()?, message.attribute::<Realm<'_>>()?);
+    let (nonce, realm) = (message.attribute::<Nonce<'m>>()?, message.attribute::<Realm<'_>>()?);
     let (Some(nonce), Some(_), true) = (nonce, realm, name.is_some() || hash.is_some()) else {
         return Err(Denial::BadRequest);
     };
@@ -213,11 +226,7 @@ fn check_long_term<'k>(
         Algorithm::Md5 => &user.md5,
         Algorithm::Sha256 => &user.sha256,
     };
-    let signature = verify(message, key)?;
-    let token = nonce.as_bytes().get(NONCE_COOKIE_LENGTH..).unwrap_or_default();
-    let is_fresh = SecurityFeatures::of_nonce(nonce.as_bytes()) == Some(FEATURES)
-        && asking.mint.knows(token, asking.source, asking.now);
-    if is_fresh { Ok(signature) } else { Err(Denial::StaleNonce) }
+    Ok((verify(message, key)?, nonce))
 }
 
 /// The algorithm of the client's choice, unless somebody has tampered with the choice it had.

@@ -37,7 +37,7 @@ pub(super) struct Answer {
 }
 
 /// What kind of reply it is.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Success,
     Changed,
@@ -46,6 +46,7 @@ pub(super) enum Kind {
     Unauthenticated,
     StaleNonce,
     Redirected,
+    ServerError,
     SpoofCheck,
 }
 
@@ -67,6 +68,8 @@ enum Refusal {
     Denied(Denial),
     /// Another server is to be asked: this one.
     TryAlternate(SocketAddr),
+    /// There is no room for the answer there would be.
+    ServerError,
 }
 
 /// A Binding request.
@@ -78,6 +81,8 @@ pub(super) struct Binding<'a> {
     quartet: Option<&'a Quartet>,
     offer: Option<Offer>,
     extent: Extent,
+    /// The partner has had it, and has let its client in.
+    is_forwarded: bool,
 }
 
 /// How much a success tells.
@@ -85,7 +90,9 @@ pub(super) struct Binding<'a> {
 enum Extent {
     /// All that RFC 5780 or RFC 3489 has it tell.
     Full,
-    /// The mapped address alone: the allowance for longer replies is used up.
+    /// The mapped address and the other one.
+    Short,
+    /// The mapped address alone.
     Bare,
 }
 
@@ -102,31 +109,53 @@ impl<'a> Binding<'a> {
         let offers = policy.probes && request.transport == Transport::Tcp && !message.is_classic();
         let offer =
             offers.then(|| Prober::offer(quartet.is_some() && policy.withholds_other.is_none()));
-        Self { policy, message, request, quartet, offer, extent: Extent::Full }
+        let (extent, is_forwarded) = (Extent::Full, false);
+        Self { policy, message, request, quartet, offer, extent, is_forwarded }
     }
 
-    /// A reply that the budget admits: the one there is to give, else the mapped address alone, else none.
+    /// The same, as the partner has forwarded it.
+    pub(super) fn forwarded(self) -> Self {
+        Self { is_forwarded: true, ..self }
+    }
+
+    /// A reply that the budget admits: the one there is to give, else the longest that is not too long, else none.
     pub(super) fn answer_within(
         self,
-        budget: &mut Budget,
+        budget: Option<&mut Budget>,
         reply: &mut [u8],
     ) -> Result<Answer, Silence> {
         let to = self.mapped().ip();
-        if !budget.admits(to) {
+        let (mut budget, amplification) = (budget, self.policy.amplification);
+        if budget.as_mut().is_some_and(|it| !it.admits(to)) {
             return Err(Silence::OverBudget);
         }
-        let answer = self.answer(reply).map_err(Silence::NoRoom)?;
         let asked = self.request.bytes.len();
-        if !is_long(answer.reply.length, asked) || budget.admits_long(to) {
+        let answer = self.answer(reply)?;
+        let length = answer.reply.length;
+        if amplification.admits(length, asked, to)
+            && (!is_long(length, asked, to) || budget.is_none_or(|it| it.admits_long(to)))
+        {
             return Ok(answer);
         }
-        let bare = Self { extent: Extent::Bare, ..self };
-        let bare = bare.answer(reply).map_err(Silence::NoRoom)?;
-        // An error is not made shorter; a success is, and what is left is what every client needs.
-        if bare.reply.length < answer.reply.length { Ok(bare) } else { Err(Silence::OverBudget) }
+        for extent in [Extent::Short, Extent::Bare] {
+            let answer = Self { extent, ..self }.answer(reply)?;
+            let length = answer.reply.length;
+            if amplification.admits(length, asked, to) && !is_long(length, asked, to) {
+                return Ok(answer);
+            }
+        }
+        // An error is not made shorter.
+        Err(Silence::OverBudget)
     }
 
-    pub(super) fn answer(&self, reply: &mut [u8]) -> Result<Answer, WriteError> {
+    /// A reply, or else 500 if there is no room for it (RFC 8489, section 14.8).
+    pub(super) fn answer(&self, reply: &mut [u8]) -> Result<Answer, Silence> {
+        let answer = self.try_answer(reply);
+        let answer = answer.or_else(|_| self.refuse(&Refusal::ServerError, None, reply));
+        answer.map_err(Silence::NoRoom)
+    }
+
+    fn try_answer(&self, reply: &mut [u8]) -> Result<Answer, WriteError> {
         let signature = match self.enter() {
             Ok(signature) => signature,
             Err(denial) => return self.refuse(&Refusal::Denied(denial), None, reply),
@@ -140,6 +169,10 @@ impl<'a> Binding<'a> {
     /// Lets the request in, if there is a door.
     fn enter(&self) -> Result<Option<Signature<'a>>, Denial> {
         let Some(access) = &self.policy.access else { return Ok(None) };
+        if self.is_forwarded {
+            // Its nonce is one of the partner's.
+            return access.check_forwarded(&self.message).map(Some);
+        }
         access.check(&self.message, self.asking()).map(Some)
     }
 
@@ -175,14 +208,15 @@ impl<'a> Binding<'a> {
 
     /// The server that the client is to ask instead.
     fn elsewhere(&self) -> Option<SocketAddr> {
-        let servers = &self.policy.redirect.as_ref()?.servers;
+        let redirect = self.policy.redirect.as_ref().filter(|_| !self.is_forwarded);
+        let servers = &redirect?.servers;
         let is_v4 = self.mapped().is_ipv4();
         servers.iter().find(|it| it.is_ipv4() == is_v4).copied()
     }
 
     /// Whether the source has shown a token that was sent to it, if that is asked for.
     fn has_proof(&self) -> bool {
-        if self.policy.trusts_response_port {
+        if self.policy.trusts_response_port || self.is_forwarded {
             return true;
         }
         let Some(Asking { mint, source, now }) = self.asking() else { return true };
@@ -208,10 +242,19 @@ impl<'a> Binding<'a> {
             (AttributeType::CHANGE_REQUEST, Transport::Udp) => {
                 // Clients of RFC 3489 send the attribute always, with no flag set in the first test.
                 let asks_nothing = wishes.change == Some(ChangeRequest::Nothing);
-                self.quartet.is_some() || (self.message.is_classic() && asks_nothing)
+                let is_served = self.quartet.is_some() && !self.lacks_partner(wishes.change);
+                is_served || (self.message.is_classic() && asks_nothing)
             }
             _ => false,
         }
+    }
+
+    /// Whether an answer is asked for that only the partner can give, which is not there.
+    fn lacks_partner(&self, change: Option<ChangeRequest>) -> bool {
+        let is_needed = self.policy.forwards && !self.is_forwarded;
+        is_needed
+            && self.policy.withholds_other == Some(true)
+            && change.is_some_and(ChangeRequest::changes_ip)
     }
 
     fn succeed(
@@ -231,7 +274,7 @@ impl<'a> Binding<'a> {
         if self.message.is_classic() {
             self.write_classic(from, &mut writer)?;
         } else {
-            self.write_addresses(wishes, from, &mut writer)?;
+            self.write_addresses(from, &mut writer)?;
         }
         if let Some(padding) = wishes.padding {
             writer.attribute(&padding)?;
@@ -244,22 +287,19 @@ impl<'a> Binding<'a> {
     }
 
     /// RFC 5780, section 6.1; where it has nothing to tell, XOR-MAPPED-ADDRESS alone.
-    fn write_addresses(
-        &self,
-        wishes: &Wishes,
-        from: SocketAddr,
-        writer: &mut Writer<'_>,
-    ) -> Result<(), WriteError> {
+    fn write_addresses(&self, from: SocketAddr, writer: &mut Writer<'_>) -> Result<(), WriteError> {
         writer.attribute(&XorMappedAddress(self.mapped()))?;
         if self.extent == Extent::Bare {
             return Ok(());
         }
-        if self.quartet.is_none() && wishes.padding.is_none() && wishes.port.is_none() {
+        if self.quartet.is_none() {
             return Ok(());
         }
-        writer.attribute(&MappedAddress(self.mapped()))?;
-        if !from.ip().is_unspecified() {
-            writer.attribute(&ResponseOrigin(from))?;
+        if self.extent == Extent::Full {
+            writer.attribute(&MappedAddress(self.mapped()))?;
+            if !from.ip().is_unspecified() {
+                writer.attribute(&ResponseOrigin(from))?;
+            }
         }
         self.other().map_or(Ok(()), |other| writer.attribute(&OtherAddress(other)))
     }
@@ -270,7 +310,7 @@ impl<'a> Binding<'a> {
         if self.extent == Extent::Bare {
             return Ok(());
         }
-        if !from.ip().is_unspecified() {
+        if self.extent == Extent::Full && !from.ip().is_unspecified() {
             writer.attribute(&SourceAddress(from))?;
         }
         self.other().map_or(Ok(()), |other| writer.attribute(&ChangedAddress(other)))
@@ -306,6 +346,10 @@ impl<'a> Binding<'a> {
                     writer.attribute(&AlternateDomain::new(domain)?)?;
                 }
                 Kind::Redirected
+            }
+            Refusal::ServerError => {
+                writer.attribute(&ErrorCode::SERVER_ERROR.without_reason())?;
+                Kind::ServerError
             }
         };
         self.finish(writer, kind, signature, (self.request.local, self.request.source))
@@ -370,7 +414,8 @@ impl<'a> Binding<'a> {
 
     /// The address that differs from the request's in IP and port, if there is one.
     fn other(&self) -> Option<SocketAddr> {
-        let quartet = self.quartet.filter(|_| self.policy.withholds_other != Some(true))?;
+        let is_withheld = self.policy.withholds_other == Some(true) && !self.is_forwarded;
+        let quartet = self.quartet.filter(|_| !is_withheld)?;
         quartet.changed(self.request.local, ChangeRequest::IpAndPort)
     }
 }

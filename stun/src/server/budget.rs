@@ -11,7 +11,11 @@
 //!                           20 a second, 200 at once          10,000 a second, 20,000 at once
 //! ```
 //!
-//! Longer replies than [`is_long`] allows, which RFC 5780 demands for short requests, have smaller allowances of their own.
+//! Who is on a network that this host is on itself ([`Budget::name_neighbours`]) may have many more at once: a request
+//! in a neighbour's name comes from a neighbour, or past a router that should have dropped it (BCP 38), and load tests and
+//! hosts next door are not to be held up. What goes on and on is bounded for neighbours as for everybody.
+//!
+//! Replies for which [`is_long`] holds, which RFC 5780 demands for short requests, have smaller allowances of their own.
 //!
 //! Memory is fixed: three tables of 8-byte cells, chosen by a keyed hash. Two sources that meet in one cell share it, in
 //! one table; meeting in two at once is unlikely, and the key is secret, so nobody can arrange it. Each cell is a leaky
@@ -40,8 +44,36 @@ pub struct BudgetLimits {
     /// Of each IPv4 /24 and each IPv6 /48. Default: 10,000 a second, 20,000 at once, which a thousand clients behind one
     /// address do not reach.
     pub network: Allowance,
-    /// Of each network, for replies that are longer than 1.6 times their request. Default: 100 a second, 2,000 at once.
+    /// Of each network, for replies that are longer than 1.6 times their request. Default: 200 a second, 500 at once.
     pub long: Allowance,
+    /// Beside the others, of each network that this host is on. Default: 10,000 a second, 4,000,000 at once.
+    pub neighbours: Allowance,
+}
+
+/// A network: the addresses that have the first `prefix` bits in common with `ip`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// An address in it.
+    pub ip: IpAddr,
+    /// How many of its bits count.
+    pub prefix: u8,
+}
+
+impl Network {
+    /// Whether `ip` is in it.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let differ = |bits: u32, first: u128, second: u128| {
+            let ignored = bits.saturating_sub(u32::from(self.prefix));
+            (first ^ second).checked_shr(ignored).unwrap_or(0) != 0
+        };
+        match (self.ip, ip) {
+            (IpAddr::V4(own), IpAddr::V4(ip)) => {
+                !differ(32, u32::from(own).into(), u32::from(ip).into())
+            }
+            (IpAddr::V6(own), IpAddr::V6(ip)) => !differ(128, own.into(), ip.into()),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
 }
 
 impl Default for BudgetLimits {
@@ -49,22 +81,49 @@ impl Default for BudgetLimits {
         Self {
             address: Allowance { per_second: 20, burst: 200 },
             network: Allowance { per_second: 10_000, burst: 20_000 },
-            long: Allowance { per_second: 100, burst: 2_000 },
+            long: Allowance { per_second: 200, burst: 500 },
+            neighbours: Allowance { per_second: 10_000, burst: 4_000_000 },
         }
     }
 }
 
 impl BudgetLimits {
-    /// The default with `per_second` replies a second for each network, and twice as many at once.
+    /// The default with `per_second` replies a second for each network, and twice as many at once; for neighbours 400 times
+    /// as many.
     pub fn of_network(per_second: u32) -> Self {
-        let burst = per_second.saturating_mul(2);
-        Self { network: Allowance { per_second, burst }, ..Self::default() }
+        let at_once = |times| Allowance { per_second, burst: per_second.saturating_mul(times) };
+        Self { network: at_once(2), neighbours: at_once(400), ..Self::default() }
     }
 }
 
-/// Whether a reply is longer than 1.6 times its request: a bare success for an IPv4 client has 32 bytes for 20.
-pub fn is_long(reply: usize, request: usize) -> bool {
-    reply * 10 > request * 16
+/// How much longer than its request a reply over UDP may be. Over TCP a source is true, so nothing is bounded there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Amplification {
+    /// As long as RFC 5780 has it, within the budget for long replies.
+    #[default]
+    Standard,
+    /// Not more than 1.6 times, or the shortest success there is.
+    Low,
+    /// Not longer at all: who wants an answer must ask with more than a header.
+    None,
+}
+
+impl Amplification {
+    /// Whether a reply of this length may answer a request of this length.
+    pub(super) fn admits(self, reply: usize, request: usize, to: IpAddr) -> bool {
+        match self {
+            Self::Standard => true,
+            Self::Low => !is_long(reply, request, to),
+            Self::None => reply <= request,
+        }
+    }
+}
+
+/// Whether a reply is longer than 1.6 times its request, and longer than a success with nothing but the mapped address, 32
+/// bytes for an IPv4 client and 44 for an IPv6 one.
+pub fn is_long(reply: usize, request: usize, to: IpAddr) -> bool {
+    let bare = if to.is_ipv4() { 32 } else { 44 };
+    reply * 10 > request * 16 && reply > bare
 }
 
 /// What sources may still have.
@@ -74,6 +133,9 @@ pub struct Budget {
     addresses: Table,
     networks: Table,
     long: Table,
+    neighbours: Table,
+    /// The networks that this host is on.
+    near: Vec<Network>,
     origin: Option<Instant>,
     /// Since `origin`.
     now: Duration,
@@ -88,9 +150,16 @@ impl Budget {
             addresses: Table::new(limits.address),
             networks: Table::new(limits.network),
             long: Table::new(limits.long),
+            neighbours: Table::new(limits.neighbours),
+            near: Vec::new(),
             origin: None,
             now: Duration::ZERO,
         }
+    }
+
+    /// Says which networks this host is on.
+    pub fn name_neighbours(&mut self, near: Vec<Network>) {
+        self.near = near;
     }
 
     /// Says what time it is.
@@ -104,13 +173,20 @@ impl Budget {
     pub fn admits(&mut self, to: IpAddr) -> bool {
         let (address, network) = self.cells(to);
         let now = nanoseconds(self.now);
-        self.addresses.take(address, now) || self.networks.take(network, now) || to.is_loopback()
+        self.addresses.take(address, now)
+            || self.networks.take(network, now)
+            || self.admits_neighbour(to, network)
     }
 
     /// The same for a reply that [`is_long`]; it is charged beside [`Budget::admits`].
     pub fn admits_long(&mut self, to: IpAddr) -> bool {
         let (_, network) = self.cells(to);
-        self.long.take(network, nanoseconds(self.now)) || to.is_loopback()
+        self.long.take(network, nanoseconds(self.now)) || self.admits_neighbour(to, network)
+    }
+
+    fn admits_neighbour(&mut self, to: IpAddr, network: usize) -> bool {
+        let is_near = self.near.iter().any(|it| it.contains(to));
+        to.is_loopback() || (is_near && self.neighbours.take(network, nanoseconds(self.now)))
     }
 
     /// The cells of an address and of its network.
@@ -191,6 +267,7 @@ mod tests {
             address: Allowance { per_second: 2, burst: 3 },
             network: Allowance { per_second: 10, burst: 20 },
             long: Allowance { per_second: 1, burst: 2 },
+            neighbours: Allowance { per_second: 10, burst: 100 },
         }
     }
 
@@ -258,7 +335,33 @@ mod tests {
         assert_eq!(long("198.51.100.1"), 2);
         budget.advance(start + Duration::from_secs(1));
         assert!(budget.admits_long(ip("192.0.2.1")) && !budget.admits_long(ip("192.0.2.1")));
-        assert!(!is_long(32, 20) && is_long(33, 20) && is_long(68, 28) && !is_long(44, 28));
+        let (v4, v6) = (ip("192.0.2.1"), ip("2001:db8::1"));
+        assert!(!is_long(32, 20, v4) && is_long(33, 20, v4) && is_long(68, 28, v4));
+        assert!(!is_long(44, 28, v4) && !is_long(44, 20, v6) && is_long(48, 20, v6));
+    }
+
+    #[test]
+    fn a_neighbour_may_have_more_at_once_but_not_on_and_on() {
+        let (mut budget, start) = budget(small());
+        budget.name_neighbours(vec![Network { ip: ip("192.0.2.130"), prefix: 25 }]);
+        assert_eq!(admitted(&mut budget, "192.0.2.200", 1000), 23 + 100);
+        assert_eq!(admitted(&mut budget, "192.0.2.7", 1000), 3, "in the other half");
+        budget.advance(start + Duration::from_secs(1));
+        assert_eq!(admitted(&mut budget, "192.0.2.200", 1000), 2 + 10 + 10);
+    }
+
+    #[test]
+    fn a_network_contains_what_has_its_first_bits() {
+        for (own, prefix, inside, outside) in [
+            ("192.0.2.1", 24, "192.0.2.255", "192.0.3.1"),
+            ("192.0.2.1", 32, "192.0.2.1", "192.0.2.0"),
+            ("192.0.2.1", 0, "255.0.0.1", "::1"),
+            ("2001:db8::1", 64, "2001:db8::ffff:0:0:1", "2001:db8:0:1::1"),
+            ("2001:db8::1", 0, "ff::", "192.0.2.1"),
+        ] {
+            let network = Network { ip: ip(own), prefix };
+            assert!(network.contains(ip(inside)) && !network.contains(ip(outside)), "{network:?}");
+        }
     }
 
     #[test]
@@ -271,7 +374,8 @@ mod tests {
     #[test]
     fn nothing_is_allowed_where_nothing_is_to_be() {
         let none = Allowance { per_second: 0, burst: 9 };
-        let (mut budget, _) = budget(BudgetLimits { address: none, network: none, long: none });
+        let limits = BudgetLimits { address: none, network: none, long: none, neighbours: none };
+        let (mut budget, _) = budget(limits);
         assert_eq!(admitted(&mut budget, "192.0.2.1", 9), 0);
     }
 

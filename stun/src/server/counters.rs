@@ -28,8 +28,18 @@ pub struct Counters {
     pub stale_nonces: u64,
     /// Errors 300.
     pub redirected: u64,
+    /// Errors 500.
+    pub server_errors: u64,
+    /// Requests forwarded to the partner; counted by whoever forwards them.
+    pub forwarded: u64,
+    /// Answers to requests that the partner has forwarded.
+    pub answered_for_partner: u64,
+    /// Dropped: from the partner's address, but not signed, not new or too many; counted by whoever has the link.
+    pub link_refused: u64,
     /// Tokens given and reports sent for spoof checks.
     pub spoof_checks: u64,
+    /// Successes of the network driver, which are counted among the others too; counted by whoever has it answer.
+    pub in_driver: u64,
     /// Dropped: not STUN.
     pub malformed: u64,
     /// Dropped: FINGERPRINT wrong.
@@ -40,6 +50,8 @@ pub struct Counters {
     pub unknown_methods: u64,
     /// Dropped: over the budget of the source.
     pub over_budget: u64,
+    /// Streams that were closed because what came was not TLS as it should be; counted by whoever has the streams.
+    pub tls_refused: u64,
     /// Replies that were made but could not be sent; counted by whoever sends them.
     pub lost: u64,
     /// Dropped: no source port, or no room for the reply.
@@ -59,7 +71,9 @@ impl Counters {
             Err(Silence::NotARequest(_)) => self.not_requests += 1,
             Err(Silence::UnknownMethod(_)) => self.unknown_methods += 1,
             Err(Silence::OverBudget) => self.over_budget += 1,
-            Err(Silence::Unanswerable | Silence::NoRoom(_)) => self.unanswerable += 1,
+            Err(Silence::Unanswerable | Silence::NoRoom(_) | Silence::NotForwardable) => {
+                self.unanswerable += 1;
+            }
         }
     }
 
@@ -76,6 +90,7 @@ impl Counters {
             Kind::Unauthenticated => self.unauthenticated += 1,
             Kind::StaleNonce => self.stale_nonces += 1,
             Kind::Redirected => self.redirected += 1,
+            Kind::ServerError => self.server_errors += 1,
             Kind::SpoofCheck => self.spoof_checks += 1,
         }
     }
@@ -93,12 +108,18 @@ impl AddAssign for Counters {
         self.unauthenticated += other.unauthenticated;
         self.stale_nonces += other.stale_nonces;
         self.redirected += other.redirected;
+        self.server_errors += other.server_errors;
+        self.forwarded += other.forwarded;
+        self.answered_for_partner += other.answered_for_partner;
+        self.link_refused += other.link_refused;
         self.spoof_checks += other.spoof_checks;
+        self.in_driver += other.in_driver;
         self.malformed += other.malformed;
         self.wrong_fingerprints += other.wrong_fingerprints;
         self.not_requests += other.not_requests;
         self.unknown_methods += other.unknown_methods;
         self.over_budget += other.over_budget;
+        self.tls_refused += other.tls_refused;
         self.lost += other.lost;
         self.unanswerable += other.unanswerable;
     }

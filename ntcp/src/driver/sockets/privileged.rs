@@ -5,24 +5,34 @@ mod tests;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use async_io::Async;
 use ntcp_proto::command::{Agreed, Ends};
 use ntcp_proto::segment::Segment;
-use ntcp_proto::{Hops, Input, IoFailure, SocketId};
-use socket2::Socket;
+use ntcp_proto::{Answer, CommandId, Hops, Input, IoFailure, SocketId};
 
 use super::{Entry, Happening, Kind, Sockets};
 use crate::io::failure::classify;
+use crate::io::privileged::Capture;
 use crate::io::socket;
 
 /// A socket that does nothing but hold the local end of a capture, which may be open before any
 /// other socket is there.
 pub(super) struct Holder {
-    socket: Socket,
+    socket: OwnedFd,
     ends: Ends,
+    /// The command that asked for the capture, until it is open.
+    opening: Option<CommandId>,
+}
+
+/// A connect whose SYN is to be captured, until the capture is open.
+pub(super) struct Held {
+    pub(super) command: CommandId,
+    pub(super) ends: Ends,
+    pub(super) hops: Hops,
+    pub(super) sequence: Option<u32>,
 }
 
 impl Sockets {
@@ -43,12 +53,74 @@ impl Sockets {
     }
 
     /// Opens a capture.
-    pub(super) fn capture(&mut self, id: SocketId, ends: Ends) -> io::Result<()> {
-        let socket = socket::tcp_bound(ends.local)?;
-        let captured = self.powers.capture(socket.as_fd(), ends.remote)?;
-        self.insert(id, Kind::Capture(Holder { socket, ends }));
-        self.read(id, async move { Happening::Captured(id, captured.await) });
+    pub(super) fn capture(
+        &mut self,
+        command: CommandId,
+        id: SocketId,
+        ends: Ends,
+    ) -> io::Result<()> {
+        let socket = OwnedFd::from(socket::tcp_bound(ends.local)?);
+        let opening = self.powers.capture(socket.try_clone()?, ends.remote);
+        self.insert(id, Kind::Capture(Holder { socket, ends, opening: Some(command) }));
+        self.read(id, async move { Happening::CaptureOpened(id, opening.await) });
         Ok(())
+    }
+
+    /// A capture is open, or could not be opened; what waited for it goes on either way.
+    pub(super) fn capture_opened(&mut self, id: SocketId, opened: io::Result<Capture>) {
+        let Some(Entry { kind: Kind::Capture(holder), .. }) = self.open.get_mut(&id) else {
+            return;
+        };
+        let Some(command) = holder.opening.take() else { return };
+        let ends = holder.ends;
+        let done = match opened {
+            Ok(capture) => {
+                self.await_syn(id, capture);
+                Ok(())
+            }
+            Err(error) => {
+                self.remove(id);
+                Err(classify(&error))
+            }
+        };
+        self.answers.push_back((command, Answer::Done(done)));
+        self.release(ends);
+    }
+
+    fn await_syn(&mut self, id: SocketId, mut capture: Capture) {
+        self.read(id, async move {
+            let segment = capture.syn().await;
+            Happening::Captured(id, segment)
+        });
+    }
+
+    /// Whether a capture of this SYN is about to open.
+    pub(super) fn is_awaited(&self, ends: Ends) -> bool {
+        self.open.values().any(|entry| match &entry.kind {
+            Kind::Capture(holder) => holder.opening.is_some() && covers(holder.ends, ends),
+            _ => false,
+        })
+    }
+
+    /// A capture is closed, perhaps before it was open.
+    pub(super) fn capture_closed(&mut self, holder: &Holder) {
+        if let Some(command) = holder.opening {
+            self.answers.push_back((command, Answer::Done(Err(IoFailure::Closed))));
+            self.release(holder.ends);
+        }
+    }
+
+    /// Sends the SYNs that waited for a capture between these ends.
+    fn release(&mut self, ends: Ends) {
+        let held = self.open.iter().filter_map(|(id, entry)| match &entry.kind {
+            Kind::Held(held) if covers(ends, held.ends) => Some(*id),
+            _ => None,
+        });
+        for id in held.collect::<Vec<_>>() {
+            if let Some(Entry { kind: Kind::Held(held), .. }) = self.remove(id) {
+                self.begin_connect(id, &held);
+            }
+        }
     }
 
     /// Passes on what a capture saw. The first SYN is all that it is for; a capture that failed stays
@@ -93,8 +165,8 @@ impl Entry {
                     Ends { local: stream.local_addr().ok()?, remote: stream.peer_addr().ok()? };
                 (stream.as_fd(), ends)
             }
-            Kind::Capture(Holder { socket, ends }) => (socket.as_fd(), *ends),
-            Kind::Udp(_) | Kind::Listener(_) => return None,
+            Kind::Capture(Holder { socket, ends, .. }) => (socket.as_fd(), *ends),
+            Kind::Udp(_) | Kind::Listener(_) | Kind::Held(_) => return None,
         };
         pairs.into_iter().any(|pair| covers(ends, pair)).then_some(socket)
     }

@@ -123,6 +123,9 @@ impl Session {
     fn tcp_attempt(&self, dialer: &Dialer, won: bool, ended: bool, now: Instant) -> Attempt {
         let stream = self.streams.all.iter().find(|it| it.ends.remote == dialer.remote);
         let mut evidence = vec![Evidence::Sent(dialer.tries)];
+        if dialer.earlier > 0 {
+            evidence.push(Evidence::Try(dialer.earlier + 1));
+        }
         if let Stance::Open(ttl) = dialer.stance {
             evidence.push(Evidence::Opened(ttl));
         }

@@ -57,13 +57,16 @@ impl Session {
     }
 
     /// How our SYN to this address becomes known, if it is to be: only the dialers that go through
-    /// NATs, and only where the broker may answer.
+    /// NATs or to a public address, which may be behind a firewall, and only where the broker may answer.
     fn knowledge(&self, remote: SocketAddr) -> Option<Knowledge> {
         let dialer = self.dialers.iter().find(|it| it.remote == remote)?;
-        let through_nat =
-            matches!(dialer.kind, CandidateKind::Mapped | CandidateKind::ServerReflexive);
+        let afar = match dialer.kind {
+            CandidateKind::Mapped | CandidateKind::ServerReflexive => true,
+            CandidateKind::Host => !address::is_private(remote.ip()),
+            CandidateKind::PeerReflexive => false,
+        };
         let offered = self.resources.forges.contains(&Family::of(remote.ip()));
-        if !through_nat || !offered || self.engine.ports.is_unsteady() {
+        if !afar || !offered || self.engine.ports.is_unsteady() {
             return None;
         }
         Knowledge::with(self.resources.privileges?)

@@ -1,6 +1,7 @@
 //! Ghost handshake, carried out: a spare port each, two sockets, and a word when each has opened.
 
 use super::*;
+use crate::puncher::streams::Proof;
 use crate::tcp_traversal::ghost_handshake::{self, GHOST_ROUND};
 use crate::tcp_traversal::plan::Part;
 use crate::tcp_traversal::shielded_opener::{OPENER_TTL, opening};
@@ -98,7 +99,7 @@ impl Session {
                 self.engine.ghost = Some(Ghost::Opened { socket, ends });
                 self.engine.opened = GHOST_ROUND;
             }
-            Ok(_) => self.close(socket),
+            Ok(_) => self.abort(socket),
             Err(failure) => {
                 self.engine.ghost = Some(Ghost::Impossible);
                 if let (IoFailure::NotPermitted, Some(held)) =
@@ -122,6 +123,15 @@ impl Session {
         self.commands.push_back(Command::AdjustTcp { id, socket, hops: Hops::USUAL });
         let kind = CandidateKind::ServerReflexive;
         self.established(socket, ends, (kind, Strategy::GhostHandshake), now);
+    }
+
+    /// Whether this is a ghost that nobody has answered. There may be no path at all: closed in order, it
+    /// would stay with the kernel, which repeats its FIN for minutes.
+    pub(super) fn is_unheard_ghost(&self, socket: SocketId) -> bool {
+        let streams = self.streams.all.iter();
+        let mut ghosts = streams.filter(|it| it.strategy == Strategy::GhostHandshake);
+        self.ghost_socket() == Some(socket)
+            || ghosts.any(|it| it.socket == socket && it.proof == Proof::Awaited)
     }
 
     /// The ghost's socket, as long as it is no stream.

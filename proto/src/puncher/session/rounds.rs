@@ -227,6 +227,7 @@ impl Session {
         let mut dialer = Dialer::new(remote, CandidateKind::ServerReflexive, now);
         dialer.local = self.engine.spare.map(|spare| spare.local);
         dialer.stance = stance;
+        dialer.earlier = rounds.earlier();
         let steady = !self.engine.ports.is_unsteady() && !self.engine.their_ports().is_unsteady();
         if !steady {
             dialer.strategy = Strategy::PortPrediction;

@@ -13,14 +13,14 @@ const MAX_ADDRESSES: usize = 1024;
 
 /// Counts forged packets, in all and to each address. Buckets hold what a second brings.
 #[derive(Debug, Default)]
-pub(in crate::rendezvous) struct Meters {
+pub(crate) struct Meters {
     all: Option<Bucket>,
     each: BTreeMap<IpAddr, Bucket>,
 }
 
 impl Meters {
     /// Takes a token for each packet, or none at all.
-    pub(in crate::rendezvous) fn take(
+    pub(crate) fn take(
         &mut self,
         limits: &ForgeLimits,
         packets: &[(IpAddr, usize)],

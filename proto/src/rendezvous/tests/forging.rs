@@ -38,18 +38,24 @@ fn meeting(seed: u64) -> (World, SessionId, [SocketId; 2]) {
     (world, session, streams)
 }
 
-fn met(world: &mut World) -> SessionId {
+pub(super) fn met(world: &mut World) -> SessionId {
     world.call(0, "bob");
     world.run_for(ms(500));
     world.punches(0).last().unwrap().1.session
 }
 
-fn ask(world: &mut World, session: SessionId, peer: usize, stream: SocketId, sequence: u32) {
+pub(super) fn ask(
+    world: &mut World,
+    session: SessionId,
+    peer: usize,
+    stream: SocketId,
+    sequence: u32,
+) {
     let handshake = Handshake { remote: mapped(1 - peer), syn: syn(sequence) };
     world.with(peer, |client, now| client.forge(session, stream, Some(handshake), now));
 }
 
-fn told(world: &World, peer: usize) -> Vec<Result<(), ErrorCode>> {
+pub(super) fn told(world: &World, peer: usize) -> Vec<Result<(), ErrorCode>> {
     let events = world.peers[peer].events.iter();
     events
         .filter_map(|(_, event)| match event {

@@ -5,11 +5,16 @@ use super::*;
 use crate::address::Family;
 use crate::signal::{Capabilities, Fingerprint, NatSummary, Spoofing, UdpSummary};
 
-/// A peer behind a NAT whose mapping does not depend on the destination.
-fn consenting(world: &mut World, name: &str, consents: bool) -> usize {
+pub(super) fn peer_config(name: &str) -> client::Config {
     let mut config = client::Config::new(Fingerprint([9; 32]));
     config.name = Some(name.parse().unwrap());
     config.udp_broker = Some("broker.example".parse().unwrap());
+    config
+}
+
+/// A peer behind a NAT whose mapping does not depend on the destination.
+pub(super) fn consenting(world: &mut World, name: &str, consents: bool) -> usize {
+    let mut config = peer_config(name);
     config.consents = consents;
     let peer = world.peer_with(config, ms(20));
     let mapping = Some(crate::nat::Mapping::EndpointIndependent);
@@ -85,9 +90,7 @@ fn nobody_is_probed_who_has_not_agreed() {
 fn nobody_is_probed_whose_nat_may_not_let_the_probe_in() {
     let mut world = forging_world(5);
     for name in ["alice", "bob"] {
-        let mut config = client::Config::new(Fingerprint([9; 32]));
-        config.name = Some(name.parse().unwrap());
-        config.udp_broker = Some("broker.example".parse().unwrap());
+        let mut config = peer_config(name);
         config.consents = true;
         let peer = world.peer_with(config, ms(20));
         world.start(peer);

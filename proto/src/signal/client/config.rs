@@ -43,6 +43,9 @@ pub struct Config {
     /// Whether the broker may test with us what its network lets out: one datagram to us in another
     /// consenting peer's name, and the reverse. Default `false`.
     pub consents: bool,
+    /// Whether the broker may have us send packets in others' names, where those agreed: only for a
+    /// host without a NAT that may send raw packets. Default `false`.
+    pub offers_to_forge: bool,
 }
 
 impl Config {
@@ -61,6 +64,7 @@ impl Config {
             connect_grace: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(8),
             consents: false,
+            offers_to_forge: false,
         }
     }
 }

@@ -119,6 +119,7 @@ impl Core {
             lease: self.config.lease,
             rtt: self.rtt,
             consents: self.config.consents,
+            offers_to_forge: self.config.offers_to_forge,
         }
     }
 

@@ -105,6 +105,11 @@ impl Client {
             Body::Relay(relay) => self.news.handle(core, standing, relay, now),
             Body::Forged(forged) => self.forging.handle_forged(core, forged),
             Body::Probe(peer) => self.probes.handle_probe(core, standing, (message, *peer), now),
+            Body::Errand(errand) => {
+                if !self.errands.handle(core, standing, errand, now) {
+                    self.ignored.errands += 1;
+                }
+            }
             Body::Dismissed => self.lose(LossReason::Dismissed, None, now),
             Body::Ping => {
                 core.send(standing, &message.answer(Body::Pong));

@@ -7,18 +7,18 @@ use ntcp_stun::{AttributeType, Class, Key, TransactionId, WriteError, Writer};
 
 use crate::candidate::Candidate;
 use crate::signal::attribute::{
-    CANDIDATES, CAPABILITIES, CERTIFICATE, CONSENT, HINTS, LEASE, NAME, NAT_SUMMARY, NEWS, NOTE,
-    OUTCOMES, PEER_ADDRESS, PEER_ROUND_TRIP_TIME, REGISTRATION, REGISTRATION_KEY, ROLE, ROUND,
-    ROUND_TRIP_TIME, SESSION, SESSION_SECRET, START_AFTER, SYN, TRANSACTION_TRANSMIT_COUNTER,
-    TRANSPORTS, VERSION, WAIT, candidates_bytes, micros_bytes, millis_bytes, role_bytes,
-    small_bytes, transports_bytes, xor_address_bytes,
+    ANSWERED_SYN, CANDIDATES, CAPABILITIES, CERTIFICATE, CONSENT, DATAGRAM, ERRAND, HINTS, LEASE,
+    NAME, NAT_SUMMARY, NEWS, NOTE, OUTCOMES, PEER_ADDRESS, PEER_ROUND_TRIP_TIME, REGISTRATION,
+    REGISTRATION_KEY, ROLE, ROUND, ROUND_TRIP_TIME, SESSION, SESSION_SECRET, SOURCE_ADDRESS,
+    START_AFTER, SYN, TRANSACTION_TRANSMIT_COUNTER, TRANSPORTS, VERSION, WAIT, candidates_bytes,
+    micros_bytes, millis_bytes, role_bytes, small_bytes, transports_bytes, xor_address_bytes,
 };
 use crate::signal::message::{
     self, Answer, Body, CalleeAnswer, Connect, Forge, Forged, Found, Gather, Message, Nonce,
     Outcome, Refresh, Refreshed, Refused, Register, Registered, Relay, TransmitCount,
 };
 use crate::signal::outcome::{hints_bytes, outcomes_bytes};
-use crate::signal::{Capabilities, ErrorCode, NatSummary, Punch, RegistrationKey};
+use crate::signal::{Capabilities, Errand, ErrorCode, NatSummary, Packet, Punch, RegistrationKey};
 
 /// Writes attributes.
 pub(super) struct Composer<'b> {
@@ -106,6 +106,7 @@ impl<'b> Composer<'b> {
                 self.put(SESSION, &session.0)?;
                 self.put(OUTCOMES, &outcomes_bytes(outcomes))
             }
+            Body::Errand(errand) => self.errand(errand),
             Body::Refused(refused) => self.refused(refused),
             Body::Unregister
             | Body::Unregistered
@@ -120,14 +121,16 @@ impl<'b> Composer<'b> {
     }
 
     fn register(&mut self, register: &Register) -> Result<(), WriteError> {
-        let Register { name, candidates, nat, fingerprint, lease, rtt, consents } = register;
+        let Register { name, candidates, nat, fingerprint, lease, rtt, consents, offers_to_forge } =
+            register;
         self.put_some(NAME, name.as_ref().map(crate::uri::PeerName::as_str))?;
         self.put(CERTIFICATE, &fingerprint.0)?;
         self.put(LEASE, &millis_bytes(*lease))?;
         self.candidates(candidates)?;
         self.put(NAT_SUMMARY, &nat.to_bytes())?;
         self.put_some(ROUND_TRIP_TIME, rtt.map(micros_bytes))?;
-        self.put_some(CONSENT, consents.then_some(small_bytes(1)))
+        let bits = u8::from(*consents) | u8::from(*offers_to_forge) << 1;
+        self.put_some(CONSENT, (bits != 0).then_some(small_bytes(bits)))
     }
 
     fn registered(&mut self, registered: &Registered) -> Result<(), WriteError> {
@@ -203,6 +206,19 @@ impl<'b> Composer<'b> {
         let Some(handshake) = forge.handshake else { return Ok(()) };
         self.address(PEER_ADDRESS, handshake.remote)?;
         self.put(SYN, &handshake.syn.to_bytes())
+    }
+
+    fn errand(&mut self, errand: &Errand) -> Result<(), WriteError> {
+        self.put(ERRAND, &errand.serial.to_be_bytes())?;
+        self.address(SOURCE_ADDRESS, errand.source)?;
+        self.address(PEER_ADDRESS, errand.destination)?;
+        match &errand.packet {
+            Packet::SynAck { syn, answered } => {
+                self.put(SYN, &syn.to_bytes())?;
+                self.put(ANSWERED_SYN, &answered.to_bytes())
+            }
+            Packet::Datagram(payload) => self.put(DATAGRAM, payload),
+        }
     }
 
     fn refused(&mut self, refused: &Refused) -> Result<(), WriteError> {

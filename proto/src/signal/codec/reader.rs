@@ -7,11 +7,11 @@ use ntcp_stun::{Attribute, AttributeType, Class, Message as StunMessage};
 
 use crate::candidate::Candidate;
 use crate::signal::attribute::{
-    self as values, CANDIDATES, CAPABILITIES, CERTIFICATE, CONSENT, HINTS, KNOWN_REQUIRED, LEASE,
-    NAME, NAT_SUMMARY, NEWS, NOTE, OUTCOMES, PEER_ADDRESS, PEER_ROUND_TRIP_TIME, REGISTRATION,
-    REGISTRATION_KEY, ROLE, ROUND, ROUND_TRIP_TIME, SESSION, SESSION_SECRET, START_AFTER, SYN,
-    TRANSACTION_TRANSMIT_COUNTER, TRANSPORTS, VERSION, WAIT, fixed, micros, millis, role, small,
-    transports,
+    self as values, ANSWERED_SYN, CANDIDATES, CAPABILITIES, CERTIFICATE, CONSENT, DATAGRAM, ERRAND,
+    HINTS, KNOWN_REQUIRED, LEASE, NAME, NAT_SUMMARY, NEWS, NOTE, OUTCOMES, PEER_ADDRESS,
+    PEER_ROUND_TRIP_TIME, REGISTRATION, REGISTRATION_KEY, ROLE, ROUND, ROUND_TRIP_TIME, SESSION,
+    SESSION_SECRET, SOURCE_ADDRESS, START_AFTER, SYN, TRANSACTION_TRANSMIT_COUNTER, TRANSPORTS,
+    VERSION, WAIT, fixed, micros, millis, role, small, transports,
 };
 use crate::signal::message::{
     self, Answer, Body, CalleeAnswer, Connect, Forge, Forged, Found, Gather, Message, Nonce, Note,
@@ -20,8 +20,9 @@ use crate::signal::message::{
 use crate::signal::nat_summary;
 use crate::signal::outcome;
 use crate::signal::{
-    Capabilities, ErrorCode, Fingerprint, Handshake, Hint, NatSummary, Punch, RegistrationId,
-    RegistrationKey, Round, SessionId, SessionSecret, SignalMethod, Syn,
+    Capabilities, Errand, ErrorCode, Fingerprint, Handshake, Hint, MAX_DATAGRAM_BYTES, NatSummary,
+    Packet, Punch, RegistrationId, RegistrationKey, Round, SessionId, SessionSecret, SignalMethod,
+    Syn,
 };
 use crate::uri::PeerName;
 
@@ -141,14 +142,17 @@ impl<'a> Reader<'a> {
                 session: self.session()?,
                 outcomes: self.required(OUTCOMES, outcome::outcomes)?,
             }),
+            (Class::Indication, M::Errand) => Body::Errand(self.errand()?),
             (Class::Error, method) => Body::Refused(self.refused(method)?),
-            (Class::Request | Class::Success, M::Relay | M::Outcome) | (Class::Indication, _) => {
+            (Class::Request | Class::Success, M::Relay | M::Outcome | M::Errand)
+            | (Class::Indication, _) => {
                 return Ok(None);
             }
         }))
     }
 
     fn register(&self) -> Result<Register, Malformed> {
+        let bits = self.optional(CONSENT, small)?.unwrap_or(0);
         Ok(Register {
             name: self.optional(NAME, name)?,
             candidates: self.candidates()?,
@@ -156,7 +160,8 @@ impl<'a> Reader<'a> {
             fingerprint: Fingerprint(self.required(CERTIFICATE, fixed)?),
             lease: self.required(LEASE, millis)?,
             rtt: self.optional(ROUND_TRIP_TIME, micros)?,
-            consents: self.optional(CONSENT, small)? == Some(1),
+            consents: bits & 1 != 0,
+            offers_to_forge: bits & 2 != 0,
         })
     }
 
@@ -267,6 +272,23 @@ impl<'a> Reader<'a> {
         Ok(Forged { session: self.session()?, result: code.map_or(Ok(()), Err) })
     }
 
+    fn errand(&self) -> Result<Errand, Malformed> {
+        let syn = |value: &[u8]| Syn::from_bytes(fixed(value)?);
+        let packet = match self.optional(DATAGRAM, datagram)? {
+            Some(payload) => Packet::Datagram(payload),
+            None => Packet::SynAck {
+                syn: self.required(SYN, syn)?,
+                answered: self.required(ANSWERED_SYN, syn)?,
+            },
+        };
+        Ok(Errand {
+            serial: u32::from_be_bytes(self.required(ERRAND, fixed)?),
+            source: self.address(SOURCE_ADDRESS)?,
+            destination: self.address(PEER_ADDRESS)?,
+            packet,
+        })
+    }
+
     fn refused(&self, method: SignalMethod) -> Result<Refused, Malformed> {
         let unknown = self.view.attribute::<UnknownAttributes>().map_err(|_| Malformed)?;
         Ok(Refused {
@@ -321,6 +343,11 @@ impl<'a> Reader<'a> {
     ) -> Result<Option<T>, Malformed> {
         Ok(self.view.raw_attribute(attribute).map(read).transpose()?)
     }
+}
+
+fn datagram(value: &[u8]) -> Result<Vec<u8>, Problem> {
+    let fits = (1..=MAX_DATAGRAM_BYTES).contains(&value.len());
+    fits.then(|| value.to_vec()).ok_or(Problem::Length(value.len()))
 }
 
 fn name(value: &[u8]) -> Result<PeerName, Problem> {

@@ -59,6 +59,15 @@ impl Inside {
         self.sockets.next_answer().expect("answered at once").1
     }
 
+    /// Carries out a command that is answered later.
+    fn ordered(&mut self, command: Command) -> Answer {
+        self.sockets.carry_out(command);
+        self.until(|event| match event {
+            Ok((answer, COMMAND)) => Some(answer),
+            other => panic!("{other:?}"),
+        })
+    }
+
     /// Waits until `wanted` finds something in what happens.
     fn until<T>(
         &mut self,
@@ -249,7 +258,7 @@ fn a_pinned_sequence_number_is_captured_here_and_arrives_there() {
     }
     let mut inside = Inside::default();
     let ends = Ends { local: own_address(), remote: peer() };
-    assert_eq!(inside.order(capture(ends)), Answer::Done(Ok(())));
+    assert_eq!(inside.ordered(capture(ends)), Answer::Done(Ok(())));
     inside.sockets.carry_out(connect(ends, SEQUENCE));
     let (mut captured, mut connected) = (None, None);
     inside.until(|event| {
@@ -280,6 +289,43 @@ fn a_pinned_sequence_number_is_captured_here_and_arrives_there() {
 }
 
 #[test]
+fn a_connect_waits_for_its_capture_until_that_is_open_or_closed() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let ends = Ends { local: free, remote: listener.local_addr().unwrap() };
+    let connect = Command::ConnectTcp {
+        id: CommandId { serial: 2, ..COMMAND },
+        socket: STREAM,
+        local: ends.local,
+        remote: ends.remote,
+        hops: Hops::USUAL,
+        sequence: None,
+    };
+    let close = |socket| Command::Close { id: CommandId { serial: 3, ..COMMAND }, socket };
+    let closed = Some((CommandId { serial: 3, ..COMMAND }, Answer::Closed));
+    let mut sockets = Sockets::default();
+    sockets.carry_out(capture(ends));
+    sockets.carry_out(connect.clone());
+    assert_eq!(sockets.next_answer(), None);
+    sockets.carry_out(close(STREAM));
+    let refused = Answer::Connected(Err(IoFailure::Closed));
+    assert_eq!(sockets.next_answer(), Some((CommandId { serial: 2, ..COMMAND }, refused)));
+    assert_eq!(sockets.next_answer(), closed);
+
+    sockets.carry_out(connect);
+    sockets.carry_out(close(CAPTURE));
+    let refused = Answer::Done(Err(IoFailure::Closed));
+    assert_eq!(sockets.next_answer(), Some((COMMAND, refused)));
+    assert_eq!(sockets.next_answer(), closed);
+    let mut inside = Inside { sockets, ..Inside::default() };
+    let connected = inside.until(|event| match event {
+        Ok((Answer::Connected(connected), _)) => Some(connected),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(connected, Ok(ends));
+}
+
+#[test]
 fn nothing_of_it_is_permitted_to_an_ordinary_user() {
     let test = "nothing_of_it_is_permitted_to_an_ordinary_user";
     if std::env::var_os(PART).is_none() {
@@ -291,7 +337,7 @@ fn nothing_of_it_is_permitted_to_an_ordinary_user() {
     let mut inside = Inside::default();
     let ends = Ends { local: own_address(), remote: peer() };
     let denied = IoFailure::NotPermitted;
-    assert_eq!(inside.order(capture(ends)), Answer::Done(Err(denied)));
+    assert_eq!(inside.ordered(capture(ends)), Answer::Done(Err(denied)));
     assert_eq!(inside.order(connect(ends, 7)), Answer::Connected(Err(denied)));
     assert_eq!(inside.order(inject(ends.local, ends.remote)), Answer::Sent(Err(denied)));
     let agreed = agreed("a");

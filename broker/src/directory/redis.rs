@@ -1,0 +1,383 @@
+//! The directory in Redis.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use futures::channel::mpsc::UnboundedSender;
+use ntcp_proto::rendezvous::{BrokerId, Claim, Listing, Whereabouts};
+use ntcp_proto::uri::PeerName;
+use redis::{
+    Client, Connection, ConnectionAddr, ConnectionInfo, Pipeline, RedisError, RedisResult, Value,
+};
+
+use super::{ANSWER_PATIENCE, DirectoryAddress, News, Order, State};
+
+/// Orders that travel together; 512 small ones are some 100 KB.
+const BATCH: usize = 512;
+/// Between two signs of life, and how long one is good for: a broker that dies is missed after 4 to 5 s.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+const LIFE: Duration = Duration::from_secs(5);
+/// Between two attempts to reach the database.
+const RETRY: Duration = Duration::from_millis(250);
+/// Added to a lease: the broker lets go of a name before the directory does.
+const LEASE_SLACK: Duration = Duration::from_secs(2);
+
+/// Enters a name unless a living broker has it; answers with the holder, and then with whoever wanted it.
+const CLAIM: &str = "
+local held = redis.call('GET', KEYS[1])
+if held then
+    local holder = string.sub(held, 1, 8)
+    if holder ~= ARGV[1] and redis.call('EXISTS', 'ntcp:broker:' .. holder) == 1 then
+        return {holder}
+    end
+end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+local answer = redis.call('SMEMBERS', KEYS[2])
+if #answer > 0 then
+    redis.call('DEL', KEYS[2])
+end
+table.insert(answer, 1, ARGV[1])
+return answer";
+
+/// Strikes a name if it is this broker's.
+const RELEASE: &str = "
+local held = redis.call('GET', KEYS[1])
+if held and string.sub(held, 1, 8) == ARGV[1] then
+    redis.call('DEL', KEYS[1])
+end
+return 1";
+
+/// Where a name is; notes who waits for it if it is nowhere.
+const FIND: &str = "
+local held = redis.call('GET', KEYS[1])
+if held and redis.call('EXISTS', 'ntcp:broker:' .. string.sub(held, 1, 8)) == 1 then
+    return held
+end
+if tonumber(ARGV[2]) > 0 then
+    redis.call('SADD', KEYS[2], ARGV[1])
+    if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then
+        redis.call('PEXPIRE', KEYS[2], ARGV[2])
+    end
+end
+return false";
+
+/// The channels between the threads and the broker's loop.
+type Ends = (Receiver<Order>, UnboundedSender<News>);
+
+/// Starts both threads.
+pub(super) fn start(
+    address: &DirectoryAddress,
+    own: BrokerId,
+    (orders, news): Ends,
+    state: &Arc<State>,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let line = Line {
+        clients: clients(address),
+        host: address.host.clone(),
+        own,
+        news,
+        state: state.clone(),
+        was_there: None,
+    };
+    let post = Post { line: line.clone(), orders };
+    let post = Builder::new().name("directory".into()).spawn(move || post.run())?;
+    let letters = Builder::new().name("letters".into()).spawn(move || line.receive_letters())?;
+    Ok(vec![post, letters])
+}
+
+fn clients(address: &DirectoryAddress) -> Vec<Client> {
+    let client = |at: &SocketAddr| {
+        let info: ConnectionInfo = address.settings.clone();
+        Client::open(info.set_addr(ConnectionAddr::Tcp(at.ip().to_string(), at.port()))).ok()
+    };
+    address.addresses.iter().filter_map(client).collect()
+}
+
+/// What both threads need.
+#[derive(Clone)]
+struct Line {
+    clients: Vec<Client>,
+    host: String,
+    own: BrokerId,
+    news: UnboundedSender<News>,
+    state: Arc<State>,
+    /// Whether the database answered last time; told to the log when it changes.
+    was_there: Option<bool>,
+}
+
+impl Line {
+    fn has_ended(&self) -> bool {
+        self.state.has_ended.load(Ordering::Relaxed)
+    }
+
+    fn tell(&self, news: News) {
+        // Nobody listens once the broker has ended.
+        let _ = self.news.unbounded_send(news);
+    }
+
+    fn connect(&self) -> RedisResult<Connection> {
+        let mut last = None;
+        for client in &self.clients {
+            match client.get_connection_with_timeout(ANSWER_PATIENCE) {
+                Ok(connection) => {
+                    connection.set_read_timeout(Some(ANSWER_PATIENCE))?;
+                    connection.set_write_timeout(Some(ANSWER_PATIENCE))?;
+                    return Ok(connection);
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| RedisError::from(io::Error::from(io::ErrorKind::NotFound))))
+    }
+
+    fn note(&mut self, state: Result<(), &RedisError>) {
+        let is_there = state.is_ok();
+        self.state.is_there.store(is_there, Ordering::Relaxed);
+        if self.was_there.replace(is_there) == Some(is_there) {
+            return;
+        }
+        let host = &self.host;
+        match state {
+            Ok(()) => tracing::info!(%host, "the directory is there"),
+            Err(error) => {
+                tracing::warn!(%host, %error, "the directory is away: going on with this broker's own peers");
+            }
+        }
+    }
+
+    /// Hands on letters until the broker ends.
+    fn receive_letters(self) {
+        while !self.has_ended() {
+            if let Err(error) = self.listen() {
+                tracing::debug!(%error, "no letters for the moment");
+                std::thread::sleep(RETRY);
+            }
+        }
+    }
+
+    fn listen(&self) -> RedisResult<()> {
+        let mut connection = self.connect()?;
+        let mut letters = connection.as_pubsub();
+        letters.subscribe(key(b"letters", &self.own.0))?;
+        // Also how long the end of the broker waits for this thread.
+        letters.set_read_timeout(Some(HEARTBEAT))?;
+        let mut silent = false;
+        while !self.has_ended() {
+            match letters.get_message() {
+                Ok(message) => {
+                    silent = false;
+                    if let Some((from, letter)) = message.get_payload_bytes().split_first_chunk() {
+                        self.tell(News::Letter { from: BrokerId(*from), letter: letter.to_vec() });
+                    }
+                }
+                // A database that has gone without a word does not answer a ping either.
+                Err(error) if error.is_timeout() && !silent => {
+                    silent = true;
+                    letters.ping::<Value>()?;
+                }
+                Err(error) if error.is_timeout() => silent = false,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The thread that carries orders out.
+struct Post {
+    line: Line,
+    orders: Receiver<Order>,
+}
+
+/// The broker has ended.
+struct Ended;
+
+impl Post {
+    fn run(mut self) {
+        loop {
+            let served = match self.line.connect() {
+                Ok(mut connection) => self.serve(&mut connection),
+                Err(error) => Err(error),
+            };
+            match served {
+                Ok(Ended) => return,
+                Err(error) => self.line.note(Err(&error)),
+            }
+            if let Some(Ended) = self.deny_for(RETRY) {
+                return;
+            }
+        }
+    }
+
+    /// Answers orders while the database is away.
+    fn deny_for(&self, time: Duration) -> Option<Ended> {
+        let end = Instant::now() + time;
+        loop {
+            match self.orders.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(order) => self.deny(order),
+                Err(RecvTimeoutError::Timeout) => return None,
+                Err(RecvTimeoutError::Disconnected) => return Some(Ended),
+            }
+        }
+    }
+
+    fn deny(&self, order: Order) {
+        if let Some(news) = order.denied() {
+            self.line.tell(news);
+        }
+    }
+
+    fn serve(&mut self, connection: &mut Connection) -> RedisResult<Ended> {
+        let scripts = Scripts::load(connection)?;
+        self.beat(connection)?;
+        self.line.note(Ok(()));
+        self.line.tell(News::Reunited);
+        let mut beaten = Instant::now();
+        loop {
+            let patience = (beaten + HEARTBEAT).saturating_duration_since(Instant::now());
+            match self.orders.recv_timeout(patience) {
+                Ok(first) => {
+                    let more = self.orders.try_iter().take(BATCH - 1);
+                    let batch = std::iter::once(first).chain(more).collect();
+                    self.carry_out(connection, &scripts, batch)?;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    let mut last = redis::cmd("DEL");
+                    last.arg(key(b"broker", &self.line.own.0)).query::<Value>(connection)?;
+                    return Ok(Ended);
+                }
+            }
+            if beaten.elapsed() >= HEARTBEAT {
+                self.beat(connection)?;
+                beaten = Instant::now();
+            }
+        }
+    }
+
+    /// A sign of life.
+    fn beat(&self, connection: &mut Connection) -> RedisResult<()> {
+        let mut set = redis::cmd("SET");
+        set.arg(key(b"broker", &self.line.own.0)).arg(1).arg("PX").arg(millis(LIFE));
+        set.query::<Value>(connection).map(drop)
+    }
+
+    fn carry_out(
+        &self,
+        connection: &mut Connection,
+        scripts: &Scripts,
+        batch: Vec<Order>,
+    ) -> RedisResult<()> {
+        let mut pipeline = redis::pipe();
+        for order in &batch {
+            scripts.add(&mut pipeline, self.line.own, order);
+        }
+        match pipeline.query::<Vec<Value>>(connection) {
+            Ok(answers) if answers.len() == batch.len() => {
+                for (order, answer) in batch.into_iter().zip(answers) {
+                    self.answer(order, &answer);
+                }
+                Ok(())
+            }
+            // Some may have been carried out; each may be carried out again.
+            failed => {
+                batch.into_iter().for_each(|order| self.deny(order));
+                let short = || RedisError::from(io::Error::from(io::ErrorKind::InvalidData));
+                Err(failed.err().unwrap_or_else(short))
+            }
+        }
+    }
+
+    fn answer(&self, order: Order, answer: &Value) {
+        match order {
+            Order::Claim { name, .. } => {
+                let mut brokers = brokers(answer).into_iter();
+                let claim = match brokers.next() {
+                    Some(holder) if holder == self.line.own => Claim::Ours,
+                    Some(holder) => Claim::Held(holder),
+                    None => Claim::Unknown,
+                };
+                let wanted_by = brokers.filter(|it| *it != self.line.own).collect();
+                self.line.tell(News::Claimed { name, claim, wanted_by });
+            }
+            Order::Find { name, .. } => {
+                let at = match answer {
+                    Value::BulkString(value) => whereabouts(value),
+                    _ => None,
+                };
+                self.line.tell(News::Found { name, at });
+            }
+            Order::Release { .. } | Order::Post { .. } => {}
+        }
+    }
+}
+
+/// The scripts' names in the database.
+struct Scripts {
+    claim: String,
+    release: String,
+    find: String,
+}
+
+impl Scripts {
+    fn load(connection: &mut Connection) -> RedisResult<Self> {
+        let mut load =
+            |text: &str| redis::cmd("SCRIPT").arg("LOAD").arg(text).query::<String>(connection);
+        Ok(Self { claim: load(CLAIM)?, release: load(RELEASE)?, find: load(FIND)? })
+    }
+
+    fn add(&self, pipeline: &mut Pipeline, own: BrokerId, order: &Order) {
+        let keys = |name: &PeerName| {
+            let name = name.as_str().as_bytes();
+            (key(b"name", name), key(b"want", name))
+        };
+        match order {
+            Order::Claim { name, listing, lease } => {
+                let (at, want) = keys(name);
+                let command = pipeline.cmd("EVALSHA").arg(&self.claim).arg(2).arg(at).arg(want);
+                let life = millis(*lease + LEASE_SLACK);
+                command.arg(&own.0[..]).arg([&own.0[..], &listing.emit()].concat()).arg(life);
+            }
+            Order::Release { name } => {
+                let command = pipeline.cmd("EVALSHA").arg(&self.release).arg(1);
+                command.arg(keys(name).0).arg(&own.0[..]);
+            }
+            Order::Find { name, wait } => {
+                let (at, want) = keys(name);
+                let command = pipeline.cmd("EVALSHA").arg(&self.find).arg(2).arg(at).arg(want);
+                command.arg(&own.0[..]).arg(millis(*wait));
+            }
+            Order::Post { broker, letter } => {
+                let letter = [&own.0[..], letter].concat();
+                pipeline.cmd("PUBLISH").arg(key(b"letters", &broker.0)).arg(letter);
+            }
+        }
+    }
+}
+
+fn key(kind: &[u8], rest: &[u8]) -> Vec<u8> {
+    [b"ntcp:", kind, b":", rest].concat()
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn whereabouts(value: &[u8]) -> Option<Whereabouts> {
+    let (broker, listing) = value.split_first_chunk()?;
+    Some(Whereabouts { broker: BrokerId(*broker), listing: Listing::parse(listing)? })
+}
+
+fn brokers(answer: &Value) -> Vec<BrokerId> {
+    let Value::Array(values) = answer else { return Vec::new() };
+    let broker = |value: &Value| match value {
+        Value::BulkString(bytes) => Some(BrokerId(bytes.as_slice().try_into().ok()?)),
+        _ => None,
+    };
+    values.iter().filter_map(broker).collect()
+}

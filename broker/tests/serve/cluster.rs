@@ -1,0 +1,240 @@
+//! Several brokers as one, with a real database between them.
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use ntcp_proto::signal::message::{Body, Refused};
+use ntcp_proto::signal::{ErrorCode, Punch};
+
+use crate::peer::{Peer, Socket, connect};
+
+/// Longer than a dead broker is believed alive, and than the database takes to start.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A process that ends with its owner.
+struct Process(Child);
+
+impl Process {
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.0.id() as i32), signal).unwrap();
+    }
+
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A database in memory.
+struct Database {
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Database {
+    fn start() -> Self {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        Self { process: Self::spawn(free), address: free }
+    }
+
+    fn spawn(address: SocketAddr) -> Process {
+        let port = address.port().to_string();
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"]);
+        let process = command.stdout(Stdio::null()).spawn().expect("redis-server of Debian");
+        let process = Process(process);
+        until("the database answers", || TcpStream::connect(address).ok());
+        process
+    }
+
+    fn url(&self) -> String {
+        format!("redis://{}/", self.address)
+    }
+}
+
+/// A broker of the cluster.
+struct Member {
+    process: Process,
+    udp: SocketAddr,
+}
+
+impl Member {
+    fn start(database: &Database) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ntcp-broker"));
+        command.args(["udp", "--udp", "127.0.0.1:0"]).env_clear();
+        command.env("NTCP_REGISTRY__URL", database.url());
+        command.current_dir(env!("CARGO_TARGET_TMPDIR")).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let process = Process(child);
+        let mut next = || lines.next().expect("it says where it listens").unwrap();
+        let listening = loop {
+            let line = next();
+            if line.contains("listening on UDP") {
+                break line;
+            }
+        };
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop::<String>));
+        let udp = listening.split("address=").nth(1).unwrap().trim().parse().unwrap();
+        Self { process, udp }
+    }
+
+    fn register(&self, name: &str) -> Peer {
+        until(&format!("{name} is registered"), || self.try_register(name).ok())
+    }
+
+    fn try_register(&self, name: &str) -> Result<Peer, ErrorCode> {
+        Peer::try_register(Socket::udp(self.udp), name)
+    }
+}
+
+/// Tries until something comes of it.
+fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = attempt() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Calls until both brokers have the database again, should it have been away.
+fn meets_soon(caller: &mut Peer, callee: &mut Peer) {
+    let punch = until("a call comes about", || match answer_to(caller, connect("bob")) {
+        Body::Connected(punch) => Some(punch),
+        answer if is_unknown(&answer) => None,
+        answer => panic!("{answer:?}"),
+    });
+    is_invited(callee, &punch);
+}
+
+/// Calls once.
+fn meets(caller: &mut Peer, callee: &mut Peer) {
+    let answer = answer_to(caller, connect("bob"));
+    let Body::Connected(punch) = answer else { panic!("{answer:?}") };
+    is_invited(callee, &punch);
+}
+
+fn is_invited(callee: &mut Peer, punch: &Punch) {
+    loop {
+        // Invitations that nobody answers are repeated, those of earlier calls too.
+        if let Body::Invite(invited) = callee.receive().body
+            && invited.session == punch.session
+        {
+            assert_eq!(invited.secret, punch.secret);
+            return;
+        }
+    }
+}
+
+/// The answer to a request, whatever else comes before.
+fn answer_to(peer: &mut Peer, body: Body) -> Body {
+    let (_, method) = body.kind();
+    peer.send(body);
+    let transaction = peer.transaction();
+    loop {
+        let message = peer.receive();
+        if message.transaction == transaction && message.body.kind().1 == method {
+            return message.body;
+        }
+    }
+}
+
+fn is_unknown(answer: &Body) -> bool {
+    matches!(answer, Body::Refused(Refused { code: ErrorCode::UnknownPeer, .. }))
+}
+
+#[test]
+fn peers_of_three_brokers_find_and_call_each_other() {
+    let database = Database::start();
+    let members = [0; 3].map(|_| Member::start(&database));
+    let mut bob = members[0].register("bob");
+    for member in &members[1..] {
+        let mut caller = member.register(&format!("caller{}", member.udp.port()));
+        meets_soon(&mut caller, &mut bob);
+        let mut caller = member.register(&format!("asker{}", member.udp.port()));
+        let found = answer_to(&mut caller, Body::Lookup("bob".parse().unwrap()));
+        assert!(matches!(found, Body::Found(_)), "{found:?}");
+        let nobody = answer_to(&mut caller, Body::Lookup("nobody".parse().unwrap()));
+        assert!(is_unknown(&nobody), "{nobody:?}");
+    }
+}
+
+#[test]
+fn a_peer_of_a_killed_broker_comes_back_on_another() {
+    let database = Database::start();
+    let mut members = [0; 2].map(|_| Member::start(&database));
+    members[0].register("bob");
+    let mut alice = members[1].register("alice");
+    // Nobody answers a ping: as long as the broker lives and the peer may, the name is taken.
+    assert_eq!(members[1].try_register("bob").err(), Some(ErrorCode::NameTaken));
+    members[0].process.kill();
+    let mut bob = members[1].register("bob");
+    meets_soon(&mut alice, &mut bob);
+}
+
+#[test]
+fn a_peer_of_a_broker_that_stops_is_at_once_free_for_another() {
+    let database = Database::start();
+    let mut members = [0; 2].map(|_| Member::start(&database));
+    let mut bob = members[0].register("bob");
+    let mut alice = members[1].register("alice");
+    members[0].process.signal(Signal::SIGTERM);
+    assert_eq!(bob.receive().body, Body::Dismissed);
+    members[0].process.0.wait().unwrap();
+    let mut bob = members[1].try_register("bob").expect("the name was let go with its peer");
+    meets(&mut alice, &mut bob);
+}
+
+#[test]
+fn brokers_go_on_while_the_database_is_away_and_recover_when_it_is_back_empty() {
+    let mut database = Database::start();
+    let members = [0; 2].map(|_| Member::start(&database));
+    let mut alice = members[0].register("alice");
+    database.process.kill();
+    // Its own peers are served.
+    let mut local = members[0].register("bob");
+    meets(&mut alice, &mut local);
+    let mut other = members[1].register("carol");
+    assert!(is_unknown(&answer_to(&mut other, Body::Lookup("bob".parse().unwrap()))));
+    database.process = Database::spawn(database.address);
+    until("the names are entered anew", || {
+        let found = answer_to(&mut other, Body::Lookup("bob".parse().unwrap()));
+        matches!(found, Body::Found(_)).then_some(())
+    });
+    meets_soon(&mut other, &mut local);
+}
+
+#[test]
+fn a_database_that_hangs_holds_nobody_up_for_long() {
+    let database = Database::start();
+    let members = [0; 2].map(|_| Member::start(&database));
+    let mut alice = members[0].register("alice");
+    database.process.signal(Signal::SIGSTOP);
+    let mut bob = members[0].register("bob");
+    meets(&mut alice, &mut bob);
+    database.process.signal(Signal::SIGCONT);
+    let mut carol = members[1].register("carol");
+    until("the name is entered anew", || {
+        let found = answer_to(&mut carol, Body::Lookup("bob".parse().unwrap()));
+        matches!(found, Body::Found(_)).then_some(())
+    });
+    meets_soon(&mut carol, &mut bob);
+}

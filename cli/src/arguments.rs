@@ -58,6 +58,14 @@ pub struct Doctor {
     /// Also write the verdict as a page to look at.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Also measure how long holes and idle TCP connections live, for times up to this, 3 to 900; it
+    /// takes as long.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(3..=900))]
+    pub timers: Option<u32>,
+    /// Also find out whether packets with a forged source leave this network: sends some to the first STUN
+    /// server, which must consent, as an ntcp-stun-server does.
+    #[arg(long)]
+    pub spoof_check: bool,
     /// Flags that all commands share.
     #[command(flatten)]
     pub peer: Peer,

@@ -3,11 +3,13 @@
 use crate::arguments::Doctor;
 use crate::failure::Failure;
 use crate::page;
+use crate::spoof_check;
 use crate::story::Terminal;
 use ntcp::Config;
-use ntcp::discover::{Diagnosis, diagnose};
+use ntcp::discover::{Diagnosis, Extent, diagnose_with};
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::Duration;
 
 /// Runs `ntcp doctor` to its end: the verdict goes to standard output.
 ///
@@ -18,7 +20,15 @@ pub async fn run(arguments: &Doctor, config: Config, terminal: Terminal) -> Resu
     if !arguments.json && !servers.is_empty() {
         terminal.progress(&format!("asking {}", servers.join(", ")));
     }
-    let diagnosis = diagnose(&config).await?;
+    let mut extent = Extent::default();
+    extent.port_control = true;
+    extent.timers = arguments.timers.map(|seconds| Duration::from_secs(seconds.into()));
+    let mut diagnosis = diagnose_with(&config, extent).await?;
+    if arguments.spoof_check
+        && let Some(server) = config.stun_servers().into_iter().next()
+    {
+        diagnosis.spoofing = Some(spoof_check::verdict(&server)?);
+    }
     let words = if arguments.json { json(&diagnosis)? } else { diagnosis.to_string() };
     let failed = |path: &Path| {
         let path = path.to_owned();

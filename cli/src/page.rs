@@ -153,7 +153,7 @@ mod tests {
         report.udp.hairpin = Some(false);
         let evidence = vec![Evidence::PayloadRewritten];
         let findings = Findings { report, evidence, ..Findings::default() };
-        Diagnosis { findings, privileges: ntcp::discover::Privileges::default() }
+        Diagnosis { findings, privileges: ntcp::discover::Privileges::default(), spoofing: None }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::arguments::SpoofCheck;
 use crate::failure::Failure;
+use ntcp::discover::Spoofing;
 use ntcp_settings::{Endpoint, Host};
 use ntcp_stun_server::{Forged, sources_beside, spoof_check};
 use std::io::{self, Write};
@@ -13,13 +14,41 @@ use std::path::PathBuf;
 /// # Errors
 /// The server cannot be asked or does not offer the check, or the verdict cannot be written.
 pub fn run(arguments: &SpoofCheck) -> Result<(), Failure> {
-    let failed = |source| Failure::SpoofCheck { server: arguments.server.clone(), source };
-    let server = resolve(&arguments.server).map_err(failed)?;
-    let own = own_ip(server).map_err(failed)?;
-    let found = spoof_check(server, &sources_beside(own)).map_err(failed)?;
+    let (own, found) = check(&arguments.server)?;
     let words = if arguments.json { json(own, &found) } else { words(own, &found) };
     let unwritten = |source| Failure::Write { path: PathBuf::from("standard output"), source };
     writeln!(io::stdout(), "{words}").map_err(unwritten)
+}
+
+/// What one word says of it, for `ntcp doctor`.
+///
+/// # Errors
+/// As [`run`].
+pub fn verdict(server: &Endpoint) -> Result<Spoofing, Failure> {
+    let (_, found) = check(server)?;
+    let arrived = |(source, outcome): &(IpAddr, Forged)| match outcome {
+        Forged::Arrived(seen) => Some(seen.ip() == *source),
+        _ => None,
+    };
+    let is_denied = |(_, outcome): &(IpAddr, Forged)| match outcome {
+        Forged::NotSent(error) => error.kind() == io::ErrorKind::PermissionDenied,
+        _ => false,
+    };
+    Ok(match found.iter().map(arrived).collect::<Vec<_>>()[..] {
+        [.., Some(true)] => Spoofing::Possible,
+        ref some if some.contains(&Some(true)) => Spoofing::Nearby,
+        ref some if some.contains(&Some(false)) => Spoofing::Translated,
+        _ if found.iter().any(is_denied) => Spoofing::NotPermitted,
+        _ => Spoofing::Filtered,
+    })
+}
+
+/// The own address, and what became of packets from each source, the farthest last.
+fn check(endpoint: &Endpoint) -> Result<(IpAddr, Vec<(IpAddr, Forged)>), Failure> {
+    let failed = |source| Failure::SpoofCheck { server: endpoint.clone(), source };
+    let server = resolve(endpoint).map_err(failed)?;
+    let own = own_ip(server).map_err(failed)?;
+    Ok((own, spoof_check(server, &sources_beside(own)).map_err(failed)?))
 }
 
 fn resolve(server: &Endpoint) -> io::Result<SocketAddr> {

@@ -113,6 +113,8 @@ pub enum Departure {
         local: SocketAddr,
         /// To there.
         remote: SocketAddr,
+        /// With this TTL; `None` is the usual one.
+        ttl: Option<u8>,
     },
     /// The end of a reserved port, or of a connect.
     GiveUp {

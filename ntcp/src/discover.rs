@@ -6,20 +6,22 @@
 mod privilege;
 
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ntcp_proto::Owner;
-use ntcp_proto::discover::{Config as MachineConfig, DEFAULT_LIMIT, Discovery, Event};
+use ntcp_proto::discover::{
+    Config as MachineConfig, DEFAULT_LIMIT, Discovery, Event, LINUX_SEQUENCE_CLOCK,
+};
 use ntcp_proto::nat::NatReport;
-use ntcp_proto::uri::TransportChoice;
 use ntcp_settings::Config;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-pub use ntcp_proto::discover::{Advice, Evidence, Findings, PortPattern, Reach};
+pub use ntcp_proto::discover::{Advice, Evidence, Findings, PortControl, PortPattern, Reach};
 pub use privilege::{Privilege, Privileges};
 
 use crate::driver::Driver;
 use crate::error::{Error, ErrorKind};
+use crate::io::interfaces;
 use crate::node::{host_port, seed};
 
 /// The names of a discovery's commands; it is alone in its driver.
@@ -54,12 +56,40 @@ pub async fn discover(config: &Config) -> Result<NatReport, Error> {
 ///
 /// As [`discover`].
 pub async fn diagnose(config: &Config) -> Result<Diagnosis, Error> {
+    diagnose_with(config, Extent::default()).await
+}
+
+/// How much is to be found out beyond what takes half a second.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Extent {
+    /// How long holes and idle connections live, for times up to this; it takes as long, whatever
+    /// `[node] deadline` says. The longest time that is tried is 15 minutes. Default: not at all.
+    pub timers: Option<Duration>,
+    /// Whether the router takes orders about its ports (PCP, NAT-PMP, UPnP); it takes a second. Default: no.
+    pub port_control: bool,
+}
+
+/// What a measurement of timers takes beyond its longest time.
+const AFTER_TIMERS: Duration = Duration::from_secs(10);
+
+/// Like [`diagnose`], and as much more as `extent` says.
+///
+/// # Errors
+///
+/// As [`discover`].
+pub async fn diagnose_with(config: &Config, extent: Extent) -> Result<Diagnosis, Error> {
+    let Extent { timers, port_control } = extent;
     let servers: Vec<_> = config.stun_servers().iter().map(host_port).collect();
     if servers.is_empty() {
         return Err(ErrorKind::NoStunServer.into());
     }
     let limit = DEFAULT_LIMIT.min(config.node.deadline);
-    let config = MachineConfig { servers, transport: TransportChoice::Any, limit };
+    let limit = timers.map_or(limit, |longest| longest + AFTER_TIMERS);
+    let sequence_clock = cfg!(target_os = "linux").then_some(LINUX_SEQUENCE_CLOCK);
+    let gateway = if port_control { interfaces::gateway() } else { None };
+    let usual = MachineConfig::new(servers);
+    let config = MachineConfig { limit, sequence_clock, timers, gateway, ..usual };
     let machine = Discovery::new(config, DISCOVERY, seed()?, Instant::now());
     // The handle is dropped: nobody commands a discovery, so the driver ends with it.
     let (driver, _) = Driver::new(machine);
@@ -74,7 +104,7 @@ pub async fn diagnose(config: &Config) -> Result<Diagnosis, Error> {
         .await;
     let findings = findings.ok_or(ErrorKind::Stopped)?;
     let privileges = blocking::unblock(Privileges::current).await;
-    Ok(Diagnosis { findings, privileges })
+    Ok(Diagnosis { findings, privileges, spoofing: None })
 }
 
 /// What [`diagnose`] found out: for people by [`Display`](fmt::Display), for programs by
@@ -85,16 +115,50 @@ pub struct Diagnosis {
     pub findings: Findings,
     /// What this program may do beyond an ordinary one.
     pub privileges: Privileges,
+    /// Whether this network lets packets with foreign sources out, if somebody found that out.
+    pub spoofing: Option<Spoofing>,
+}
+
+/// Whether a network lets packets with foreign sources out, and which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spoofing {
+    /// Any.
+    Possible,
+    /// Those of neighbours only.
+    Nearby,
+    /// None.
+    Filtered,
+    /// A NAT puts in its own address.
+    Translated,
+    /// This program may not try.
+    NotPermitted,
+}
+
+impl fmt::Display for Spoofing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Possible => "packets with foreign sources leave this network",
+            Self::Nearby => "packets with the sources of neighbours leave this network, no others",
+            Self::Filtered => "no packets with foreign sources leave this network",
+            Self::Translated => "a NAT puts its own address into packets with foreign sources",
+            Self::NotPermitted => {
+                "whether packets with foreign sources get out needs CAP_NET_RAW to try"
+            }
+        })
+    }
 }
 
 impl Serialize for Diagnosis {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let NatReport { nat, udp, tcp } = &self.findings.report;
         let advice: Vec<String> = self.findings.advice.iter().map(ToString::to_string).collect();
-        let mut object = serializer.serialize_struct("Diagnosis", 5)?;
+        let mut object = serializer.serialize_struct("Diagnosis", 7)?;
         object.serialize_field("nat", nat)?;
         object.serialize_field("udp", udp)?;
         object.serialize_field("tcp", tcp)?;
+        object.serialize_field("port_control", &self.findings.port_control)?;
+        object.serialize_field("spoofing", &self.spoofing)?;
         object.serialize_field("privileges", &self.privileges)?;
         object.serialize_field("advice", &advice)?;
         object.end()
@@ -105,7 +169,11 @@ impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.findings.fmt(f)?;
         writeln!(f, "\nWhat this program may do")?;
-        self.privileges.fmt(f)
+        self.privileges.fmt(f)?;
+        match &self.spoofing {
+            Some(spoofing) => writeln!(f, "  {spoofing}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -118,10 +186,10 @@ mod tests {
         let findings = Findings { advice: vec![Advice::Offline], ..Findings::default() };
         let held = vec![(Privilege::NetRaw, "itself".into())];
         let privileges = Privileges { held, missing: Vec::new() };
-        let diagnosis = Diagnosis { findings, privileges };
+        let diagnosis = Diagnosis { findings, privileges, spoofing: None };
         let json = serde_json::to_value(&diagnosis).unwrap();
         let keys: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(keys, ["advice", "nat", "privileges", "tcp", "udp"]);
+        assert_eq!(keys, ["advice", "nat", "port_control", "privileges", "spoofing", "tcp", "udp"]);
         let keys = |name: &str| -> Vec<String> {
             json[name].as_object().unwrap().keys().cloned().collect()
         };
@@ -135,7 +203,19 @@ mod tests {
             "reachable",
         ];
         assert_eq!(keys("udp"), udp);
-        let more = ["inbound_syn_after_syn", "isn", "unsolicited_syn"];
+        let more = [
+            "hole_s",
+            "inbound_syn_after_icmp",
+            "inbound_syn_after_rst",
+            "inbound_syn_after_syn",
+            "isn",
+            "isn_follows_clock",
+            "mid_stream",
+            "new_port_each_connection",
+            "opener_ttl",
+            "syn",
+            "unsolicited_syn",
+        ];
         let mut tcp: Vec<&str> = udp.into_iter().chain(more).collect();
         tcp.sort_unstable();
         assert_eq!(keys("tcp"), tcp);

@@ -296,7 +296,8 @@ pub struct Ends {
 /// How the packets of a TCP socket travel, and which of the others' it hears.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Hops {
-    /// `IP_TTL` or the IPv6 hop limit of its segments; `None` is the system's default.
+    /// `IP_TTL` or the IPv6 hop limit of its segments; `None` is the system's default. With 0 nothing
+    /// leaves, no repetition and no keepalive, until it is set otherwise.
     pub ttl: Option<u8>,
     /// `IP_MINTTL` or `IPV6_MINHOPCOUNT`: a segment that arrives with less is not for this socket,
     /// and in IPv4 neither is an ICMP error whose quoted packet has less. `None` hears everything.
@@ -306,6 +307,9 @@ pub struct Hops {
 impl Hops {
     /// The system's default, hearing everything.
     pub const USUAL: Self = Self { ttl: None, least: None };
+
+    /// Silent.
+    pub const MUTE: Self = Self { ttl: Some(0), least: None };
 }
 
 /// What the two ends of a connection without a handshake assume (RFC 9293 section 3.4).

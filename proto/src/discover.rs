@@ -17,8 +17,9 @@
 //!
 //! # What it is not
 //!
-//! It does not measure how long a mapping lives, which takes minutes, and tells whether sequence
-//! numbers are rewritten only where it may look at its own SYNs. Whose SYNs come in, it asks servers
+//! It measures how long holes and connections live only if it is asked to ([`Config::timers`]), since that
+//! takes minutes, and tells whether sequence numbers are rewritten only where it may look at its own
+//! SYNs, or the system's numbers are known to follow a clock. Whose SYNs come in, it asks servers
 //! of this project only (`ntcp_stun::probe`). It never says anything about the ports a later attempt will
 //! use, but the pattern of their numbers.
 
@@ -26,6 +27,7 @@ mod advice;
 mod evidence;
 mod findings;
 mod outbox;
+mod port_control;
 mod ports;
 mod station;
 mod survey;
@@ -34,7 +36,7 @@ mod udp;
 mod words;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 pub use advice::{Advice, Reach};
@@ -42,8 +44,11 @@ pub use evidence::Evidence;
 pub use findings::Findings;
 use ntcp_stun::behavior::mapping::MAX_SERVERS;
 use outbox::Outbox;
+pub use port_control::PortControl;
+use port_control::PortControlTest;
 pub use ports::{PortPattern, PortSample};
 use survey::Survey;
+use tcp::Wishes;
 
 use crate::address::{Family, canonical};
 use crate::candidate::Transport;
@@ -58,6 +63,10 @@ pub const DEFAULT_STUN_PORT: u16 = 3478;
 /// How long one discovery may take, unless told otherwise. A path of 200 ms with a lost SYN takes
 /// half of it.
 pub const DEFAULT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Linux adds one to its initial sequence numbers every 64 ns (`secure_tcp_seq`, since version 2.6.23;
+/// measured on 6.18).
+pub const LINUX_SEQUENCE_CLOCK: Duration = Duration::from_nanos(64);
 
 /// How long a server's IPv4 address is waited for once only IPv6 ones are known (as long as RFC 8305
 /// section 8 waits for the other family's attempt).
@@ -76,6 +85,23 @@ pub struct Config {
     pub transport: TransportChoice,
     /// When to give up what is still unanswered; [`DEFAULT_LIMIT`] suits most.
     pub limit: Duration,
+    /// How long this system's initial sequence numbers take from one to the next between the same ends,
+    /// if it takes them from a clock (RFC 6528 section 3): [`LINUX_SEQUENCE_CLOCK`] on Linux. `None`
+    /// where that is not known: then only a capture tells whether they are rewritten.
+    pub sequence_clock: Option<Duration>,
+    /// Up to what times it is measured how long holes and idle connections live; that takes as long,
+    /// which `limit` must allow. Default `None`: it is not measured.
+    pub timers: Option<Duration>,
+    /// The router, to be asked whether it takes orders about its ports; takes a second. Default `None`.
+    pub gateway: Option<Ipv4Addr>,
+}
+
+impl Config {
+    /// These servers, both transports, the usual limit, and nothing known of this system.
+    pub fn new(servers: Vec<HostPort>) -> Self {
+        let (transport, limit) = (TransportChoice::Any, DEFAULT_LIMIT);
+        Self { servers, transport, limit, sequence_clock: None, timers: None, gateway: None }
+    }
 }
 
 /// What a discovery tells.
@@ -122,6 +148,7 @@ pub struct Discovery {
     list: CommandId,
     interfaces: Option<Vec<IpAddr>>,
     servers: Vec<Server>,
+    port_control: Option<PortControlTest>,
     stage: Stage,
     /// Families already surveyed in vain.
     failed: Vec<Family>,
@@ -141,6 +168,7 @@ impl Discovery {
             Server { name: name.clone(), resolve, addresses: None }
         };
         let servers = config.servers.iter().take(MAX_SERVERS).map(resolve).collect();
+        let port_control = config.gateway.map(|it| PortControlTest::new(it, &mut outbox));
         Self {
             config,
             entropy: Entropy::new(seed),
@@ -150,6 +178,7 @@ impl Discovery {
             list,
             interfaces: None,
             servers,
+            port_control,
             stage: Stage::Preparing,
             failed: Vec::new(),
             family_patience: FamilyPatience::Left,
@@ -175,6 +204,9 @@ impl Discovery {
                 }
             }
             Answer::Bound(result) => {
+                if let Some(test) = &mut self.port_control {
+                    test.on_bound(id, &result, &mut self.outbox, now);
+                }
                 let Some((survey, outbox)) = self.surveying() else { return };
                 if let Some(tcp) = &mut survey.tcp {
                     tcp.on_bound(id, &result, outbox);
@@ -208,7 +240,7 @@ impl Discovery {
                 if let Some((survey, outbox)) = self.surveying()
                     && let Some(tcp) = &mut survey.tcp
                 {
-                    tcp.on_done(id, result, outbox);
+                    tcp.on_done(id, result, outbox, now);
                 }
             }
             Answer::Interfaces(_) | Answer::Sent(Ok(())) => {}
@@ -235,7 +267,8 @@ impl Discovery {
         let Stage::Surveying(survey) = &mut self.stage else { return };
         survey.share_knowledge(&mut self.outbox, now);
         self.events.extend(survey.news());
-        if survey.is_settled() {
+        let is_answered = self.port_control.as_ref().is_none_or(PortControlTest::is_settled);
+        if survey.is_settled() && is_answered {
             self.settle(now);
         }
     }
@@ -272,8 +305,10 @@ impl Discovery {
     }
 
     fn survey(&mut self, family: Family, now: Instant) {
-        let (transport, entropy) = (self.config.transport, &mut self.entropy);
-        let survey = Survey::new(family, transport, entropy, &mut self.outbox, now);
+        let Config { transport, sequence_clock, timers, .. } = self.config;
+        let wishes = Wishes { sequence_clock, timers };
+        let place = (family, transport, wishes);
+        let survey = Survey::new(place, &mut self.entropy, &mut self.outbox, now);
         self.stage = Stage::Surveying(Box::new(survey));
     }
 
@@ -331,6 +366,7 @@ impl Discovery {
             return;
         }
         let mut findings = self.conclude();
+        findings.port_control = self.port_control.as_ref().and_then(PortControlTest::finding);
         let mut evidence = self.resolve_evidence();
         evidence.append(&mut self.evidence);
         evidence.append(&mut findings.evidence);
@@ -372,6 +408,13 @@ impl Machine for Discovery {
     fn handle_input(&mut self, input: Input<'_>, now: Instant) {
         match (input, &mut self.stage) {
             (_, Stage::Done) => return,
+            (Input::UdpReceived { socket, source, payload }, _)
+                if self.port_control.as_ref().is_some_and(|it| it.owns(socket)) =>
+            {
+                if let Some(test) = &mut self.port_control {
+                    test.on_datagram(canonical(source), payload);
+                }
+            }
             (Input::Answer { id, answer }, _) => self.on_answer(id, answer, now),
             (input, Stage::Surveying(survey)) => survey.handle_input(input, &mut self.outbox, now),
             (input, Stage::Preparing) => tracing::trace!(?input, "too early"),
@@ -385,6 +428,9 @@ impl Machine for Discovery {
         }
         if let Stage::Surveying(survey) = &mut self.stage {
             survey.handle_timeout(&mut self.outbox, now);
+        }
+        if let Some(test) = &mut self.port_control {
+            test.handle_timeout(&mut self.outbox, now);
         }
         self.advance(now);
         if now >= self.ends() {
@@ -412,6 +458,7 @@ impl Machine for Discovery {
             },
             Stage::Surveying(survey) => survey.poll_timeout(),
         };
-        Deadline::earlier(own, ends)
+        let port_control = self.port_control.as_ref().and_then(PortControlTest::poll_timeout);
+        Deadline::earlier(Deadline::earlier(own, port_control), ends)
     }
 }

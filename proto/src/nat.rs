@@ -17,7 +17,9 @@ pub enum Mapping {
     AddressDependent,
     /// Another for each destination address and port.
     AddressAndPortDependent,
-    /// Another for each connection, even between the same ends.
+    /// Another for each connection, even between the same ends, whatever became of the last one. No term
+    /// of the RFCs, and never a verdict of a discovery: from outside a NAT that forgets a mapping with
+    /// its connection looks the same.
     ConnectionDependent,
 }
 
@@ -87,6 +89,33 @@ pub enum InitialSequence {
     Rewritten,
 }
 
+/// What a NAT does with a connection that begins with an ACK, its SYN never seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MidStream {
+    /// It makes a mapping for it, and lets the answer in.
+    PickedUp,
+    /// It drops it.
+    Dropped,
+}
+
+/// How a SYN of this host looked when it arrived at a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SynSeen {
+    /// IP TTL or hop limit.
+    pub ttl: u8,
+    /// Window, not scaled.
+    pub window: u16,
+    /// Maximum segment size, if it named one.
+    pub mss: Option<u16>,
+    /// Window scale, if it offered one.
+    pub window_scale: Option<u8>,
+    /// Selective acknowledgements were permitted.
+    pub sack: bool,
+    /// It carried a timestamp.
+    pub timestamps: bool,
+}
+
 /// What was found out about UDP.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct UdpReport {
@@ -121,7 +150,7 @@ pub struct TcpReport {
     pub port_allocation: Option<PortAllocation>,
     /// Whether a host can reach itself through its own external address.
     pub hairpin: Option<bool>,
-    /// How long an idle connection lives, in seconds.
+    /// How long an idle connection lives at least, in seconds.
     pub lifetime_s: Option<u32>,
     /// The answer to a SYN nobody asked for.
     pub unsolicited_syn: Option<UnsolicitedSyn>,
@@ -129,6 +158,28 @@ pub struct TcpReport {
     pub inbound_syn_after_syn: Option<InboundSynAfterSyn>,
     /// Whether sequence numbers pass unchanged.
     pub isn: Option<InitialSequence>,
+    /// Whether the initial sequence numbers of two connections between the same ends arrived as far apart
+    /// as the system's clock had them leave: then nobody rewrites them anew for each connection. Told
+    /// where no capture is permitted.
+    pub isn_follows_clock: Option<bool>,
+    /// Whether a second connection between the same ends comes from another external port, after an
+    /// RST has ended the first. RFC 4787 section 4.1 and RFC 5382 section 4.1 speak of a mapping only
+    /// "while it is still active": so this does not change the verdict on the mapping, which stays
+    /// [`Mapping::AddressAndPortDependent`].
+    pub new_port_each_connection: Option<bool>,
+    /// As `inbound_syn_after_syn`, where an RST came in between, which the host did not hear.
+    pub inbound_syn_after_rst: Option<InboundSynAfterSyn>,
+    /// As `inbound_syn_after_syn`, where the SYN that went out died on the way beyond the NAT, so that
+    /// an ICMP error came back or was to come.
+    pub inbound_syn_after_icmp: Option<InboundSynAfterSyn>,
+    /// The fate of a connection that begins in the middle.
+    pub mid_stream: Option<MidStream>,
+    /// The least IP TTL with which a SYN opens the outermost NAT.
+    pub opener_ttl: Option<u8>,
+    /// How long a hole that a SYN made stays open at least, in seconds.
+    pub hole_s: Option<u32>,
+    /// How a SYN arrived at a server.
+    pub syn: Option<SynSeen>,
 }
 
 /// What kind of NAT stands between this host and the internet.

@@ -44,6 +44,18 @@ pub fn set_ttl(socket: &impl AsFd, family: Family, ttl: Option<u8>) -> io::Resul
     }
 }
 
+/// Keeps everything that a socket would send to another network on this host, or lets it go again: it
+/// may only be delivered on the link (`SO_DONTROUTE`), so that a SYN is not repeated, and the socket
+/// lives on.
+///
+/// # Errors
+///
+/// As the system reports them.
+#[cfg(unix)]
+pub fn set_mute(socket: &impl AsFd, is_mute: bool) -> io::Result<()> {
+    crate::option::set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_DONTROUTE, is_mute.into())
+}
+
 /// Sets the least TTL or hop limit with which a packet must arrive to be heard; 0 hears everything.
 ///
 /// # Errors

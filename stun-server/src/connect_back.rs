@@ -3,6 +3,7 @@
 use async_io::{Async, Timer};
 use futures::stream::FuturesUnordered;
 use futures::{AsyncWriteExt, FutureExt, StreamExt, select_biased};
+use ntcp_raw::hops::{self, Family};
 use ntcp_stun::probe::{Met, Outcome};
 use ntcp_stun::server::Order;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -64,6 +65,9 @@ fn begin(order: &Order) -> io::Result<Async<TcpStream>> {
     }
     socket.bind(&order.from.into())?;
     socket.set_nonblocking(true)?;
+    if order.ttl.is_some() {
+        hops::set_ttl(&socket, family(order.to), order.ttl)?;
+    }
     ask_for_reports(&socket, order.to);
     match socket.connect(&order.to.into()) {
         Ok(()) => {}
@@ -71,6 +75,11 @@ fn begin(order: &Order) -> io::Result<Async<TcpStream>> {
         Err(error) => return Err(error),
     }
     Async::new_nonblocking(socket.into())
+}
+
+/// The family of an address.
+pub(crate) fn family(address: SocketAddr) -> Family {
+    if address.is_ipv4() { Family::V4 } else { Family::V6 }
 }
 
 /// Lets a connecting socket and a listener have one port; each must ask for it before it is bound.

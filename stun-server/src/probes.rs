@@ -4,11 +4,13 @@
 //! has ended.
 
 use crate::connect_back;
-use ntcp_raw::hops::{self, Family};
+use async_io::{Async, Timer};
+use futures::{FutureExt, select_biased};
+use ntcp_raw::hops;
 use ntcp_raw::saved_syn;
 use ntcp_stun::probe::Seen;
 use ntcp_stun::server::{
-    Conduct, Limits, Look, Prober, Quartet, RESERVATION, Request, Reservation, Step,
+    Conduct, Lease, Limits, Look, Prober, Quartet, Request, Reservation, Step, Wait,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use std::hash::{BuildHasher, RandomState};
@@ -49,11 +51,12 @@ impl Probes {
 
 /// A place among the tests under way, free again when dropped.
 #[derive(Debug)]
-struct Place(Arc<Probes>);
+struct Place(Arc<Probes>, Lease);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.lock().release();
+        let Self(probes, lease) = self;
+        probes.lock().release(*lease);
     }
 }
 
@@ -61,6 +64,7 @@ impl Drop for Place {
 #[derive(Debug)]
 struct Reserved {
     address: SocketAddr,
+    time: Duration,
     until: Instant,
     _socket: Socket,
     _place: Place,
@@ -82,7 +86,7 @@ impl Guest {
 
     /// How long the next request is waited for, which is usually so long.
     pub(crate) fn patience(&self, usual: Duration) -> Duration {
-        if self.reserved.is_some() { usual.min(RESERVATION) } else { usual }
+        self.reserved.as_ref().map_or(usual, |reserved| reserved.time)
     }
 
     /// Whether a request is one for a test, which [`Guest::serve`] answers.
@@ -94,7 +98,7 @@ impl Guest {
     pub(crate) async fn serve(
         &mut self,
         request: Request<'_>,
-        stream: &TcpStream,
+        stream: &Async<TcpStream>,
     ) -> Option<Vec<u8>> {
         let probes = Arc::clone(self.probes.as_ref()?);
         let now = Instant::now();
@@ -107,14 +111,21 @@ impl Guest {
                 None
             }
             Some(Step::Reply(reply)) => Some(reply),
-            Some(Step::Reserve(reservation)) => Some(self.reserve(reservation, Place(probes))),
+            Some(Step::Reserve(reservation)) => {
+                let place = Place(probes, reservation.lease);
+                Some(self.reserve(reservation, place))
+            }
+            Some(Step::Wait(wait)) => {
+                let _place = Place(probes, wait.lease);
+                let_pass(wait, stream).await
+            }
             Some(Step::Look(look)) => {
                 self.reserved = reserved;
-                let _place = Place(probes);
-                Some(self.look(look, stream))
+                let _place = Place(probes, Lease::SHORT);
+                Some(self.look(look, stream.get_ref()))
             }
             Some(Step::Connect(order)) => {
-                let _place = Place(probes);
+                let _place = Place(probes, Lease::SHORT);
                 let (outcome, from) = connect_back::connect(&order).await;
                 tracing::trace!(to = %order.to, ?outcome, "connected back");
                 let reply = order.reply(outcome, from);
@@ -131,9 +142,11 @@ impl Guest {
             tracing::debug!(%error, "no port can be reserved");
         }
         let address = bound.as_ref().ok().map(|(_, address)| *address);
-        let until = Instant::now() + RESERVATION;
+        let time = reservation.time;
+        let until = Instant::now() + time;
         self.reserved = bound.ok().map(|(socket, address)| Reserved {
             address,
+            time,
             until,
             _socket: socket,
             _place: place,
@@ -151,6 +164,15 @@ impl Guest {
     }
 }
 
+/// Waits with a reply, unless the client says something before or leaves: that wakes its NAT, or nobody
+/// is there any more.
+async fn let_pass(wait: Wait, stream: &Async<TcpStream>) -> Option<Vec<u8>> {
+    select_biased! {
+        _ = stream.readable().fuse() => None,
+        _ = FutureExt::fuse(Timer::after(wait.time)) => Some(wait.reply()),
+    }
+}
+
 /// A socket on a free port that does as asked about SYNs, with its address.
 fn reserved_port(reservation: Reservation) -> io::Result<(Socket, SocketAddr)> {
     let address = SocketAddr::new(reservation.ip, 0);
@@ -161,8 +183,7 @@ fn reserved_port(reservation: Reservation) -> io::Result<(Socket, SocketAddr)> {
         // The system refuses what comes to a port where nobody listens.
         Conduct::Refusing => {}
         Conduct::Quiet => {
-            let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
-            hops::set_least_ttl(&socket, family, UNTRAVELLED)?;
+            hops::set_least_ttl(&socket, connect_back::family(address), UNTRAVELLED)?;
             socket.listen(1)?;
         }
     }

@@ -255,7 +255,7 @@ impl Conversation<'_> {
             if guest.is_asked(&request) {
                 self.send(layer, replies).await?;
                 // Rare, and much larger than the rest of a stream's state.
-                let probed = Box::pin(guest.serve(request, self.stream.get_ref())).await;
+                let probed = Box::pin(guest.serve(request, self.stream)).await;
                 replies.extend(probed.unwrap_or_default());
                 continue;
             }

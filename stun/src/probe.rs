@@ -30,7 +30,11 @@
 //! ```
 //!
 //! What an RST does to the NAT's memory of a SYN is the same test with a port that refuses
-//! ([`Test::Refuse`]), towards a client that listens. What the NAT makes of a SYN's header shows
+//! ([`Test::Refuse`]), towards a client that listens, or one that is deaf to the RST because it hears
+//! only what left with a TTL of 255 ([`Test::CrossFar`]). A port that refuses also answers an ACK out
+//! of the blue, which shows a client whether its NAT lets one out and the RST in. How long a hole
+//! stays open shows [`Test::Hold`], a port that is kept for up to minutes, and how long an idle
+//! connection lives [`Test::Wait`], an answer that comes as late as asked. What the NAT makes of a SYN's header shows
 //! [`Test::Look`], which needs no packet at all.
 //!
 //! A server that serves this says so in each answer to a Binding request over TCP ([`Offer`], an
@@ -75,11 +79,17 @@ pub enum Test {
     Look,
     /// 7: reserve a port that refuses with an RST, for [`Test::Cross`] likewise.
     Refuse,
+    /// 8: as [`Test::Cross`], with a TTL of 255: a client that shields itself hears it.
+    CrossFar,
+    /// 9: as [`Test::Reserve`], for as many seconds as the patience says.
+    Hold,
+    /// 10: answer after as many seconds as the patience says, and be silent until then.
+    Wait,
 }
 
 impl Test {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::OtherPort,
         Self::OtherAddress,
         Self::Unused,
@@ -87,6 +97,9 @@ impl Test {
         Self::Cross,
         Self::Look,
         Self::Refuse,
+        Self::CrossFar,
+        Self::Hold,
+        Self::Wait,
     ];
 
     /// The number in a request.
@@ -99,6 +112,9 @@ impl Test {
             Self::Cross => 5,
             Self::Look => 6,
             Self::Refuse => 7,
+            Self::CrossFar => 8,
+            Self::Hold => 9,
+            Self::Wait => 10,
         }
     }
 

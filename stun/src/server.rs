@@ -54,7 +54,9 @@ pub use access::{Access, User};
 pub use budget::{Allowance, Amplification, Budget, BudgetLimits, Network, is_long};
 pub use counters::Counters;
 pub use link::{Heeded, Link, PATIENCE, PartnerState, ROUND};
-pub use prober::{Conduct, Limits, Look, Order, Prober, RESERVATION, Reservation, Step};
+pub use prober::{
+    Conduct, Lease, Limits, Look, Order, Prober, RESERVATION, Reservation, Step, Wait,
+};
 pub use quartet::{Quartet, QuartetError};
 pub use token::Mint;
 pub(crate) use token::TOKEN_LENGTH;

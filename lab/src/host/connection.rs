@@ -108,6 +108,8 @@ pub(super) struct Connection {
     initial: u32,
     /// Segments and errors with a lower TTL are not heard (`IP_MINTTL`).
     least_ttl: u8,
+    /// Nothing is repeated.
+    is_mute: bool,
     /// What is added to smoltcp's sequence numbers; known from its first SYN on.
     offset: Option<u32>,
     repetition: Option<Repetition>,
@@ -162,6 +164,7 @@ impl Connection {
             ends,
             initial,
             least_ttl: 0,
+            is_mute: false,
             offset: None,
             repetition: None,
             phase: Phase::Opening,
@@ -242,6 +245,7 @@ impl Connection {
     pub(super) fn set_hops(&mut self, hops: Hops) {
         self.socket().set_hop_limit(Some(hops.ttl.unwrap_or(DEFAULT_TTL).max(1)));
         self.least_ttl = hops.least.unwrap_or_default();
+        self.is_mute = hops.ttl == Some(0);
     }
 
     /// Queues bytes for the peer.

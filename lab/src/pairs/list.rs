@@ -52,10 +52,10 @@ fn well_behaved() -> Vec<Pair> {
     let pool = over("udp", Pair::new("full-cone", "pool-arbitrary"));
     let blocked = ["linux-masq", "port-restricted", "masq,in=reset", "firewall", "masq,udp=block"];
     let mut all: Vec<_> = pairs.map(|(a, b)| Pair::new(a, b)).into();
-    all.push(pool);
     all.extend(
         blocked.map(|b| Pair { transports: vec!["tcp", "any"], ..Pair::new("masq,udp=block", b) }),
     );
+    all.push(pool);
     all
 }
 

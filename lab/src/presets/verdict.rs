@@ -5,8 +5,8 @@ use ntcp_proto::nat::{NatReport, TcpReport, UdpReport};
 
 use super::Site;
 use crate::nat::behaviour::{
-    Allocation, Behaviour, Filtering, Hairpin, InboundSyn, Mapping, Passage, SequenceNumbers,
-    Sharing, Translation, Unsolicited,
+    Allocation, Behaviour, Filtering, Hairpin, InboundSyn, Mapping, MidStream, Passage,
+    SequenceNumbers, Sharing, Translation, Unsolicited,
 };
 
 impl Site {
@@ -72,6 +72,10 @@ impl Site {
             isn: Some(match rewritten {
                 true => report::InitialSequence::Rewritten,
                 false => report::InitialSequence::Preserved,
+            }),
+            mid_stream: Some(match boxes().any(|tcp| tcp.mid_stream == MidStream::Refuse) {
+                true => report::MidStream::Dropped,
+                false => report::MidStream::PickedUp,
             }),
             ..TcpReport::default()
         }

@@ -71,7 +71,7 @@ impl Server for BrokerServer {
             Command::Send { link: Link::Tcp { stream, .. }, payload } => {
                 Departure::Message { stream: StreamId(stream.0), payload }
             }
-            // It is alone, and shares nothing with others.
+            // A broker in the lab shares no directory, and has nobody to send that to.
             Command::Send { link: Link::Broker { .. }, .. }
             | Command::Claim { .. }
             | Command::Release { .. }

@@ -7,8 +7,8 @@ use std::time::Instant;
 use ntcp_proto::{Deadline, IoFailure};
 use ntcp_stun::probe::{Met, Outcome, Seen};
 use ntcp_stun::server::{
-    Limits, Order, Prober, Quartet, QuartetError, RESERVATION, Request, Reservation,
-    Server as StunLogic, Step, Transport,
+    Lease, Limits, Order, Prober, Quartet, QuartetError, Request, Reservation, Server as StunLogic,
+    Step, Transport, Wait,
 };
 
 use super::{Arrival, Departure, Server, StreamId, WishId};
@@ -34,7 +34,8 @@ pub struct StunServer {
 /// What a stream asked for.
 enum Test {
     Reserving(WishId, Reservation),
-    Reserved(WishId, SocketAddr, Instant),
+    Reserved(WishId, SocketAddr, Instant, Lease),
+    Waiting(Wait, Instant),
     Connecting(Connecting),
 }
 
@@ -87,7 +88,9 @@ impl StunServer {
         let request = Request { bytes, source, local, transport: Transport::Tcp };
         let reserved = match self.tests.get(&stream) {
             Some(Test::Reserving(..) | Test::Connecting(_)) => return,
-            Some(Test::Reserved(_, reserved, _)) => Some(*reserved),
+            // It was to be silent.
+            Some(Test::Waiting(..)) => return self.forget(stream),
+            Some(Test::Reserved(_, reserved, ..)) => Some(*reserved),
             None => None,
         };
         match self.prober.handle_request(request, reserved, now) {
@@ -106,8 +109,11 @@ impl StunServer {
                 self.tests.insert(stream, Test::Reserving(wish, reservation));
             }
             Some(Step::Connect(order)) => self.connect(stream, order, now),
+            Some(Step::Wait(wait)) => {
+                self.tests.insert(stream, Test::Waiting(wait, now + wait.time));
+            }
             Some(Step::Look(look)) => {
-                self.prober.release();
+                self.prober.release(Lease::SHORT);
                 let payload = look.reply(self.seen.get(&stream).copied());
                 self.departures.push_back(Departure::Message { stream, payload });
             }
@@ -121,8 +127,8 @@ impl StunServer {
 
     fn connect(&mut self, stream: StreamId, order: Order, now: Instant) {
         let reserved = match self.tests.remove(&stream) {
-            Some(Test::Reserved(wish, ..)) => {
-                self.prober.release();
+            Some(Test::Reserved(wish, _, _, lease)) => {
+                self.prober.release(lease);
                 Some(wish)
             }
             _ => None,
@@ -132,6 +138,7 @@ impl StunServer {
             wish: *wish,
             local: order.from,
             remote: order.to,
+            ttl: order.ttl,
         });
         self.departures.extend(connects);
         let (met, began) = (Met::Silence, now);
@@ -173,23 +180,27 @@ impl StunServer {
         let elapsed = now.saturating_duration_since(began);
         let payload = order.reply(Outcome { result: met, ttl: None, elapsed }, None);
         self.departures.push_back(Departure::Message { stream, payload });
-        self.prober.release();
+        self.prober.release(Lease::SHORT);
     }
 
     fn forget(&mut self, stream: StreamId) {
-        let given_up = match self.tests.remove(&stream) {
+        let (given_up, lease) = match self.tests.remove(&stream) {
             None => return,
-            Some(Test::Reserving(wish, _) | Test::Reserved(wish, ..)) => vec![wish],
-            Some(Test::Connecting(it)) => it.wishes.into_iter().chain(it.reserved).collect(),
+            Some(Test::Reserving(wish, it)) => (vec![wish], it.lease),
+            Some(Test::Reserved(wish, _, _, lease)) => (vec![wish], lease),
+            Some(Test::Waiting(wait, _)) => (Vec::new(), wait.lease),
+            Some(Test::Connecting(it)) => {
+                (it.wishes.into_iter().chain(it.reserved).collect(), Lease::SHORT)
+            }
         };
         self.departures.extend(given_up.into_iter().map(|wish| Departure::GiveUp { wish }));
-        self.prober.release();
+        self.prober.release(lease);
     }
 
     fn deadlines(&self) -> impl Iterator<Item = (StreamId, Instant)> {
         self.tests.iter().filter_map(|(stream, test)| match test {
             Test::Reserving(..) => None,
-            Test::Reserved(_, _, until) => Some((*stream, *until)),
+            Test::Reserved(_, _, until, _) | Test::Waiting(_, until) => Some((*stream, *until)),
             Test::Connecting(it) => Some((*stream, it.began + it.order.patience)),
         })
     }
@@ -225,7 +236,8 @@ impl Server for StunServer {
                     _ => None,
                 });
                 let Some((stream, reservation, test)) = found else { return };
-                *test = Test::Reserved(wish, local, now + RESERVATION);
+                let Reservation { time, lease, .. } = reservation;
+                *test = Test::Reserved(wish, local, now + time, lease);
                 let payload = reservation.reply(Some(local));
                 self.departures.push_back(Departure::Message { stream, payload });
             }
@@ -238,6 +250,11 @@ impl Server for StunServer {
         for (stream, _) in due {
             match self.tests.get(&stream) {
                 Some(Test::Connecting(_)) => self.conclude(stream, now),
+                Some(Test::Waiting(wait, _)) => {
+                    let payload = wait.reply();
+                    self.departures.push_back(Departure::Message { stream, payload });
+                    self.forget(stream);
+                }
                 _ => self.forget(stream),
             }
         }

@@ -108,8 +108,8 @@ impl Serving {
                 Departure::Reserve { wish, ip, conduct } => {
                     self.reserve(wish, (ip, conduct), system);
                 }
-                Departure::Connect { wish, local, remote } => {
-                    self.connect(wish, (local, remote), system);
+                Departure::Connect { wish, local, remote, ttl } => {
+                    self.connect(wish, (local, remote), ttl, system);
                 }
                 Departure::GiveUp { wish } => {
                     if let Some(socket) = self.wishes.remove(&wish) {
@@ -137,9 +137,11 @@ impl Serving {
         &mut self,
         wish: WishId,
         (local, remote): (SocketAddr, SocketAddr),
+        ttl: Option<u8>,
         system: &mut System<'_>,
     ) {
-        match system.host.connect_tcp(local, remote, Hops::USUAL, None, system.now) {
+        let hops = Hops { ttl, least: None };
+        match system.host.connect_tcp(local, remote, hops, None, system.now) {
             Ok(socket) => drop(self.wishes.insert(wish, socket)),
             Err(failure) => {
                 let arrival = Arrival::Connected { wish, result: Err(failure) };

@@ -9,11 +9,13 @@ use ntcp_lab::presets::{SITES, Site};
 use ntcp_lab::world::World;
 use ntcp_proto::Owner;
 use ntcp_proto::discover::{self, Config, Discovery, Event, Findings};
-use ntcp_proto::nat::{Mapping, NatReport};
-use ntcp_proto::uri::{HostPort, TransportChoice};
+use ntcp_proto::nat::{InboundSynAfterSyn, InitialSequence, Mapping, NatReport};
+use ntcp_proto::uri::HostPort;
 
 /// Captures are permitted.
 const RAW: Privileges = Privileges { raw: true, admin: false };
+/// Connections may be assumed.
+const ADMIN: Privileges = Privileges { raw: false, admin: true };
 
 fn clean() -> Quality {
     Quality::delay(Duration::from_millis(10))
@@ -24,11 +26,11 @@ fn lossy() -> Quality {
 }
 
 fn diagnose(site: &Site, seed: u64, access: Quality) -> (Findings, Duration) {
-    diagnose_with(Privileges::NONE, site, seed, access)
+    diagnose_with((Privileges::NONE, None), site, seed, access)
 }
 
 fn diagnose_with(
-    privileges: Privileges,
+    (privileges, timers): (Privileges, Option<Duration>),
     site: &Site,
     seed: u64,
     access: Quality,
@@ -40,9 +42,11 @@ fn diagnose_with(
     world.grant(host, privileges);
     let server = |host: &str| HostPort { host: host.into(), port: None };
     let config = Config {
-        servers: vec![server("stun1"), server("stun2")],
-        transport: TransportChoice::Any,
-        limit: discover::DEFAULT_LIMIT,
+        // The hosts of the lab choose their numbers as Linux does.
+        sequence_clock: Some(discover::LINUX_SEQUENCE_CLOCK),
+        timers,
+        limit: timers.map_or(discover::DEFAULT_LIMIT, |longest| longest + Duration::from_secs(10)),
+        ..Config::new(vec![server("stun1"), server("stun2")])
     };
     let discovery = Discovery::new(config, Owner(1), world.draw_seed(), world.now());
     let process = world.run(host, discovery);
@@ -53,7 +57,8 @@ fn diagnose_with(
             (_, Event::Reachable { .. }) => None,
         }
     };
-    world.advance_until(Duration::from_secs(10), |world| finished(world).is_some());
+    let patience = timers.unwrap_or_default() + Duration::from_secs(20);
+    world.advance_until(patience, |world| finished(world).is_some());
     let found = finished(&mut world).expect("a discovery ends");
     world.assert_finished(process);
     found
@@ -125,7 +130,7 @@ fn the_doctor_agrees_with_every_site() {
         if declared.tcp.mapping == Some(Mapping::ConnectionDependent) {
             // It looks like one that its NAT forgets with the connection, and is told like one.
             declared.tcp.mapping = Some(Mapping::AddressAndPortDependent);
-            assert_eq!(found.new_port_each_connection, Some(true), "{text}");
+            assert_eq!(found.report.tcp.new_port_each_connection, Some(true), "{text}");
         }
         let seen = found.syn.expect("the server keeps SYNs");
         assert!(seen.ttl < 64 && seen.mss.is_some(), "{text}: {seen:?}");
@@ -163,10 +168,80 @@ fn whether_a_listener_is_reached_after_an_rst_is_told() {
 fn sequence_numbers_are_compared_where_a_capture_is_permitted() {
     for text in SITES {
         let site: Site = text.parse().unwrap();
-        let (found, _) = diagnose_with(RAW, &site, 3, clean());
+        let (found, _) = diagnose_with((RAW, None), &site, 3, clean());
         assert_eq!(found.report.tcp.isn, site.declared().tcp.isn, "{text}");
+    }
+}
+
+#[test]
+fn without_a_capture_two_connections_show_numbers_that_are_rewritten_anew() {
+    // Netfilter and its like remember a connection for a while in spite of the RST, and the lab's NATs then
+    // add the same again; one that makes a new mapping for each connection does not.
+    let remembers =
+        ["masq,isn=rewrite", "port-restricted,isn=rewrite", "symmetric-seq,isn=rewrite"];
+    let forgets = ["masq,isn=rewrite,map=cd,ports=random"];
+    for text in SITES.iter().copied().chain(remembers).chain(forgets) {
+        let site: Site = text.parse().unwrap();
+        let tcp = diagnose(&site, 3, clean()).0.report.tcp;
+        let expected = match forgets.contains(&text) {
+            true => (Some(InitialSequence::Rewritten), Some(false)),
+            false => (None, Some(true)),
+        };
+        assert_eq!((tcp.isn, tcp.isn_follows_clock), expected, "{text}");
+    }
+}
+
+#[test]
+fn whether_a_connection_may_begin_in_the_middle_is_told_to_who_may_try() {
+    for text in SITES.iter().copied().chain(["masq,loose=no", "port-restricted,loose=no"]) {
+        let site: Site = text.parse().unwrap();
+        let (found, _) = diagnose_with((ADMIN, None), &site, 3, clean());
+        assert_eq!(found.report.tcp.mid_stream, site.declared().tcp.mid_stream, "{text}");
         let (found, _) = diagnose(&site, 3, clean());
-        assert_eq!(found.report.tcp.isn, None, "{text}, without the privilege");
+        assert_eq!(found.report.tcp.mid_stream, None, "{text}, without the privilege");
+    }
+}
+
+#[test]
+fn what_an_rst_or_an_icmp_error_does_to_a_syn_that_comes_in_is_told() {
+    use InboundSynAfterSyn::{Accepted, Dropped, Rst};
+    let cases = [
+        ("public", Some(Accepted), Some(Accepted)),
+        // Netfilter forgets an unanswered connection that was reset.
+        ("masq", Some(Dropped), Some(Accepted)),
+        ("masq,in=reset", Some(Rst), Some(Accepted)),
+        ("masq,rst=ignore", Some(Accepted), Some(Accepted)),
+        ("masq,ttlx=kill", Some(Dropped), Some(Dropped)),
+        ("masq,ttlx=block", Some(Dropped), Some(Accepted)),
+        ("full-cone", Some(Accepted), Some(Accepted)),
+        ("masq@port-restricted", Some(Dropped), Some(Accepted)),
+        // Where none comes in anyway nothing is said.
+        ("masq,syn=strict", None, None),
+        ("symmetric-seq", None, None),
+    ];
+    for (text, after_rst, after_icmp) in cases {
+        let (found, _) = diagnose(&text.parse().unwrap(), 3, clean());
+        let tcp = found.report.tcp;
+        let told = (tcp.inbound_syn_after_rst, tcp.inbound_syn_after_icmp);
+        assert_eq!(told, (after_rst, after_icmp), "{text}");
+    }
+}
+
+#[test]
+fn how_long_holes_and_idle_connections_live_is_told_if_asked_for() {
+    let cases = [
+        ("masq,hole=20,idle=100", Some(12), Some(60)),
+        ("port-restricted,hole=7,idle=40", Some(6), Some(30)),
+        ("public", Some(120), Some(120)),
+    ];
+    for (text, hole, idle) in cases {
+        let longest = Duration::from_secs(120);
+        let (found, at) =
+            diagnose_with((Privileges::NONE, Some(longest)), &text.parse().unwrap(), 3, clean());
+        assert_eq!((found.report.tcp.hole_s, found.report.tcp.lifetime_s), (hole, idle), "{text}");
+        assert!(at <= longest + Duration::from_secs(10), "{text}: it took {at:?}");
+        let (found, _) = diagnose(&text.parse().unwrap(), 3, clean());
+        assert_eq!((found.report.tcp.hole_s, found.report.tcp.lifetime_s), (None, None), "{text}");
     }
 }
 

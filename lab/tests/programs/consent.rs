@@ -57,6 +57,7 @@ impl<'lab> Peer<'lab> {
             lease: Duration::from_secs(60),
             rtt: None,
             consents: false,
+            offers_to_forge: false,
         });
         let serial = host.as_bytes()[0];
         let first = Message::new(TransactionId::new([serial; 12]), body.clone());

@@ -2,7 +2,7 @@
 
 use std::process::Command as Here;
 
-use ntcp_lab::kernel::{Child, Command, Lab, SERVER_ADDRESSES, Stream};
+use ntcp_lab::kernel::{Child, Command, Lab, SERVER_ADDRESSES, Stream, User};
 use ntcp_lab::presets::Site;
 use ntcp_lab::trial::{Programs, Servers};
 use serde_json::Value;
@@ -31,9 +31,14 @@ const AXES: [&str; 6] =
     ["reachable", "mapping", "filtering", "hairpin", "unsolicited_syn", "inbound_syn_after_syn"];
 
 pub(super) fn diagnose(lab: &Lab) -> Value {
+    diagnose_as(lab, User::Root, &[])
+}
+
+/// What `ntcp doctor` in home `a` says to programs, with further flags.
+fn diagnose_as(lab: &Lab, user: User, flags: &[&str]) -> Value {
     let program = Programs::beside_this_one().unwrap().path("ntcp");
     let doctor = lab.command("a", program).args(["doctor", "--json", "--stun", "server.lab"]);
-    let output = doctor.output().unwrap();
+    let output = doctor.args(flags).user(user).output().unwrap();
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
         panic!("{error}: {output:?}");
     })
@@ -168,6 +173,118 @@ fn the_doctor_counts_the_hops_to_the_outermost_nat() {
             assert!(page.contains(&words), "{site}: {page}");
         }
     }
+}
+
+/// What the doctor says about TCP of a home, to this user.
+fn tcp_of(site: &str, user: User) -> Value {
+    let lab = Lab::builder().delay(LINE).home("a", site).start().unwrap();
+    let _servers = Servers::start(&lab).unwrap();
+    diagnose_as(&lab, user, &[])["tcp"].take()
+}
+
+#[test]
+fn the_doctor_tells_what_an_rst_and_an_icmp_error_do_to_a_hole() {
+    // Netfilter forgets an unanswered connection that was reset, and minds no ICMP error.
+    let cases = [
+        ("public", "accepted", "accepted"),
+        ("full-cone", "accepted", "accepted"),
+        ("masq", "dropped", "accepted"),
+        ("masq,in=reset", "rst", "accepted"),
+        ("masq@port-restricted", "dropped", "accepted"),
+    ];
+    for (site, after_rst, after_icmp) in cases {
+        let tcp = tcp_of(site, User::Nobody);
+        assert_eq!(tcp["inbound_syn_after_rst"], after_rst, "{site}: {tcp:#}");
+        assert_eq!(tcp["inbound_syn_after_icmp"], after_icmp, "{site}: {tcp:#}");
+    }
+    let strict = tcp_of("masq,syn=strict", User::Nobody);
+    assert!(strict["inbound_syn_after_rst"].is_null(), "no SYN comes in at all: {strict:#}");
+}
+
+#[test]
+fn the_doctor_tells_whether_a_connection_may_begin_in_the_middle() {
+    let cases = [
+        ("public", "picked_up"),
+        ("masq", "picked_up"),
+        ("masq,in=reset", "picked_up"),
+        ("masq,loose=no", "dropped"),
+    ];
+    for (site, fate) in cases {
+        let tcp = tcp_of(site, User::Root);
+        assert_eq!(tcp["mid_stream"], fate, "{site}: {tcp:#}");
+    }
+    assert!(tcp_of("masq", User::Nobody)["mid_stream"].is_null());
+}
+
+#[test]
+fn the_doctor_looks_at_its_syns_with_a_capture_and_without() {
+    for (user, isn) in [(User::Raw, Value::from("preserved")), (User::Nobody, Value::Null)] {
+        let tcp = tcp_of("masq", user);
+        assert_eq!(tcp["isn"], isn, "{user:?}: {tcp:#}");
+        assert_eq!(tcp["isn_follows_clock"] == true, isn.is_null(), "{user:?}: {tcp:#}");
+        let syn = &tcp["syn"];
+        assert!(syn["mss"].is_u64() && syn["timestamps"] == true, "{tcp:#}");
+        assert!(syn["ttl"].as_u64().is_some_and(|it| (56..64).contains(&it)), "{tcp:#}");
+    }
+}
+
+#[test]
+fn a_mapping_is_told_in_the_terms_of_the_rfcs_whatever_a_second_connection_gets() {
+    // A connection that was reset is forgotten, and the next one gets a port like any other.
+    for site in ["linux-random", "symmetric-seq"] {
+        let tcp = tcp_of(site, User::Nobody);
+        assert_eq!(tcp["mapping"], "address_and_port_dependent", "{tcp:#}");
+        assert_eq!(tcp["new_port_each_connection"], true, "{tcp:#}");
+    }
+    assert!(tcp_of("masq", User::Nobody)["new_port_each_connection"].is_null());
+}
+
+#[test]
+fn the_doctor_measures_timers_if_asked_to() {
+    // Netfilter keeps both far longer than this.
+    let lab = Lab::builder().delay(LINE).home("a", "masq").start().unwrap();
+    let _servers = Servers::start(&lab).unwrap();
+    let found = diagnose_as(&lab, User::Nobody, &["--timers", "15"]);
+    assert_eq!(found["tcp"]["hole_s"], 12, "{found:#}");
+    assert_eq!(found["tcp"]["lifetime_s"], 15, "{found:#}");
+}
+
+#[test]
+fn the_doctor_says_which_sources_leave_the_network_if_asked_to() {
+    for (site, user, expected) in
+        [("linux-masq", User::Root, "translated"), ("linux-masq", User::Nobody, "not_permitted")]
+    {
+        let lab = Lab::builder().delay(LINE).home("a", site).start().unwrap();
+        let _servers = Servers::start(&lab).unwrap();
+        let found = diagnose_as(&lab, user, &["--spoof-check"]);
+        assert_eq!(found["spoofing"], expected, "{site}, {user:?}");
+        assert!(diagnose_as(&lab, user, &[])["spoofing"].is_null());
+    }
+}
+
+#[test]
+fn the_doctor_finds_a_router_that_takes_orders() {
+    let lab = Lab::builder().delay(LINE).home("a", "masq").start().unwrap();
+    let _servers = Servers::start(&lab).unwrap();
+    let none = diagnose(&lab)["port_control"].take();
+    assert_eq!([&none["pcp"], &none["nat_pmp"], &none["upnp"]], [false; 3], "{none:#}");
+    let router = lab.udp_socket("nat-a", (std::net::Ipv4Addr::UNSPECIFIED, 5351)).unwrap();
+    router.set_read_timeout(Some(PATIENCE)).unwrap();
+    let serve = std::thread::spawn(move || {
+        let mut request = [0; 64];
+        // NAT-PMP's answer (RFC 6886 section 3.2) to its own request, twice as it is asked.
+        for _ in 0..4 {
+            let (length, source) = router.recv_from(&mut request).unwrap();
+            if length == 2 {
+                let answer = [0, 128, 0, 0, 0, 0, 0, 1, 203, 0, 113, 9];
+                router.send_to(&answer, source).unwrap();
+            }
+        }
+    });
+    let found = diagnose(&lab)["port_control"].take();
+    serve.join().unwrap();
+    assert_eq!([&found["pcp"], &found["nat_pmp"]], [false, true], "{found:#}");
+    assert_eq!(found["external_address"], "203.0.113.9", "{found:#}");
 }
 
 #[test]

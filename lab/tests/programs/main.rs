@@ -10,6 +10,7 @@ mod data;
 mod doctor;
 mod endurance;
 mod forged;
+mod forgers;
 mod forging;
 mod killed;
 mod outages;

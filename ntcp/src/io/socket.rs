@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ntcp_proto::Hops;
 use ntcp_raw::hops::{self, Family};
-use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 /// Receive buffer asked for on UDP sockets, in bytes: the default of 208 KiB holds some 270 small
 /// datagrams, too few for a QUIC burst. The system may grant less.
@@ -85,7 +85,7 @@ pub(crate) fn connect(socket: Socket, remote: SocketAddr) -> io::Result<TcpStrea
 
 /// Has a stream end with an RST when it is closed, and leave its pair of ends free.
 pub(crate) fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
-    socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))
+    SockRef::from(stream).set_linger(Some(Duration::ZERO))
 }
 
 /// A TCP socket on `local`, sharing its port with any number of others.
@@ -106,6 +106,11 @@ pub(crate) fn tcp_bound(local: SocketAddr) -> io::Result<Socket> {
 /// Sets how packets travel between `socket` and an address of this family.
 pub(crate) fn set_hops(socket: &impl AsFd, family: SocketAddr, hops: Hops) -> io::Result<()> {
     let family = if family.is_ipv4() { Family::V4 } else { Family::V6 };
-    hops::set_ttl(socket, family, hops.ttl)?;
+    let is_mute = hops.ttl == Some(0);
+    hops::set_mute(socket, is_mute)?;
+    SockRef::from(socket).set_keepalive(!is_mute)?;
+    if !is_mute {
+        hops::set_ttl(socket, family, hops.ttl)?;
+    }
     hops::set_least_ttl(socket, family, hops.least.unwrap_or(0))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use ntcp_stun::behavior::{
     self, ClassicType, MappingTest, Observation, Passage, ServerState, mapping,
@@ -10,11 +11,12 @@ use ntcp_stun::probe::Seen;
 
 use super::advice::Advice;
 use super::evidence::Evidence;
+use super::port_control::PortControl;
 use super::ports::PortPattern;
 use super::tcp::{Contact, TcpSurvey};
 use super::udp::{FilteringFinding, UdpSurvey};
 use crate::candidate::Transport;
-use crate::nat::{Filtering, Mapping, NatReport, TcpReport, UdpReport};
+use crate::nat::{Filtering, Mapping, NatReport, SynSeen, TcpReport, UdpReport};
 
 /// Everything a discovery found out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub struct Findings {
     pub opener_ttl: Option<u8>,
     /// How a SYN of this host arrived at a server, if one told.
     pub syn: Option<Seen>,
+    /// Whether the router takes orders about its ports, if it was to be asked.
+    pub port_control: Option<PortControl>,
     /// The UDP verdict in the words of RFC 3489.
     pub classic: Option<ClassicType>,
     /// What was seen.
@@ -90,6 +94,7 @@ impl Findings {
             reached_after_rst: tcp.and_then(TcpSurvey::reached_after_rst),
             evidence,
             advice,
+            port_control: None,
         }
     }
 }
@@ -140,8 +145,25 @@ fn tcp_report(survey: &TcpSurvey, seen: &[Observation]) -> TcpReport {
         unsolicited_syn: survey.unsolicited_syn(),
         inbound_syn_after_syn: survey.inbound_syn_after_syn(),
         isn: survey.initial_sequence(),
-        lifetime_s: None,
+        isn_follows_clock: survey.follows_clock(),
+        lifetime_s: survey.lifetime().map(seconds),
+        new_port_each_connection: survey.new_port_each_time(),
+        inbound_syn_after_rst: survey.inbound_syn_after_rst(),
+        inbound_syn_after_icmp: survey.inbound_syn_after_icmp(),
+        mid_stream: survey.mid_stream(),
+        opener_ttl: survey.opener_ttl(),
+        hole_s: survey.hole().map(seconds),
+        syn: survey.seen().map(syn_seen),
     }
+}
+
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}
+
+fn syn_seen(seen: Seen) -> SynSeen {
+    let Seen { ttl, window, mss, window_scale, selective, timestamp, .. } = seen;
+    SynSeen { ttl, window, mss, window_scale, sack: selective, timestamps: timestamp.is_some() }
 }
 
 /// The verdict on filtering: a packet that came in is proof, whatever other servers' silence says,

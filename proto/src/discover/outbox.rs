@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use crate::command::{Command, CommandId, Ends, Hops, Names, Owner, SocketId};
+use crate::command::{Agreed, Command, CommandId, Ends, Hops, Names, Owner, SocketId};
 
 /// Collects the commands of all parts of one discovery and remembers which sockets are open.
 #[derive(Debug)]
@@ -58,6 +58,17 @@ impl Outbox {
     ) -> (CommandId, SocketId) {
         let (id, socket) = (self.names.command(), self.open_socket());
         self.push(Command::ConnectTcp { id, socket, local, remote, hops, sequence: None });
+        (id, socket)
+    }
+
+    pub(super) fn assume_tcp(
+        &mut self,
+        ends: Ends,
+        agreed: Agreed,
+        hops: Hops,
+    ) -> (CommandId, SocketId) {
+        let (id, socket) = (self.names.command(), self.open_socket());
+        self.push(Command::AssumeTcp { id, socket, ends, agreed, hops });
         (id, socket)
     }
 

@@ -7,7 +7,7 @@ use ntcp_stun::behavior::{MappingTest, ServerState};
 
 use super::Event;
 use super::outbox::Outbox;
-use super::tcp::{Contact, TcpSurvey};
+use super::tcp::{Contact, TcpSurvey, Wishes};
 use super::udp::UdpSurvey;
 use crate::address::{Family, canonical};
 use crate::candidate::Transport;
@@ -29,15 +29,14 @@ pub(super) struct Survey {
 impl Survey {
     /// Starts both, as far as `transport` allows.
     pub(super) fn new(
-        family: Family,
-        transport: TransportChoice,
+        (family, transport, wishes): (Family, TransportChoice, Wishes),
         entropy: &mut Entropy,
         outbox: &mut Outbox,
         now: Instant,
     ) -> Self {
         let (udp, tcp) = (Entropy::new(entropy.seed()), Entropy::new(entropy.seed()));
         let udp = transport.allows_udp().then(|| UdpSurvey::new(family, udp, outbox));
-        let tcp = transport.allows_tcp().then(|| TcpSurvey::new(family, tcp, now));
+        let tcp = transport.allows_tcp().then(|| TcpSurvey::new(family, wishes, tcp, now));
         Self { family, udp, tcp, contacted: Vec::new(), reported: Vec::new() }
     }
 

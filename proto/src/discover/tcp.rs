@@ -21,10 +21,12 @@
 //! ([`sequence`]), and what only a server that connects back can tell ([`probes`]), if one offers to.
 
 mod again;
+mod ghost;
 mod hairpin;
 mod probes;
 mod sequence;
 mod stream;
+mod timers;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -46,9 +48,11 @@ use crate::entropy::Entropy;
 use crate::machine::Deadline;
 use crate::nat;
 use again::Again;
+use ghost::Ghost;
 use hairpin::{Hairpin, Side};
 use probes::Probes;
 use sequence::Sequence;
+use timers::Timers;
 
 /// Fresh ports to sample: at least eight tell a sequence from chance.
 const PORT_SAMPLES: usize = 8;
@@ -71,6 +75,15 @@ const RETRY_SLACK: Duration = Duration::from_millis(100);
 /// What a busy host, a queue or a delayed acknowledgement may add to a few round trips.
 const SLACK: Duration = Duration::from_millis(250);
 
+/// What depends on the host, and on who asks.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Wishes {
+    /// How long the system's initial sequence numbers take from one to the next.
+    pub(super) sequence_clock: Option<Duration>,
+    /// Up to what times timers are measured.
+    pub(super) timers: Option<Duration>,
+}
+
 /// The survey.
 #[derive(Debug)]
 pub(super) struct TcpSurvey {
@@ -92,11 +105,14 @@ pub(super) struct TcpSurvey {
     hairpin: Option<Hairpin>,
     probes: Option<Probes>,
     sequence: Option<Sequence>,
+    ghost: Option<Ghost>,
+    timers: Option<Timers>,
+    wishes: Wishes,
     is_over: bool,
 }
 
 impl TcpSurvey {
-    pub(super) fn new(family: Family, entropy: Entropy, now: Instant) -> Self {
+    pub(super) fn new(family: Family, wishes: Wishes, entropy: Entropy, now: Instant) -> Self {
         Self {
             family,
             entropy,
@@ -112,6 +128,9 @@ impl TcpSurvey {
             hairpin: None,
             probes: None,
             sequence: None,
+            ghost: None,
+            timers: None,
+            wishes,
             is_over: false,
         }
     }
@@ -160,7 +179,13 @@ impl TcpSurvey {
                 probes.on_connected(id, &result, outbox);
             }
             if let Some(sequence) = &mut self.sequence {
-                sequence.on_connected(id, &result, outbox);
+                sequence.on_connected(id, &result, outbox, now);
+            }
+            if let Some(ghost) = &mut self.ghost {
+                ghost.on_connected(id, &result, outbox, now);
+            }
+            if let Some(timers) = &mut self.timers {
+                timers.on_connected(id, &result, outbox, now);
             }
             return;
         };
@@ -201,9 +226,10 @@ impl TcpSurvey {
         id: CommandId,
         result: Result<(), IoFailure>,
         outbox: &mut Outbox,
+        now: Instant,
     ) {
         if let Some(sequence) = &mut self.sequence {
-            sequence.on_done(id, result, outbox);
+            sequence.on_done(id, result, outbox, now);
         }
     }
 
@@ -224,6 +250,9 @@ impl TcpSurvey {
 
     /// A socket has been closed as asked for: its pair of ends is free.
     pub(super) fn on_ended(&mut self, id: CommandId, outbox: &mut Outbox, now: Instant) {
+        if let Some(sequence) = &mut self.sequence {
+            sequence.on_ended(id, outbox, now);
+        }
         let Some([local, remote]) = self.again.on_closed(id) else { return };
         if !self.is_over {
             self.connect(Purpose::Again, local, remote, outbox, now);
@@ -242,10 +271,16 @@ impl TcpSurvey {
             if let Some(probes) = &mut self.probes {
                 probes.on_message(socket, payload, outbox, now);
             }
-            self.begin_reach(outbox, now);
             if let Some(sequence) = &mut self.sequence {
-                sequence.on_message(socket, payload);
+                sequence.on_message(socket, payload, outbox, now);
             }
+            if let Some(ghost) = &mut self.ghost {
+                ghost.on_message(socket, payload, outbox);
+            }
+            if let Some(timers) = &mut self.timers {
+                timers.on_message(socket, payload, outbox, now);
+            }
+            self.begin_reach(outbox, now);
             return;
         };
         let State::Asked { local, id } = stream.state else { return };
@@ -276,6 +311,12 @@ impl TcpSurvey {
             if let Some(sequence) = &mut self.sequence {
                 sequence.on_closed(socket);
             }
+            if let Some(ghost) = &mut self.ghost {
+                ghost.on_closed(socket, reason);
+            }
+            if let Some(timers) = &mut self.timers {
+                timers.on_closed(socket);
+            }
             return;
         };
         if stream.is_pending() {
@@ -294,6 +335,12 @@ impl TcpSurvey {
         if let Some(sequence) = &mut self.sequence {
             sequence.handle_timeout(now);
         }
+        if let Some(ghost) = &mut self.ghost {
+            ghost.handle_timeout(now);
+        }
+        if let Some(timers) = &mut self.timers {
+            timers.handle_timeout(outbox, now);
+        }
         let Some(deadline) = self.own_timeout().filter(|it| it.at <= now) else { return };
         if deadline.at >= self.end().at {
             self.is_over = true;
@@ -310,7 +357,10 @@ impl TcpSurvey {
         let hairpin = self.hairpin.as_ref().and_then(Hairpin::poll_timeout);
         let probes = self.probes.as_ref().and_then(Probes::poll_timeout);
         let sequence = self.sequence.as_ref().and_then(Sequence::poll_timeout);
+        let ghost = self.ghost.as_ref().and_then(Ghost::poll_timeout);
+        let timers = self.timers.as_ref().and_then(Timers::poll_timeout);
         let beside = Deadline::earlier(hairpin, Deadline::earlier(probes, sequence));
+        let beside = Deadline::earlier(beside, Deadline::earlier(ghost, timers));
         Deadline::earlier(self.own_timeout(), beside)
     }
 
@@ -389,6 +439,8 @@ impl TcpSurvey {
             && self.hairpin.as_ref().is_none_or(Hairpin::is_settled)
             && self.probes.as_ref().is_none_or(Probes::is_settled)
             && self.sequence.as_ref().is_none_or(Sequence::is_settled)
+            && self.ghost.as_ref().is_none_or(Ghost::is_settled)
+            && self.timers.as_ref().is_none_or(Timers::is_settled)
     }
 
     /// Whether all that these connections tell is told.
@@ -469,6 +521,36 @@ impl TcpSurvey {
     /// Whether sequence numbers pass unchanged.
     pub(super) fn initial_sequence(&self) -> Option<nat::InitialSequence> {
         self.sequence.as_ref()?.finding()
+    }
+
+    /// Whether the numbers of two connections are as far apart as they left.
+    pub(super) fn follows_clock(&self) -> Option<bool> {
+        self.sequence.as_ref()?.follows_clock()
+    }
+
+    /// What becomes of a SYN that comes in after an RST did.
+    pub(super) fn inbound_syn_after_rst(&self) -> Option<nat::InboundSynAfterSyn> {
+        self.probes.as_ref()?.inbound_syn_after_rst(self.mapping())
+    }
+
+    /// What becomes of a SYN that comes in after the one that went out died on the way.
+    pub(super) fn inbound_syn_after_icmp(&self) -> Option<nat::InboundSynAfterSyn> {
+        self.probes.as_ref()?.inbound_syn_after_icmp()
+    }
+
+    /// The fate of a connection that begins in the middle.
+    pub(super) fn mid_stream(&self) -> Option<nat::MidStream> {
+        self.ghost.as_ref()?.finding()
+    }
+
+    /// How long a hole stays open at least.
+    pub(super) fn hole(&self) -> Option<Duration> {
+        self.timers.as_ref()?.hole()
+    }
+
+    /// How long an idle connection lives at least.
+    pub(super) fn lifetime(&self) -> Option<Duration> {
+        self.timers.as_ref()?.lifetime()
     }
 
     /// Whether a listening port is reached from an end that has just refused it.
@@ -556,14 +638,26 @@ impl TcpSurvey {
         else {
             return;
         };
-        let server = (server, offer, lead.rtt);
-        self.probes = Some(Probes::new(self.family, server, &mut self.entropy, outbox, now));
+        let rtt = lead.rtt;
+        let place = (server, offer, rtt);
+        self.probes = Some(Probes::new(self.family, place, &mut self.entropy, outbox, now));
+        if offer.includes(Test::Refuse) {
+            let place = (server, rtt);
+            self.ghost = Some(Ghost::new(self.family, place, &mut self.entropy, outbox, now));
+        }
+        if let Some(longest) = self.wishes.timers {
+            let entropy = &mut self.entropy;
+            self.timers = Some(Timers::new(self.family, place, longest, entropy, (outbox, now)));
+        }
     }
 
     fn begin_reach(&mut self, outbox: &mut Outbox, now: Instant) {
         let mapping = self.mapping();
         if let Some(probes) = &mut self.probes {
             probes.begin_reach(mapping, &mut self.entropy, outbox, now);
+            if let Some(hops) = self.sequence.as_ref().and_then(Sequence::seen).map(hops) {
+                probes.begin_dying(mapping, hops, &mut self.entropy, outbox, now);
+            }
         }
     }
 
@@ -601,9 +695,9 @@ impl TcpSurvey {
         let Some((local, _)) = idle.answered() else { return };
         let addresses = [server.remote, alternate.other_port()];
         let Some(remote) = addresses.into_iter().find(|it| *it != idle.remote) else { return };
-        let (ends, rtt) = (Ends { local, remote }, lead.rtt);
-        let request = self.entropy.transaction_id();
-        self.sequence = Some(Sequence::new(ends, (rtt, request), outbox, now));
+        let (ends, times) = (Ends { local, remote }, (lead.rtt, self.wishes.sequence_clock));
+        let requests = [self.entropy.transaction_id(), self.entropy.transaction_id()];
+        self.sequence = Some(Sequence::new(ends, times, requests, outbox, now));
     }
 
     fn begin_again(&mut self, outbox: &mut Outbox) {
@@ -690,4 +784,10 @@ impl TcpSurvey {
             state,
         });
     }
+}
+
+/// The routers that a SYN passed: systems send with 64, 128 or 255.
+fn hops(seen: Seen) -> u8 {
+    let sent = [64, 128, u8::MAX].into_iter().find(|it| *it >= seen.ttl).unwrap_or(u8::MAX);
+    sent - seen.ttl
 }

@@ -3,8 +3,11 @@
 use std::fmt;
 
 use super::findings::Findings;
+use super::port_control::PortControl;
 use super::ports::PortPattern;
-use crate::nat::{Filtering, InboundSynAfterSyn, Mapping, TcpReport, UnsolicitedSyn};
+use crate::nat::{
+    Filtering, InboundSynAfterSyn, InitialSequence, Mapping, MidStream, TcpReport, UnsolicitedSyn,
+};
 
 impl fmt::Display for Mapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,6 +86,24 @@ impl Findings {
         }
     }
 
+    fn write_port_control(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(PortControl { pcp, nat_pmp, upnp, external_address }) = self.port_control else {
+            return Ok(());
+        };
+        let spoken = [("PCP", pcp), ("NAT-PMP", nat_pmp), ("UPnP", upnp)];
+        let spoken: Vec<_> =
+            spoken.into_iter().filter_map(|(name, is)| is.then_some(name)).collect();
+        if spoken.is_empty() {
+            line(f, "Ports", "the router takes no orders: neither PCP, NAT-PMP nor UPnP")?;
+        } else {
+            line(f, "Ports", format_args!("the router takes orders: {}", spoken.join(", ")))?;
+        }
+        match external_address {
+            Some(address) => line(f, "", format_args!("it says that its own address is {address}")),
+            None => Ok(()),
+        }
+    }
+
     fn write_udp(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let report = &self.report.udp;
         if !report.reachable {
@@ -129,8 +150,16 @@ impl Findings {
         if let Some(ports) = self.tcp_ports {
             line(f, "", ports)?;
         }
-        if self.new_port_each_connection == Some(true) {
-            line(f, "", "a new connection to the same end comes from another port")?;
+        match report.new_port_each_connection {
+            Some(true) => line(
+                f,
+                "",
+                "and another one for a second connection between the same ends, once an RST has ended the first",
+            )?,
+            Some(false) => {
+                line(f, "", "the same one again for a second connection between the same ends")?;
+            }
+            None => {}
         }
         if let Some(ttl) = self.opener_ttl {
             line(f, "", format_args!("a packet with a TTL of {ttl} opens the outermost NAT"))?;
@@ -140,7 +169,66 @@ impl Findings {
             Some(false) => line(f, "", "who refused a connection cannot connect back")?,
             None => {}
         }
-        write_inbound(f, report)
+        write_inbound(f, report)?;
+        write_after(f, report)?;
+        write_numbers(f, report)?;
+        write_timers(f, report)
+    }
+}
+
+/// What becomes of a SYN that comes in after something else did.
+fn write_after(f: &mut fmt::Formatter<'_>, report: &TcpReport) -> fmt::Result {
+    use InboundSynAfterSyn as Fate;
+    let cases = [
+        (report.inbound_syn_after_rst, "an RST came in"),
+        (report.inbound_syn_after_icmp, "the first died on the way"),
+    ];
+    for (fate, after) in cases {
+        match fate {
+            Some(Fate::Accepted) => line(f, "", format_args!("likewise after {after}"))?,
+            Some(Fate::Dropped | Fate::Rst) => line(f, "", format_args!("but not after {after}"))?,
+            Some(Fate::Unknown) | None => {}
+        }
+    }
+    match report.mid_stream {
+        Some(MidStream::PickedUp) => {
+            line(f, "", "a connection may begin in the middle, without a SYN")
+        }
+        Some(MidStream::Dropped) => line(f, "", "a connection may not begin without a SYN"),
+        None => Ok(()),
+    }
+}
+
+/// What the outside sees of a SYN.
+fn write_numbers(f: &mut fmt::Formatter<'_>, report: &TcpReport) -> fmt::Result {
+    match report.isn {
+        Some(InitialSequence::Preserved) => line(f, "", "sequence numbers pass unchanged")?,
+        Some(InitialSequence::Rewritten) => line(f, "", "sequence numbers are rewritten")?,
+        None if report.isn_follows_clock == Some(true) => {
+            line(f, "", "sequence numbers are not rewritten anew for each connection")?;
+        }
+        None => {}
+    }
+    let Some(syn) = report.syn else { return Ok(()) };
+    let options = [("SACK", syn.sack), ("timestamps", syn.timestamps)];
+    let options = options.into_iter().filter(|(_, is_there)| *is_there);
+    let options = options.map(|(name, _)| name.to_owned());
+    let mss = syn.mss.map(|size| format!("segments of {size} bytes"));
+    let scale = syn.window_scale.map(|scale| format!("window scale {scale}"));
+    let seen: Vec<String> = mss.into_iter().chain(scale).chain(options).collect();
+    line(f, "", format_args!("a SYN arrives with TTL {}: {}", syn.ttl, seen.join(", ")))
+}
+
+/// How long things live, as far as it was measured.
+fn write_timers(f: &mut fmt::Formatter<'_>, report: &TcpReport) -> fmt::Result {
+    if let Some(seconds) = report.hole_s {
+        line(f, "", format_args!("a hole that a SYN made stays open for {seconds} s or more"))?;
+    }
+    match report.lifetime_s {
+        Some(seconds) => {
+            line(f, "", format_args!("an idle connection lives for {seconds} s or more"))
+        }
+        None => Ok(()),
     }
 }
 
@@ -167,6 +255,7 @@ impl fmt::Display for Findings {
         self.write_nat(f)?;
         self.write_udp(f)?;
         self.write_tcp(f)?;
+        self.write_port_control(f)?;
         writeln!(f, "\nWhat it means")?;
         for advice in &self.advice {
             writeln!(f, "  {advice}")?;

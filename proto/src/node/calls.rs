@@ -283,10 +283,11 @@ fn nat_told(summary: NatSummary, candidates: &[Candidate]) -> Option<NatReport> 
         filtering,
         port_allocation,
         hairpin,
-        lifetime_s: None,
         unsolicited_syn: tcp.unsolicited_syn,
         inbound_syn_after_syn: tcp.inbound_syn_after_syn,
         isn: tcp.isn,
+        mid_stream: tcp.mid_stream,
+        ..TcpReport::default()
     };
     Some(NatReport { nat, udp, tcp })
 }

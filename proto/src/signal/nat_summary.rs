@@ -1,7 +1,7 @@
 //! A [`NatReport`](crate::nat::NatReport) in the few bytes that a message can spare.
 
 use crate::nat::{
-    Filtering, InboundSynAfterSyn, InitialSequence, Mapping, NatReport, PortAllocation,
+    Filtering, InboundSynAfterSyn, InitialSequence, Mapping, MidStream, NatReport, PortAllocation,
     UnsolicitedSyn,
 };
 
@@ -50,6 +50,8 @@ pub struct TcpSummary {
     pub inbound_syn_after_syn: Option<InboundSynAfterSyn>,
     /// Whether sequence numbers pass unchanged.
     pub isn: Option<InitialSequence>,
+    /// The fate of a connection that begins in the middle.
+    pub mid_stream: Option<MidStream>,
 }
 
 impl From<&NatReport> for NatSummary {
@@ -76,6 +78,7 @@ impl From<&NatReport> for NatSummary {
                 unsolicited_syn: tcp.unsolicited_syn,
                 inbound_syn_after_syn: tcp.inbound_syn_after_syn,
                 isn: tcp.isn,
+                mid_stream: tcp.mid_stream,
             },
         }
     }
@@ -93,8 +96,8 @@ impl NatSummary {
     /// |  NAT  | UDP   | UDP   | UDP   | UDP   | UDP   | TCP   | TCP   |
     /// |       | reach.| mapp. | filt. | alloc.| hairp.| reach.| mapp. |
     /// +-------+-------+-------+-------+-------+-------+-------+-------+
-    /// | TCP   | TCP   | TCP   | unsol.|inbound|  ISN  |       0       |
-    /// | filt. | alloc.| hairp.|  SYN  |  SYN  |       |               |
+    /// | TCP   | TCP   | TCP   | unsol.|inbound|  ISN  |  mid- |   0   |
+    /// | filt. | alloc.| hairp.|  SYN  |  SYN  |       |stream |       |
     /// +-------+-------+-------+-------+-------+-------+---------------+
     /// ```
     pub(crate) fn to_bytes(self) -> [u8; ENCODED_LENGTH] {
@@ -114,6 +117,8 @@ impl NatSummary {
             number(&UNSOLICITED, tcp.unsolicited_syn),
             number(&INBOUND, tcp.inbound_syn_after_syn),
             number(&SEQUENCES, tcp.isn),
+            number(&MID_STREAMS, tcp.mid_stream),
+            0,
         ];
         let mut bytes = [0; ENCODED_LENGTH];
         for (byte, pair) in bytes.iter_mut().zip(halves.chunks_exact(2)) {
@@ -146,6 +151,7 @@ impl NatSummary {
                 unsolicited_syn: value(&UNSOLICITED, half(11)),
                 inbound_syn_after_syn: value(&INBOUND, half(12)),
                 isn: value(&SEQUENCES, half(13)),
+                mid_stream: value(&MID_STREAMS, half(14)),
             },
         }
     }
@@ -180,6 +186,7 @@ const INBOUND: [InboundSynAfterSyn; 4] = [
     InboundSynAfterSyn::Unknown,
 ];
 const SEQUENCES: [InitialSequence; 2] = [InitialSequence::Preserved, InitialSequence::Rewritten];
+const MID_STREAMS: [MidStream; 2] = [MidStream::PickedUp, MidStream::Dropped];
 /// No is 1, yes is 2.
 const BOOLEANS: [bool; 2] = [false, true];
 

@@ -25,7 +25,7 @@ use super::forgery::Means;
 use super::spoofed_syn_ack::Knowledge;
 use super::survey::Ports;
 use crate::nat::{
-    Filtering, InboundSynAfterSyn, InitialSequence, Mapping, NatReport, PortAllocation,
+    Filtering, InboundSynAfterSyn, InitialSequence, Mapping, MidStream, NatReport, PortAllocation,
     UnsolicitedSyn,
 };
 use crate::puncher::report::Strategy;
@@ -71,6 +71,8 @@ pub struct Facts {
     pub lets_ports_in: Option<bool>,
     /// Its NAT leaves sequence numbers alone.
     pub keeps_sequence: Option<bool>,
+    /// Its NAT lets a connection begin in the middle.
+    pub picks_up: Option<bool>,
     /// What it may do.
     pub privileges: Option<Privileges>,
     /// It asks for connect, close and listen.
@@ -112,6 +114,7 @@ impl Facts {
                 Filtering::Unknown => None,
             }),
             keeps_sequence: tcp.isn.map(|isn| isn == InitialSequence::Preserved),
+            picks_up: tcp.mid_stream.map(|fate| fate == MidStream::PickedUp),
             privileges: None,
             classic: false,
             broker_forges: None,
@@ -168,6 +171,8 @@ pub enum Reason {
     NotPrivileged(&'static str),
     /// The peer may not do it.
     PeerNotPrivileged(&'static str),
+    /// A NAT on the way lets no connection begin without a SYN.
+    NotPickedUp,
     /// A NAT on the way changes sequence numbers.
     SequenceRewritten,
     /// No broker here sends in the name of others.
@@ -199,6 +204,7 @@ impl fmt::Display for Reason {
             Self::PeerNotPrivileged(capability) => {
                 return write!(f, "needs {capability} at the peer");
             }
+            Self::NotPickedUp => "a NAT lets no connection begin without a SYN",
             Self::SequenceRewritten => "a NAT rewrites sequence numbers",
             Self::BrokerCannotSpoof => "the broker cannot spoof",
             Self::OptIn => "not asked for: it fails at every NAT that follows sequence numbers",
@@ -359,6 +365,8 @@ fn ghost_handshake(ours: &Facts, theirs: &Facts) -> Verdict {
         Verdict::Skip(Reason::PeerNotPrivileged(CAPABILITY))
     } else if rewritten(ours) || rewritten(theirs) {
         Verdict::Skip(Reason::SequenceRewritten)
+    } else if [ours.picks_up, theirs.picks_up].contains(&Some(false)) {
+        Verdict::Skip(Reason::NotPickedUp)
     } else if ours.ports.is_unsteady() || theirs.ports.is_unsteady() {
         Verdict::Skip(Reason::NothingSteady)
     } else if ours.admits_syn == Some(true) || theirs.admits_syn == Some(true) {
@@ -681,6 +689,9 @@ mod tests {
         assert_eq!(verdict(&may, &passes), Verdict::Skip(Reason::SynsPass));
         let rewritten = Facts { keeps_sequence: Some(false), ..may };
         assert_eq!(verdict(&may, &rewritten), Verdict::Skip(Reason::SequenceRewritten));
+        let refuses = Facts { picks_up: Some(false), ..may };
+        assert_eq!(verdict(&may, &refuses), Verdict::Skip(Reason::NotPickedUp));
+        assert_eq!(verdict(&refuses, &may), Verdict::Skip(Reason::NotPickedUp));
         let peer = verdict(&may, &with(Ports::Steady));
         assert_eq!(peer, Verdict::Skip(Reason::PeerNotPrivileged("CAP_NET_ADMIN")));
     }

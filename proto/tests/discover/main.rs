@@ -39,7 +39,7 @@ const FILTERINGS: [Filtering; 3] = [
 
 fn config(servers: &[&str]) -> Config {
     let servers = servers.iter().map(|it| it.parse().unwrap()).collect();
-    Config { servers, transport: TransportChoice::Any, limit: DEFAULT_LIMIT }
+    Config::new(servers)
 }
 
 fn discover(world: &mut World, servers: &[&str], seed: u64) -> Outcome {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use ntcp_proto::candidate::{Candidate, CandidateKind, MAX_CANDIDATES, Transport};
 use ntcp_proto::nat::{
-    Filtering, InboundSynAfterSyn, InitialSequence, Mapping, PortAllocation, UnsolicitedSyn,
+    Filtering, InboundSynAfterSyn, InitialSequence, Mapping, MidStream, PortAllocation,
+    UnsolicitedSyn,
 };
 use ntcp_proto::puncher::report::Strategy as Way;
 use ntcp_proto::segment::{Options, Timestamps};
@@ -102,9 +103,10 @@ fn nat() -> impl Strategy<Value = NatSummary> {
             hairpin,
         })
     };
-    let more = (one_of(&unsolicited), one_of(&inbound), one_of(&isns));
+    let mid_streams = [MidStream::PickedUp, MidStream::Dropped];
+    let more = (one_of(&unsolicited), one_of(&inbound), one_of(&isns), one_of(&mid_streams));
     (any::<Option<bool>>(), udp(), udp(), more).prop_map(|(nat, udp, like, more)| {
-        let (unsolicited_syn, inbound_syn_after_syn, isn) = more;
+        let (unsolicited_syn, inbound_syn_after_syn, isn, mid_stream) = more;
         let UdpSummary { reachable, mapping, filtering, port_allocation, hairpin } = like;
         let tcp = TcpSummary {
             reachable,
@@ -115,6 +117,7 @@ fn nat() -> impl Strategy<Value = NatSummary> {
             unsolicited_syn,
             inbound_syn_after_syn,
             isn,
+            mid_stream,
         };
         NatSummary { nat, udp, tcp }
     })

@@ -56,6 +56,15 @@ impl Client {
         id
     }
 
+    /// A test of some seconds.
+    fn ask_for_long(&mut self, test: Test, seconds: u64) -> TransactionId {
+        self.asked += 1;
+        let id = TransactionId::new([self.asked; 12]);
+        let patience = Interval::of_seconds(Duration::from_secs(seconds));
+        self.stream.write_all(&probe::order(id, Wish { test, patience })).expect("sent");
+        id
+    }
+
     fn reply(&mut self) -> Reply {
         let bytes = receive(&mut self.stream, &mut self.deframer).expect("a reply");
         Reply::read(&Message::parse(&bytes).expect("well-formed")).expect("one for a test")
@@ -100,10 +109,14 @@ fn a_listening_client_is_reached_from_another_port_and_from_another_address() {
         let mut client = Client::connect(primary);
         let listener = client.listen();
         let id = client.ask(test);
-        let (stream, source) = listener.accept().expect("the server connects");
-        assert_eq!(source.ip(), ip, "{test:?}");
-        assert!(server.addresses.iter().all(|it| it.port() != source.port()), "{source}");
-        assert_eq!(token(stream), Some(id));
+        // The server tries twice at once; who comes second is given up.
+        let connected = std::iter::repeat_with(|| listener.accept().expect("the server connects"));
+        let told = connected.take(2).find_map(|(stream, source)| {
+            assert_eq!(source.ip(), ip, "{test:?}");
+            assert!(server.addresses.iter().all(|it| it.port() != source.port()), "{source}");
+            token(stream)
+        });
+        assert_eq!(told, Some(id));
         let (outcome, from) = client.ended();
         assert_eq!(outcome.result, Met::Connected);
         assert_eq!(from.map(|it| it.ip()), Some(ip));
@@ -206,4 +219,58 @@ fn tests_are_offered_where_they_are_served_and_nowhere_else() {
     let bytes = receive(&mut client.stream, &mut client.deframer).expect("a reply");
     let answered = Message::parse(&bytes).expect("well-formed").transaction_id();
     assert_eq!(answered, TransactionId::new([9; 12]), "the test was not answered at all");
+}
+
+#[test]
+fn an_answer_comes_as_late_as_asked() {
+    let server = Running::single();
+    let mut client = Client::connect(server.primary());
+    let began = std::time::Instant::now();
+    client.ask_for_long(Test::Wait, 1);
+    let (outcome, _) = client.ended();
+    assert_eq!((outcome.result, outcome.elapsed), (Met::Connected, Duration::from_secs(1)));
+    assert!(began.elapsed() >= Duration::from_secs(1));
+}
+
+#[test]
+fn a_wait_ends_with_its_stream() {
+    let probe_limits = Limits { long: 1, ..Limits::default() };
+    let server = Running::start(&Options { probe_limits, ..options(&["127.0.0.1:0"], &[]) });
+    let mut first = Client::connect(server.primary());
+    first.ask_for_long(Test::Wait, 900);
+    let mut second = Client::connect(server.primary());
+    let refused = |client: &mut Client| {
+        client.ask_for_long(Test::Hold, 900);
+        match client.reply() {
+            Reply::Refused(code) => Some(code),
+            Reply::Reserved(_) => None,
+            other => panic!("{other:?}"),
+        }
+    };
+    let began = std::time::Instant::now();
+    // Until the server has read what the first one asked for.
+    while refused(&mut second).is_none() {
+        assert!(began.elapsed() < PATIENCE);
+        second = Client::connect(server.primary());
+    }
+    drop(first);
+    while let Some(code) = refused(&mut second) {
+        assert_eq!(code, 508);
+        assert!(began.elapsed() < PATIENCE, "the place is never free again");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_port_that_is_held_keeps_quiet_and_is_crossed_from() {
+    let server = Running::single();
+    let mut client = Client::connect(server.primary());
+    client.ask_for_long(Test::Hold, 60);
+    let Reply::Reserved(quiet) = client.reply() else { panic!("a port") };
+    let listener = client.listen();
+    let id = client.ask(Test::CrossFar);
+    let (stream, source) = listener.accept().expect("the server connects");
+    assert_eq!(source, quiet);
+    assert_eq!(token(stream), Some(id));
+    assert_eq!(client.ended().0.result, Met::Connected);
 }

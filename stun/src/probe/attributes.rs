@@ -17,7 +17,7 @@ pub const OFFER: AttributeType = AttributeType::new(0xCD00);
 /// How the SYN of the client's connection arrived: [`Seen`].
 pub const SEEN: AttributeType = AttributeType::new(0xCD01);
 
-/// A time in whole milliseconds, up to 65 s.
+/// A time in whole milliseconds, up to 65 s; of [`Test::Hold`] and [`Test::Wait`] in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Interval(u16);
 
@@ -25,6 +25,16 @@ impl Interval {
     /// The nearest interval that is not longer than `time`.
     pub fn of(time: Duration) -> Self {
         Self(u16::try_from(time.as_millis()).unwrap_or(u16::MAX))
+    }
+
+    /// The nearest whole number of seconds that is not longer than `time`, for tests that count in them.
+    pub fn of_seconds(time: Duration) -> Self {
+        Self(u16::try_from(time.as_secs()).unwrap_or(u16::MAX))
+    }
+
+    /// As a duration, of a test that counts in seconds.
+    pub fn seconds(self) -> Duration {
+        Duration::from_secs(self.0.into())
     }
 
     /// As a duration.
@@ -46,7 +56,8 @@ impl Interval {
 pub struct Wish {
     /// The test.
     pub test: Test,
-    /// How long silence is waited for; the server has bounds of its own.
+    /// How long silence is waited for, a port is kept, or the answer shall take; the server has bounds
+    /// of its own.
     pub patience: Interval,
 }
 

@@ -10,6 +10,7 @@
 //!  handle_request ──► Reply      bytes for the stream
 //!                 ├─► Reserve    the shell binds a quiet port ──► Reservation::reply
 //!                 ├─► Look       the shell looks at the SYN ────► Look::reply
+//!                 ├─► Wait       the shell lets time pass ──────► Wait::reply
 //!                 └─► Connect    the shell connects ────────────► Order::reply, Prober::release
 //! ```
 
@@ -17,7 +18,7 @@ mod rate;
 
 use super::{Quartet, Request, Transport};
 use crate::attribute::{ChangeRequest, UnknownAttributes};
-use crate::probe::{self, Offer, Outcome, PROBE, Reply, Seen, Test, Wish};
+use crate::probe::{self, Met, Offer, Outcome, PROBE, Reply, Seen, Test, Wish};
 use crate::{Check, Class, Message, TransactionId};
 use rate::Rates;
 use std::net::{IpAddr, SocketAddr};
@@ -35,11 +36,26 @@ pub struct Limits {
     pub refill: Duration,
     /// Tests in each second, all sources together; more are refused with 508.
     pub per_second: u32,
+    /// Tests at once that last longer than a moment ([`Test::Hold`], [`Test::Wait`]), each with a socket;
+    /// more are refused with 508.
+    pub long: usize,
+    /// Of those, the ones of one source address (IPv6: of one /64); more are refused with 486.
+    pub long_per_source: usize,
+    /// How long one may last at most; a longer wish is shortened.
+    pub longest: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { concurrent: 256, burst: 128, refill: Duration::from_millis(250), per_second: 500 }
+        Self {
+            concurrent: 256,
+            burst: 128,
+            refill: Duration::from_millis(250),
+            per_second: 500,
+            long: 256,
+            long_per_source: 16,
+            longest: Duration::from_secs(900),
+        }
     }
 }
 
@@ -70,6 +86,35 @@ pub enum Step {
     Connect(Order),
     /// Tell how the SYN of the stream arrived.
     Look(Look),
+    /// Let time pass.
+    Wait(Wait),
+}
+
+/// What a test takes of the server's room until [`Prober::release`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease(Option<IpAddr>);
+
+impl Lease {
+    /// Of a test that is over in a moment.
+    pub const SHORT: Self = Self(None);
+}
+
+/// An answer that is to come late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    id: TransactionId,
+    /// After so long, unless the client says something before: then never.
+    pub time: Duration,
+    /// What it takes.
+    pub lease: Lease,
+}
+
+impl Wait {
+    /// The reply, when the time has passed.
+    pub fn reply(self) -> Vec<u8> {
+        let outcome = Outcome { result: Met::Connected, ttl: None, elapsed: self.time };
+        Reply::Ended { outcome, from: None }.write(self.id)
+    }
 }
 
 /// A look at the SYN of a stream.
@@ -94,7 +139,7 @@ pub enum Conduct {
     Refusing,
 }
 
-/// A port that is to be reserved. It is given up after [`RESERVATION`] unless a test takes it.
+/// A port that is to be reserved. It is given up after its time unless a test takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reservation {
     id: TransactionId,
@@ -102,6 +147,10 @@ pub struct Reservation {
     pub ip: IpAddr,
     /// What it does about SYNs.
     pub conduct: Conduct,
+    /// How long it is kept for its client.
+    pub time: Duration,
+    /// What it takes.
+    pub lease: Lease,
 }
 
 impl Reservation {
@@ -119,6 +168,8 @@ pub struct Order {
     pub from: SocketAddr,
     /// To there.
     pub to: SocketAddr,
+    /// With this TTL or hop limit; `None` is the system's default.
+    pub ttl: Option<u8>,
     /// How many sockets try at once; each needs a port of its own.
     pub attempts: usize,
     /// How long an answer is waited for.
@@ -152,6 +203,8 @@ pub struct Prober {
     quartets: Vec<Quartet>,
     limits: Limits,
     running: usize,
+    /// The sources of long tests, one for each.
+    long: Vec<IpAddr>,
     rates: Rates,
     draws: u64,
 }
@@ -161,7 +214,7 @@ impl Prober {
     /// guessed by clients.
     pub fn new(limits: Limits, seed: u64) -> Self {
         let rates = Rates::new(limits);
-        Self { quartets: Vec::new(), limits, running: 0, rates, draws: seed }
+        Self { quartets: Vec::new(), limits, running: 0, long: Vec::new(), rates, draws: seed }
     }
 
     /// The tests that are served at an address, which may be one of a quartet.
@@ -195,13 +248,19 @@ impl Prober {
         let message = Message::parse(request.bytes).ok().filter(|_| Self::is_asked(&request))?;
         let id = message.transaction_id();
         let step = wish(&message).and_then(|wish| self.decide(id, wish, request, reserved));
-        let step = step.and_then(|step| self.admit(request.source.ip(), now).map(|()| step));
+        let step = step.and_then(|step| self.admit(request.source.ip(), &step, now).map(|()| step));
         Some(step.unwrap_or_else(|code| Step::Reply(Reply::Refused(code).write(id))))
     }
 
-    /// A test is over, or a reserved port given up.
-    pub fn release(&mut self) {
-        self.running = self.running.saturating_sub(1);
+    /// A test is over, or a reserved port given up, with what it took.
+    pub fn release(&mut self, Lease(source): Lease) {
+        match source {
+            None => self.running = self.running.saturating_sub(1),
+            Some(source) => {
+                let found = self.long.iter().position(|it| *it == source);
+                found.map(|found| self.long.swap_remove(found));
+            }
+        }
     }
 
     fn decide(
@@ -217,8 +276,14 @@ impl Prober {
         }
         let patience = wish.patience.duration().clamp(*PATIENCE.start(), *PATIENCE.end());
         let order = |from: SocketAddr, to: SocketAddr, attempts: usize| {
-            Ok(Step::Connect(Order { id, from, to, attempts, patience }))
+            Ok(Step::Connect(Order { id, from, to, ttl: None, attempts, patience }))
         };
+        let reserve = |conduct| {
+            let (ip, time, lease) = (local.ip(), RESERVATION, Lease::SHORT);
+            Step::Reserve(Reservation { id, ip, conduct, time, lease })
+        };
+        let long = wish.patience.seconds().clamp(Duration::from_secs(1), self.limits.longest);
+        let lease = Lease(Some(rate::network(to.ip())));
         let any = |ip: IpAddr| SocketAddr::new(ip, 0);
         match wish.test {
             Test::OtherPort => order(any(local.ip()), to, ATTEMPTS),
@@ -231,23 +296,40 @@ impl Prober {
                 let port = self.unused(to.port());
                 order(any(local.ip()), SocketAddr::new(to.ip(), port), ATTEMPTS)
             }
-            Test::Reserve => {
-                Ok(Step::Reserve(Reservation { id, ip: local.ip(), conduct: Conduct::Quiet }))
-            }
-            Test::Refuse => {
-                Ok(Step::Reserve(Reservation { id, ip: local.ip(), conduct: Conduct::Refusing }))
-            }
+            Test::Reserve => Ok(reserve(Conduct::Quiet)),
+            Test::Refuse => Ok(reserve(Conduct::Refusing)),
             Test::Look => Ok(Step::Look(Look { id })),
             Test::Cross => order(reserved.ok_or(BAD_REQUEST)?, to, 1),
+            Test::CrossFar => {
+                let from = reserved.ok_or(BAD_REQUEST)?;
+                let ttl = Some(u8::MAX);
+                Ok(Step::Connect(Order { id, from, to, ttl, attempts: 1, patience }))
+            }
+            Test::Hold => {
+                let (ip, conduct) = (local.ip(), Conduct::Quiet);
+                Ok(Step::Reserve(Reservation { id, ip, conduct, time: long, lease }))
+            }
+            Test::Wait => Ok(Step::Wait(Wait { id, time: long, lease })),
         }
     }
 
-    fn admit(&mut self, source: IpAddr, now: Instant) -> Result<(), u16> {
-        if self.running >= self.limits.concurrent {
-            return Err(INSUFFICIENT);
+    fn admit(&mut self, source: IpAddr, step: &Step, now: Instant) -> Result<(), u16> {
+        let Lease(long) = match step {
+            Step::Reserve(Reservation { lease, .. }) | Step::Wait(Wait { lease, .. }) => *lease,
+            Step::Reply(_) | Step::Connect(_) | Step::Look(_) => Lease::SHORT,
+        };
+        let of_source = |source: IpAddr| self.long.iter().filter(|it| **it == source).count();
+        match long {
+            None if self.running >= self.limits.concurrent => return Err(INSUFFICIENT),
+            Some(_) if self.long.len() >= self.limits.long => return Err(INSUFFICIENT),
+            Some(source) if of_source(source) >= self.limits.long_per_source => return Err(QUOTA),
+            None | Some(_) => {}
         }
         self.rates.admit(source.to_canonical(), now)?;
-        self.running += 1;
+        match long {
+            None => self.running += 1,
+            Some(source) => self.long.push(source),
+        }
         Ok(())
     }
 

@@ -130,7 +130,7 @@ impl Connection {
         if now < due {
             return None;
         }
-        let ttl = self.socket().hop_limit();
+        let (ttl, is_mute) = (self.socket().hop_limit(), self.is_mute);
         let repetition = self.repetition.as_mut()?;
         if repetition.sent == SYN_SCHEDULE.len() {
             self.give_up(IoFailure::TimedOut);
@@ -139,7 +139,7 @@ impl Connection {
         repetition.sent += 1;
         let mut packet = Packet::parse(&repetition.syn).ok()?;
         packet.set_ttl(ttl.unwrap_or(64));
-        Some(packet.seal())
+        (!is_mute).then(|| packet.seal())
     }
 }
 

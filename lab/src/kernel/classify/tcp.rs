@@ -45,10 +45,10 @@ impl Probe<'_> {
             filtering: Some(filtering),
             port_allocation: Some(self.tcp_allocation(&first)?),
             hairpin: Some(self.tcp_hairpin(&first)?),
-            lifetime_s: None,
             unsolicited_syn: Some(unsolicited_syn),
             inbound_syn_after_syn: Some(inbound_syn_after_syn),
             isn: Some(isn),
+            ..TcpReport::default()
         })
     }
 

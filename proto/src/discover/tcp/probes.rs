@@ -13,6 +13,9 @@
 //!              client ── SYN ────────────────────────▶ server:q, which neither answers nor refuses
 //!              client ◀── SYN ──┤ NAT ├── from q
 //!  after RST   the same with a q that refuses, while the client listens
+//!  shielded    the same with a q that refuses, while the client's connect is deaf to the RST: it hears
+//!              only what arrives with a high TTL, and the server's SYN left with 255
+//!  after ICMP  crossing once more, the client's SYN with the TTL that dies one hop before the server
 //!  reach       crossing once more, the client's SYN with a TTL of 1, 2, 3 …: the least that opens the
 //!              NAT is what an opener needs; asked only where nothing else lets the server's SYN in
 //! ```
@@ -39,20 +42,25 @@ use crate::nat::{Filtering, InboundSynAfterSyn, Mapping, UnsolicitedSyn};
 
 /// How often each test is made: a lost SYN would cost a second. The crossing one needs four packets to
 /// get through where the others need two, of which the server sends each twice.
-const COPIES: [usize; 5] = [3, 3, 3, 4, 2];
+const COPIES: [usize; 6] = [3, 3, 3, 4, 2, 4];
 /// How many copies must agree before silence is taken for the NAT's: where one packet in sixteen is
 /// lost, fewer than one verdict in a hundred is wrong.
-const WITNESSES: [usize; 5] = [2, 2, 2, 3, 2];
+const WITNESSES: [usize; 6] = [2, 2, 2, 3, 2, 3];
 /// What is probed, in this order: a box may send few ICMP errors and then none for a while (Linux six
 /// to each destination, and one a second), so the test that waits for one comes first.
-const GOALS: [Test; 5] =
-    [Test::Unused, Test::OtherAddress, Test::OtherPort, Test::Cross, Test::Refuse];
+const GOALS: [Test; 6] =
+    [Test::Unused, Test::OtherAddress, Test::OtherPort, Test::Cross, Test::Refuse, Test::CrossFar];
 /// The TTLs that are tried: a home NAT is one or two hops away, a carrier's rarely more than four.
 const TTLS: std::ops::RangeInclusive<u8> = 1..=5;
 /// How often each is tried, for a lost packet looks like one that did not get far enough.
 const TTL_COPIES: usize = 2;
 /// The least TTL heard on such a connection: an ICMP time exceeded quotes a packet that had 1 left.
 const SHIELD: u8 = 2;
+/// The least TTL heard where the server sends with 255: an RST leaves with 64, seldom with 128.
+const FAR_SHIELD: u8 = 150;
+/// How often a SYN that dies on the way is tried, and how many silent copies count.
+const DYING_COPIES: usize = 4;
+const DYING_WITNESSES: usize = 3;
 /// What a busy host or a queue may add to two round trips before silence is believed.
 const SLACK: Duration = Duration::from_millis(200);
 /// The longest that silence is waited for: a lost SYN is sent again after a second.
@@ -70,6 +78,8 @@ pub(super) struct Probes {
     probes: Vec<Probe>,
     /// The crossing tests with a TTL, once they have begun.
     reach: Vec<Probe>,
+    /// The crossing tests whose SYN dies on the way, once they have begun.
+    dying: Vec<Probe>,
     rtt: Duration,
     patience: Duration,
     end: Instant,
@@ -163,6 +173,7 @@ impl Probe {
             return;
         }
         let hops = match self.ttl {
+            None if self.test == Test::CrossFar => Hops { ttl: None, least: Some(FAR_SHIELD) },
             None => Hops::USUAL,
             Some(ttl) => Hops { ttl: Some(ttl), least: Some(SHIELD) },
         };
@@ -229,6 +240,7 @@ impl Probes {
         let goals = GOALS.into_iter().filter(|goal| match goal {
             Test::Cross => offer.includes(Test::Cross) && offer.includes(Test::Reserve),
             Test::Refuse => offer.includes(Test::Cross) && offer.includes(Test::Refuse),
+            Test::CrossFar => offer.includes(Test::CrossFar) && offer.includes(Test::Refuse),
             other => offer.includes(*other),
         });
         let copies = goals.flat_map(|goal| std::iter::repeat_n(goal, of(goal, COPIES)));
@@ -240,6 +252,7 @@ impl Probes {
             family,
             probes: probes.collect(),
             reach: Vec::new(),
+            dying: Vec::new(),
             rtt,
             patience,
             end,
@@ -248,7 +261,7 @@ impl Probes {
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut Probe> {
-        self.probes.iter_mut().chain(&mut self.reach)
+        self.probes.iter_mut().chain(&mut self.reach).chain(&mut self.dying)
     }
 
     pub(super) fn on_connected(
@@ -288,7 +301,11 @@ impl Probes {
                 probe.stage = Stage::Asked(None);
                 probe.ask(Test::Unused, patience, outbox);
             }
-            Test::Reserve | Test::Cross | Test::Look => {
+            Test::CrossFar => {
+                probe.stage = Stage::Reserving(local);
+                probe.ask(Test::Refuse, patience, outbox);
+            }
+            Test::Reserve | Test::Cross | Test::Look | Test::Hold | Test::Wait => {
                 probe.stage = Stage::Reserving(local);
                 probe.ask(Test::Reserve, patience, outbox);
             }
@@ -379,7 +396,8 @@ impl Probes {
                     outbox.adjust_tcp(*stream, Hops { ttl: None, least: Some(SHIELD) });
                 }
                 probe.stage = Stage::Asked(Some(connect));
-                probe.ask(Test::Cross, patience, outbox);
+                let test = if probe.test == Test::CrossFar { Test::CrossFar } else { Test::Cross };
+                probe.ask(test, patience, outbox);
             }
         }
         self.is_over |= now >= self.end;
@@ -389,7 +407,8 @@ impl Probes {
         if self.is_settled() {
             return None;
         }
-        let crossing = self.probes.iter().chain(&self.reach).filter_map(|it| match it.stage {
+        let all = self.probes.iter().chain(&self.reach).chain(&self.dying);
+        let crossing = all.filter_map(|it| match it.stage {
             Stage::Crossing(_, at) => Some(Deadline::new(at, "ask for a SYN that crosses")),
             _ => None,
         });
@@ -406,7 +425,8 @@ impl Probes {
                 || (self.is_witnessed(*goal) && self.copies(*goal).all(is_gone))
         };
         let is_reached = self.reach.iter().all(Probe::is_finished) || self.opener_ttl().is_some();
-        self.is_over || (GOALS.iter().all(has_ended) && is_reached)
+        let has_died = self.dying.iter().all(Probe::is_finished);
+        self.is_over || (GOALS.iter().all(has_ended) && is_reached && has_died)
     }
 
     fn copies(&self, test: Test) -> impl Iterator<Item = &Probe> {
@@ -444,6 +464,48 @@ impl Probes {
         let begin = |ttl| Probe::begin(Test::Cross, Some(ttl), ends, entropy, outbox);
         self.reach = TTLS.flat_map(|ttl| [ttl; TTL_COPIES]).map(begin).collect();
         self.end = self.end.max(now + self.rtt * 3 + LEAD + self.patience + SLACK);
+    }
+
+    /// Tries what becomes of a SYN that comes in where the one that went out died on the way: with a TTL of
+    /// `hops`, the routers between here and the server.
+    pub(super) fn begin_dying(
+        &mut self,
+        mapping: Option<Mapping>,
+        hops: u8,
+        entropy: &mut Entropy,
+        outbox: &mut Outbox,
+        now: Instant,
+    ) {
+        let opens = self.inbound_syn_after_syn(mapping) == Some(InboundSynAfterSyn::Accepted);
+        // With a single router it would die at the NAT. The shield works in IPv4 only.
+        let is_possible = opens && hops > 1 && self.family == Family::V4 && !self.is_over;
+        let Some(remote) = self.probes.first().map(|it| it.remote) else { return };
+        if !is_possible || !self.dying.is_empty() {
+            return;
+        }
+        let ends = (self.family, remote);
+        let begin = |_| Probe::begin(Test::Cross, Some(hops), ends, entropy, outbox);
+        self.dying = (0..DYING_COPIES).map(begin).collect();
+        self.end = self.end.max(now + self.rtt * 3 + LEAD + self.patience + SLACK);
+    }
+
+    /// What becomes of a SYN that comes in after an RST did; only told where one comes in otherwise.
+    pub(super) fn inbound_syn_after_rst(
+        &self,
+        mapping: Option<Mapping>,
+    ) -> Option<InboundSynAfterSyn> {
+        let opens = self.inbound_syn_after_syn(mapping) == Some(InboundSynAfterSyn::Accepted);
+        let is_let_in = self.copies(Test::CrossFar).any(|it| it.is_token_seen);
+        let met = if is_let_in { Some(Met::Connected) } else { self.met(Test::CrossFar) };
+        fate(met.filter(|_| opens)?)
+    }
+
+    /// Likewise after the SYN that went out has died on the way.
+    pub(super) fn inbound_syn_after_icmp(&self) -> Option<InboundSynAfterSyn> {
+        let met: Vec<Met> = self.dying.iter().filter_map(Probe::outcome).collect();
+        let best = met.iter().copied().min()?;
+        let is_sure = best != Met::Silence || met.len() >= DYING_WITNESSES;
+        fate(Some(best).filter(|_| is_sure)?)
     }
 
     /// The least TTL with which a SYN opens the NAT; `None` if a smaller one might.
@@ -517,17 +579,23 @@ impl Probes {
             Mapping::EndpointIndependent | Mapping::AddressDependent => true,
             Mapping::AddressAndPortDependent | Mapping::ConnectionDependent => false,
         };
-        match met.filter(|_| is_aimed)? {
-            Met::Reset => Some(InboundSynAfterSyn::Rst),
-            // An ICMP error comes of a SYN that did not come in, too.
-            Met::Silence | Met::Icmp { .. } => Some(InboundSynAfterSyn::Dropped),
-            Met::Connected | Met::NotTried => None,
-        }
+        fate(met.filter(|it| is_aimed && *it != Met::Connected)?)
+    }
+}
+
+/// What became of a SYN that met with this.
+fn fate(met: Met) -> Option<InboundSynAfterSyn> {
+    match met {
+        Met::Connected => Some(InboundSynAfterSyn::Accepted),
+        Met::Reset => Some(InboundSynAfterSyn::Rst),
+        // An ICMP error comes of a SYN that did not come in, too.
+        Met::Silence | Met::Icmp { .. } => Some(InboundSynAfterSyn::Dropped),
+        Met::NotTried => None,
     }
 }
 
 /// What a table over [`GOALS`] says of a test.
-fn of(test: Test, table: [usize; 5]) -> usize {
+fn of(test: Test, table: [usize; 6]) -> usize {
     let row = GOALS.iter().position(|it| *it == test);
     row.map_or(1, |row| table[row])
 }

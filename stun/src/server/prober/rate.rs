@@ -85,7 +85,7 @@ impl Rates {
 
 /// What counts as one source: an IPv4 address, or the first 64 bits of an IPv6 one, all of which one
 /// host may have (RFC 4291 section 2.5.1).
-fn network(ip: IpAddr) -> IpAddr {
+pub(super) fn network(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),
@@ -104,8 +104,13 @@ mod tests {
     #[test]
     fn a_source_has_a_burst_and_then_its_pace() {
         let now = start();
-        let limits =
-            Limits { concurrent: 1, burst: 3, refill: Duration::from_secs(1), per_second: 100 };
+        let limits = Limits {
+            concurrent: 1,
+            burst: 3,
+            refill: Duration::from_secs(1),
+            per_second: 100,
+            ..Limits::default()
+        };
         let mut rates = Rates::new(limits);
         let (one, other): (IpAddr, IpAddr) =
             ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
@@ -123,8 +128,13 @@ mod tests {
     #[test]
     fn all_sources_together_have_a_pace_and_neighbours_of_ipv6_count_as_one() {
         let now = start();
-        let limits =
-            Limits { concurrent: 1, burst: 2, refill: Duration::from_secs(1), per_second: 4 };
+        let limits = Limits {
+            concurrent: 1,
+            burst: 2,
+            refill: Duration::from_secs(1),
+            per_second: 4,
+            ..Limits::default()
+        };
         let mut rates = Rates::new(limits);
         let host = |low: u16| IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, low));
         assert_eq!([1, 2, 3].map(|it| rates.admit(host(it), now)), [Ok(()), Ok(()), Err(QUOTA)]);

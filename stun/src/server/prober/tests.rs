@@ -62,7 +62,13 @@ fn each_test_connects_from_where_it_should_and_only_to_the_client() {
         let reserve = ask(&mut prober, local, Test::Reserve, None);
         assert_eq!(
             reserve,
-            Step::Reserve(Reservation { id: ID, ip: at(local).ip(), conduct: Conduct::Quiet })
+            Step::Reserve(Reservation {
+                id: ID,
+                ip: at(local).ip(),
+                conduct: Conduct::Quiet,
+                time: RESERVATION,
+                lease: Lease::SHORT,
+            })
         );
         let refuse = ask(&mut prober, local, Test::Refuse, None);
         assert!(matches!(refuse, Step::Reserve(it) if it.conduct == Conduct::Refusing));
@@ -98,7 +104,7 @@ fn places_and_sources_are_bounded_and_places_become_free() {
     let mut narrow = prober(Limits { concurrent: 1, ..Limits::default() });
     order(ask(&mut narrow, "192.0.2.1:3478", Test::OtherPort, None));
     assert_eq!(refusal(ask(&mut narrow, "192.0.2.1:3478", Test::OtherPort, None)), 508);
-    narrow.release();
+    narrow.release(Lease::SHORT);
     order(ask(&mut narrow, "192.0.2.1:3478", Test::OtherPort, None));
     let mut strict = prober(Limits { burst: 1, ..Limits::default() });
     order(ask(&mut strict, "192.0.2.1:3478", Test::OtherPort, None));
@@ -135,4 +141,73 @@ fn the_reply_tells_the_outcome_to_the_one_who_asked() {
     let token = order.token();
     let token = Message::parse(&token).expect("well-formed");
     assert_eq!(probe::read_token(&token), Some(ID));
+}
+
+/// A test of some seconds, asked for from this address.
+fn ask_for_long(prober: &mut Prober, source: &str, test: Test, seconds: u64) -> Step {
+    let patience = Interval::of_seconds(Duration::from_secs(seconds));
+    let bytes = probe::order(ID, Wish { test, patience });
+    let (source, local) = (at(source), at("192.0.2.1:3478"));
+    let request = Request { bytes: &bytes, source, local, transport: Transport::Tcp };
+    prober.handle_request(request, None, start()).expect("a request of ours")
+}
+
+fn lease(step: &Step) -> Lease {
+    match step {
+        Step::Reserve(reservation) => reservation.lease,
+        Step::Wait(wait) => wait.lease,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_long_test_lasts_as_long_as_asked_within_bounds() {
+    let mut prober = prober(Limits::default());
+    for (asked, granted) in [(0, 1), (30, 30), (65_000, 900)] {
+        let granted = Duration::from_secs(granted);
+        match ask_for_long(&mut prober, "198.51.100.7:1", Test::Hold, asked) {
+            Step::Reserve(it) => assert_eq!((it.time, it.conduct), (granted, Conduct::Quiet)),
+            other => panic!("{other:?}"),
+        }
+        match ask_for_long(&mut prober, "198.51.100.7:1", Test::Wait, asked) {
+            Step::Wait(it) => assert_eq!(it.time, granted),
+            other => panic!("{other:?}"),
+        }
+    }
+    match ask_for_long(&mut prober, "198.51.100.7:1", Test::Reserve, 60) {
+        Step::Reserve(it) => assert_eq!((it.time, it.lease), (RESERVATION, Lease::SHORT)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn long_tests_have_places_of_their_own_few_for_each_source() {
+    let limits = Limits { long: 5, long_per_source: 2, concurrent: 1, ..Limits::default() };
+    let mut prober = prober(limits);
+    let one = "198.51.100.7:1";
+    let first = ask_for_long(&mut prober, one, Test::Hold, 60);
+    ask_for_long(&mut prober, one, Test::Wait, 60);
+    assert_eq!(refusal(ask_for_long(&mut prober, one, Test::Wait, 60)), 486);
+    // The others of a /64 are the same one.
+    for last in [1, 2] {
+        ask_for_long(&mut prober, &format!("[2001:db8::{last}]:1"), Test::Wait, 60);
+    }
+    assert_eq!(refusal(ask_for_long(&mut prober, "[2001:db8::3]:1", Test::Wait, 60)), 486);
+    ask_for_long(&mut prober, "198.51.100.8:1", Test::Wait, 60);
+    assert_eq!(refusal(ask_for_long(&mut prober, "198.51.100.9:1", Test::Wait, 60)), 508);
+    order(ask(&mut prober, "192.0.2.1:3478", Test::OtherPort, None));
+    prober.release(lease(&first));
+    ask_for_long(&mut prober, one, Test::Hold, 60);
+    assert_eq!(prober.running, 1, "a long one given up makes no room for a short one");
+}
+
+#[test]
+fn a_far_crossing_leaves_with_the_highest_ttl_and_the_others_as_usual() {
+    let mut prober = prober(Limits::default());
+    let reserved = Some(at("192.0.2.1:7000"));
+    let far = order(ask(&mut prober, "192.0.2.1:3478", Test::CrossFar, reserved));
+    assert_eq!((far.from, far.to), (at("192.0.2.1:7000"), at("198.51.100.7:40000")));
+    assert_eq!(far.ttl, Some(255));
+    assert_eq!(order(ask(&mut prober, "192.0.2.1:3478", Test::Cross, reserved)).ttl, None);
+    assert_eq!(refusal(ask(&mut prober, "192.0.2.1:3478", Test::CrossFar, None)), 400);
 }

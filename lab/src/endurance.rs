@@ -38,14 +38,15 @@ pub struct Holdings {
     pub resident_kib: u64,
 }
 
-/// What is counted for process `$1`. Ends in TIME-WAIT (state 06) are the kernel's own affair.
+/// What is counted for process `$1`. TCP sockets that no process holds any more (inode 0) say farewell and end by
+/// themselves: the kernel's own affair.
 const COUNT: &str = r#"
 p=/proc/$1
 echo descriptors $(ls $p/fd | wc -l)
 echo threads $(ls $p/task | wc -l)
 echo children $(cat $p/task/*/children | wc -w)
 echo resident $(awk '/^VmRSS/ {print $2}' $p/status)
-echo tcp $(cat $p/net/tcp $p/net/tcp6 | awk '$4 != "06" && $1 != "sl"' | wc -l)
+echo tcp $(cat $p/net/tcp $p/net/tcp6 | awk '$10 != 0 && $1 != "sl"' | wc -l)
 echo udp $(cat $p/net/udp $p/net/udp6 | awk '$1 != "sl"' | wc -l)
 echo packet $(tail -n +2 $p/net/packet | wc -l)
 echo raw $(cat $p/net/raw $p/net/raw6 | awk '$1 != "sl"' | wc -l)

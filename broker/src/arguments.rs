@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::{ArgAction, Parser, ValueEnum};
 use ntcp_broker::{DirectoryAddress, Options};
-use ntcp_proto::rendezvous::{Config as Limits, ForgeLimits, Forging};
+use ntcp_proto::rendezvous::{Config as Limits, ForgeLimits, Forging, InTheClear};
 use ntcp_settings::{Config, Spoof};
 
 /// The connection broker: peers register under names and call each other; the broker tells both
@@ -84,8 +84,12 @@ impl Arguments {
             Service::Udp => (udp, Vec::new()),
             Service::Tcp => (Vec::new(), tcp),
         };
+        let in_the_clear = match config.security.plain {
+            true => InTheClear::Allowed,
+            false => InTheClear::Refused,
+        };
         let (forging, forgers) = forging(&config.spoof);
-        let limits = Limits { forging, forgers, ..Limits::default() };
+        let limits = Limits { forging, forgers, in_the_clear, ..Limits::default() };
         let url = config.registry.url.as_ref();
         let directory = url.map(|url| DirectoryAddress::find(url.as_str())).transpose()?;
         let drain = config.service.drain;

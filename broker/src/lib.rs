@@ -31,5 +31,5 @@ pub use bind::{BindError, Sockets};
 pub use directory::{DirectoryAddress, DirectoryError};
 pub use ntcp_service::bind::{BindError as SocketError, Transport};
 pub use options::Options;
-pub use run::Broker;
+pub use run::{Broker, fill_with_entropy};
 pub use status::{Observer, Status};

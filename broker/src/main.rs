@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod keys;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Parser;
 use ntcp_broker::{Broker, Options, Sockets};
+use ntcp_proto::rendezvous::InTheClear;
 use ntcp_service::bind::Opening;
 use ntcp_service::confine::{Needs, confine};
 use ntcp_service::log::{self, Log};
@@ -43,10 +45,13 @@ fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
 fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = arguments.config().map_err(Failure::Configuration)?;
     let mut options = arguments.options(&config).map_err(Failure::Configuration)?;
+    options.limits.names = keys::names(&config).map_err(Failure::Configuration)?;
     if arguments.check {
-        println!("configuration is good: {}", arguments::describe(&options, &config));
+        let key = keys::describe(&config).map_err(Failure::Configuration)?;
+        println!("configuration is good: {}, {key}", arguments::describe(&options, &config));
         return Ok(());
     }
+    options.limits.keys = keys::read(&config).map_err(Failure::Configuration)?;
     let log = Log::begin(log::level(arguments.verbose, config.log.level), config.log.format);
     options.max_streams = descriptors::room_for(options.max_streams);
     serve(&options, config, (log, arguments)).map_err(Failure::Running)
@@ -69,9 +74,11 @@ fn serve(
     let broker = Broker::new(sockets, options)?;
     let observer = broker.observer();
     let verbose = arguments.verbose;
-    let patience = observer.clone();
-    let reload = Reload::new(config, (log, verbose), move || arguments.config())
-        .and(move |config| patience.set_drain(config.service.drain));
+    let observed = observer.clone();
+    let reload =
+        Reload::new(config, (log, verbose), move || arguments.config()).and(move |config| {
+            observed.set_drain(config.service.drain);
+        });
     let supervisor = Supervisor::start(Arc::new(observer), metrics, reload)
         .context("signals or metrics cannot be waited for")?;
     // Said last: who reads it may send signals from now on.
@@ -82,6 +89,14 @@ fn serve(
         tracing::info!(%address, "listening on TCP");
     }
     confined.tell();
+    if let Some(key) = broker.identity() {
+        tracing::info!(%key, lasting = !options.limits.keys.is_empty(), "the key of this broker");
+    }
+    if options.limits.in_the_clear == InTheClear::Allowed {
+        tracing::warn!(
+            "peers that ask for it are served in the clear: whoever reads along can act as them"
+        );
+    }
     let counters = async_io::block_on(broker.run(supervisor.stopped()));
     tracing::info!(?counters, "stopped");
     Ok(())

@@ -59,6 +59,13 @@ fn add_counters(metrics: &mut Metrics, counters: &Counters) {
         challenged,
         stale_nonce,
         unknown_registration,
+        handshakes,
+        broken_handshakes,
+        unknown_keys,
+        broken_seals,
+        replayed,
+        in_the_clear,
+        reserved_names,
         rate_limited,
         at_limit,
         repeated,
@@ -97,6 +104,7 @@ fn add_counters(metrics: &mut Metrics, counters: &Counters) {
         "Answers not sent, as longer than their request.",
         would_amplify,
     );
+    count("handshakes", "Handshakes computed.", handshakes);
     count("registrations", "Peers that became registered.", registered);
     count("registrations_expired", "Peers whose lease ended.", expired);
     count("registrations_dismissed", "Peers let go since the broker stops.", dismissed);
@@ -130,6 +138,9 @@ fn add_counters(metrics: &mut Metrics, counters: &Counters) {
             ("unknown_method", unknown_method),
             ("unexpected", unexpected),
             ("unsigned", unsigned),
+            ("broken_handshake", broken_handshakes),
+            ("broken_seal", broken_seals),
+            ("replayed", replayed),
         ],
     );
     metrics.counters(
@@ -141,6 +152,9 @@ fn add_counters(metrics: &mut Metrics, counters: &Counters) {
             ("no_nonce", challenged),
             ("stale_nonce", stale_nonce),
             ("unknown_registration", unknown_registration),
+            ("unknown_key", unknown_keys),
+            ("in_the_clear", in_the_clear),
+            ("reserved_name", reserved_names),
             ("rate_limited", rate_limited),
             ("at_limit", at_limit),
         ],

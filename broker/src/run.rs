@@ -11,6 +11,7 @@ use async_io::{Async, Timer};
 use futures::{Future, FutureExt, Stream, StreamExt};
 use ntcp_proto::entropy::Seed;
 use ntcp_proto::rendezvous::{self, BrokerId, Command, Counters, Event, Input, Link, StreamId};
+use ntcp_proto::secrecy::PublicKey;
 use ntcp_proto::{Machine, datagram};
 use ntcp_service::Rarely;
 use ntcp_service::bind::Opening;
@@ -133,6 +134,11 @@ impl Broker {
     /// Who can ask how it is while it runs.
     pub fn observer(&self) -> Observer {
         self.observer.clone()
+    }
+
+    /// The key that peers are shown.
+    pub fn identity(&self) -> Option<PublicKey> {
+        self.machine.identity()
     }
 
     /// The UDP addresses it listens on, with the ports that were free where 0 was asked for.
@@ -426,10 +432,16 @@ fn log(event: &Event) {
     }
 }
 
+/// Fills `seed` with random bytes of the system.
+///
 /// By the system call itself: the usual way looks for the C library's function at run time and, in a static program,
 /// ends at a device file, which this one cannot open any more.
+///
+/// # Errors
+///
+/// It has none.
 #[cfg(target_os = "linux")]
-fn fill_with_entropy(seed: &mut [u8; 32]) -> io::Result<()> {
+pub fn fill_with_entropy(seed: &mut [u8; 32]) -> io::Result<()> {
     use rustix::rand::{GetRandomFlags, getrandom};
 
     // Up to 256 bytes come whole (getrandom(2)).
@@ -439,7 +451,12 @@ fn fill_with_entropy(seed: &mut [u8; 32]) -> io::Result<()> {
     }
 }
 
+/// Fills `seed` with random bytes of the system.
+///
+/// # Errors
+///
+/// It has none.
 #[cfg(not(target_os = "linux"))]
-fn fill_with_entropy(seed: &mut [u8; 32]) -> io::Result<()> {
+pub fn fill_with_entropy(seed: &mut [u8; 32]) -> io::Result<()> {
     getrandom::fill(seed).map_err(io::Error::other)
 }

@@ -129,6 +129,16 @@ pub struct Peer {
     /// Register under this name.
     #[arg(long)]
     pub name: Option<NodeName>,
+    /// Read this peer's private key from this file, or make it there
+    /// [default: node.key in the user's configuration folder].
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// The public key that the broker must have; repeatable while it changes.
+    #[arg(long, value_name = "KEY", value_parser = public_key)]
+    pub broker_key: Vec<String>,
+    /// Hand out TCP paths without encryption, if the peer wants the same.
+    #[arg(long)]
+    pub plain: bool,
     /// Log more: -v outcomes, -vv decisions and addresses, -vvv every packet.
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
@@ -145,6 +155,7 @@ impl Peer {
             None => Config::find()?,
         };
         self.override_in(&mut config);
+        in_users_folder(&mut config);
         config.check()?;
         Ok(config)
     }
@@ -162,6 +173,14 @@ impl Peer {
         if self.name.is_some() {
             config.node.name.clone_from(&self.name);
         }
+        let security = &mut config.security;
+        if self.key.is_some() {
+            security.key.clone_from(&self.key);
+        }
+        if !self.broker_key.is_empty() {
+            security.broker_keys.clone_from(&self.broker_key);
+        }
+        security.plain_paths |= self.plain;
         let configured = config.log.level.unwrap_or(LogLevel::Warn);
         config.log.level = Some(match self.verbose {
             0 => configured,
@@ -170,6 +189,19 @@ impl Peer {
             3.. => LogLevel::Trace,
         });
     }
+}
+
+/// Who this user is, and whom it trusts, is the same from one run to the next.
+fn in_users_folder(config: &mut Config) {
+    let Some(folder) = ntcp_settings::user_folder() else { return };
+    let security = &mut config.security;
+    security.key.get_or_insert_with(|| folder.join("node.key"));
+    security.known_brokers.get_or_insert_with(|| folder.join("known_brokers"));
+}
+
+fn public_key(text: &str) -> Result<String, String> {
+    let key: Result<ntcp::PublicKey, _> = text.parse();
+    key.map(|key| key.to_string()).map_err(|error| error.to_string())
 }
 
 fn stun_server(text: &str) -> Result<Endpoint, EndpointError> {

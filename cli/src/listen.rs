@@ -33,6 +33,7 @@ pub async fn run(
     let node = peer::start(config, None).await?;
     let at = broker.map(|broker| format!("@{broker}")).unwrap_or_default();
     terminal.success(&format!("listening as ntcp://{name}{at}"));
+    terminal.progress(&format!("this peer's key, for ?key= in the URI: {}", node.key()));
     let incoming = node.incoming();
     let work = async {
         match service(arguments) {

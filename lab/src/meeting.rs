@@ -17,7 +17,8 @@ use ntcp_proto::entropy::Seed;
 use ntcp_proto::node::{Config, Connected, Event, Node};
 use ntcp_proto::puncher::Report;
 use ntcp_proto::rendezvous::{self, Broker};
-use ntcp_proto::signal::client;
+use ntcp_proto::secrecy::SecretKey;
+use ntcp_proto::signal::client::{self, Secrecy, Trust};
 use ntcp_proto::tcp_traversal::budget::Limits;
 use ntcp_proto::tcp_traversal::plan::Privileges as TcpPrivileges;
 use ntcp_proto::uri::{HostPort, PeerName, TransportChoice};
@@ -223,7 +224,9 @@ pub fn start_broker(world: &mut World, host: HostId) -> ServerId {
 
 fn start_broker_with(world: &mut World, host: HostId, config: rendezvous::Config) -> ServerId {
     let (udp, tcp) = (end(BROKER, client::DEFAULT_UDP_PORT), end(BROKER, client::DEFAULT_TCP_PORT));
-    let broker = Broker::new(config, world.draw_seed(), world.now());
+    // The same one when it is started again, or its peers would take it for another broker.
+    let keys = vec![SecretKey::from_bytes([0xB0; 32])];
+    let broker = Broker::new(rendezvous::Config { keys, ..config }, world.draw_seed(), world.now());
     world.serve(host, Box::new(BrokerServer::new(broker, udp)), &[udp], &[tcp])
 }
 
@@ -234,7 +237,10 @@ fn end(ip: &str, port: u16) -> SocketAddr {
 /// Starts a node that registers as `name`.
 pub fn start_node(world: &mut World, host: HostId, name: &str) -> ProcessId<Node> {
     let server = |host: &str| HostPort { host: host.into(), port: None };
-    let mut signal = client::Config::new(fingerprint(world.draw_seed()));
+    let fingerprint = fingerprint(world.draw_seed());
+    let identity = SecretKey::from_bytes(fingerprint.0);
+    let secrecy = Secrecy::Sealed { identity, trust: Trust::FirstUse };
+    let mut signal = client::Config::new(fingerprint, secrecy);
     signal.name = Some(name.parse().expect("a name"));
     signal.udp_broker = Some(server("broker"));
     signal.tcp_broker = Some(server("broker"));

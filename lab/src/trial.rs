@@ -8,6 +8,7 @@
 use std::io::{BufRead as _, BufReader, PipeReader, Read as _};
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -80,6 +81,27 @@ pub struct Servers<'lab> {
     broker: Option<Child>,
     /// What the broker's environment says beyond the usual.
     settings: Vec<(String, String)>,
+    key_folder: KeyFolder,
+}
+
+/// Where the broker's key lives as long as these servers.
+#[derive(Debug)]
+struct KeyFolder(PathBuf);
+
+impl KeyFolder {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ntcp-lab-keys-{}-{number}", std::process::id());
+        Self(std::env::temp_dir().join(name))
+    }
+}
+
+impl Drop for KeyFolder {
+    fn drop(&mut self) {
+        // It is not there if the broker never was.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 impl<'lab> Servers<'lab> {
@@ -101,7 +123,8 @@ impl<'lab> Servers<'lab> {
         let programs = Programs::beside_this_one()?;
         let settings =
             settings.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        let mut servers = Self { lab, programs, stun: None, broker: None, settings };
+        let key_folder = KeyFolder::new();
+        let mut servers = Self { lab, programs, stun: None, broker: None, settings, key_folder };
         servers.start_stun()?;
         servers.start_broker()?;
         Ok(servers)
@@ -132,6 +155,9 @@ impl<'lab> Servers<'lab> {
     /// Why it did not start.
     pub fn start_broker(&mut self) -> Result<()> {
         let mut broker = self.lab.command("server", self.programs.path("ntcp-broker")).arg("all");
+        // The key that it was known by before.
+        let key = self.key_folder.0.join("broker.key");
+        broker = broker.env("NTCP_SECURITY__KEY", &key.to_string_lossy());
         for (name, value) in &self.settings {
             broker = broker.env(name, value);
         }

@@ -20,12 +20,13 @@ use ntcp_proto::puncher::report::{Report, Strategy};
 use ntcp_proto::uri::PeerName;
 
 use crate::quic::Secured;
+use crate::sealed::Sealed;
 use ntcp_raw::tcp_info;
 
 /// A direct path to a peer.
 ///
-/// Reads and writes bytes: over TCP on the kernel's own socket, over UDP on a QUIC stream, which
-/// carries datagrams besides. Closing (`AsyncWriteExt::close`) ends our direction and leaves the
+/// Reads and writes bytes that only the peer can read: over TCP in sealed records, over UDP on a QUIC
+/// stream, which carries datagrams besides. Closing (`AsyncWriteExt::close`) ends our direction and leaves the
 /// peer's open; over QUIC it waits until the peer has acknowledged everything, so that dropping the
 /// connection afterwards loses nothing.
 pub struct Connection {
@@ -35,7 +36,9 @@ pub struct Connection {
 }
 
 enum Kind {
+    /// The bare socket.
     Tcp(Async<TcpStream>),
+    Sealed(Box<Sealed>),
     Udp(Box<Udp>),
 }
 
@@ -49,6 +52,10 @@ struct Udp {
 impl Connection {
     pub(crate) fn tcp(stream: Async<TcpStream>, peer: Option<PeerName>, report: Report) -> Self {
         Self { kind: Kind::Tcp(stream), peer, report }
+    }
+
+    pub(crate) fn sealed(sealed: Sealed, peer: Option<PeerName>, report: Report) -> Self {
+        Self { kind: Kind::Sealed(Box::new(sealed)), peer, report }
     }
 
     pub(crate) fn udp(
@@ -69,7 +76,7 @@ impl Connection {
     /// Over what it runs.
     pub fn transport(&self) -> Transport {
         match self.kind {
-            Kind::Tcp(_) => Transport::Tcp,
+            Kind::Tcp(_) | Kind::Sealed(_) => Transport::Tcp,
             Kind::Udp(_) => Transport::Udp,
         }
     }
@@ -93,6 +100,7 @@ impl Connection {
     pub fn rtt(&self) -> Option<Duration> {
         match &self.kind {
             Kind::Tcp(stream) => tcp_info::rtt(stream.get_ref()),
+            Kind::Sealed(sealed) => tcp_info::rtt(sealed.socket()),
             Kind::Udp(udp) => Some(udp.secured.connection.rtt()),
         }
     }
@@ -102,17 +110,27 @@ impl Connection {
         &self.report
     }
 
-    /// The kernel's socket of a TCP connection, non-blocking.
+    /// Whether nobody but the peer can read what is written: always, unless both nodes were
+    /// configured with `[security] plain_paths` and the path is a TCP one.
+    pub fn is_encrypted(&self) -> bool {
+        match self.kind {
+            Kind::Tcp(_) => false,
+            Kind::Sealed(_) | Kind::Udp(_) => true,
+        }
+    }
+
+    /// The kernel's socket of a bare TCP connection, non-blocking: both nodes have asked for it with
+    /// `[security] plain_paths`.
     ///
     /// # Errors
     ///
-    /// The connection itself, if it runs over UDP.
+    /// The connection itself, if it is encrypted or runs over UDP.
     #[expect(clippy::result_large_err, reason = "the error is the connection, given back")]
     pub fn into_tcp_stream(self) -> Result<TcpStream, Self> {
         match &self.kind {
             // A clone of the descriptor fails only when the process has none left.
             Kind::Tcp(stream) => stream.get_ref().try_clone().map_err(|_| self),
-            Kind::Udp(_) => Err(self),
+            Kind::Sealed(_) | Kind::Udp(_) => Err(self),
         }
     }
 
@@ -130,7 +148,7 @@ impl Connection {
                 udp.secured.early.retire();
                 Ok(udp.socket)
             }
-            Kind::Tcp(_) => Err(self),
+            Kind::Tcp(_) | Kind::Sealed(_) => Err(self),
         }
     }
 
@@ -165,7 +183,7 @@ impl Connection {
     /// The longest datagram that fits at present, in bytes; `None` over TCP.
     pub fn max_datagram_size(&self) -> Option<usize> {
         match &self.kind {
-            Kind::Tcp(_) => None,
+            Kind::Tcp(_) | Kind::Sealed(_) => None,
             Kind::Udp(udp) => udp.secured.connection.max_datagram_size(),
         }
     }
@@ -193,6 +211,7 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().kind {
             Kind::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Kind::Sealed(sealed) => Pin::new(sealed).poll_read(context, buffer),
             Kind::Udp(udp) => {
                 AsyncRead::poll_read(Pin::new(&mut udp.secured.receive), context, buffer)
             }
@@ -208,6 +227,7 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().kind {
             Kind::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Kind::Sealed(sealed) => Pin::new(sealed).poll_write(context, bytes),
             Kind::Udp(udp) => {
                 AsyncWrite::poll_write(Pin::new(&mut udp.secured.send), context, bytes)
             }
@@ -217,6 +237,7 @@ impl AsyncWrite for Connection {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().kind {
             Kind::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            Kind::Sealed(sealed) => Pin::new(sealed).poll_flush(context),
             Kind::Udp(_) => Poll::Ready(Ok(())),
         }
     }
@@ -228,6 +249,7 @@ impl AsyncWrite for Connection {
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
                 ended => Poll::Ready(ended),
             },
+            Kind::Sealed(sealed) => Pin::new(sealed).poll_close(context),
             Kind::Udp(udp) => udp.poll_finish(context),
         }
     }

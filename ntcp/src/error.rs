@@ -8,7 +8,7 @@ use ntcp_proto::IoFailure;
 use ntcp_proto::candidate::Transport;
 use ntcp_proto::puncher::Report;
 use ntcp_proto::signal::client::{ConnectError, RegistrationError};
-use ntcp_proto::uri::UriError;
+use ntcp_proto::uri::{PeerName, UriError};
 
 /// Why an operation failed, and for a call everything that was tried.
 #[derive(Debug)]
@@ -69,12 +69,22 @@ pub enum ErrorKind {
         limit: Duration,
     },
     /// The path stood, but the peer could not be secured on it.
-    #[error("the path to {remote} stood, but QUIC on it failed: {reason}")]
+    #[error("the path to {remote} stood, but it could not be secured: {reason}")]
     Secure {
         /// The peer's address.
         remote: SocketAddr,
-        /// What QUIC said.
+        /// Why not.
         reason: String,
+    },
+    /// The peer is not the one whose key was pinned.
+    #[error(
+        "the peer `{name}` has another key than the one in the URI: {shown}. Either it has a new one, which its owner must be asked for, or it is somebody else"
+    )]
+    PeerKey {
+        /// The peer.
+        name: PeerName,
+        /// The key that was announced.
+        shown: String,
     },
     /// The system refused something.
     #[error("{what}: {source}")]

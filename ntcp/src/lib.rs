@@ -50,7 +50,9 @@ mod path;
 pub mod puncher;
 mod quic;
 mod runtime;
+mod sealed;
 pub mod tcp_traversal;
+mod trust;
 
 use std::time::Instant;
 
@@ -61,6 +63,7 @@ pub use node::{Builder, Incoming, Node};
 pub use ntcp_proto::candidate::Transport;
 pub use ntcp_proto::nat::NatReport;
 pub use ntcp_proto::puncher::report::{self, Report, Strategy};
+pub use ntcp_proto::secrecy::PublicKey;
 pub use ntcp_proto::uri::{PeerName, PeerUri, TransportChoice};
 pub use ntcp_settings::Config;
 

@@ -14,6 +14,7 @@ use async_io::Timer;
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, Stream, StreamExt, select_biased};
 use ntcp_proto::node::{self as proto, CallId};
+use ntcp_proto::secrecy::PublicKey;
 use ntcp_proto::uri::{HostPort, PeerUri, TransportChoice};
 use ntcp_settings::Config;
 
@@ -24,6 +25,7 @@ use crate::connection::Connection;
 use crate::driver::Handle;
 use crate::error::{Error, ErrorKind};
 use crate::identity::Identity;
+use crate::trust::Known;
 
 /// Connections that wait for [`Incoming`]; a further one is closed.
 const MAX_WAITING: usize = 64;
@@ -51,6 +53,10 @@ struct Inner {
 /// What the driver's thread and the handles share.
 pub(crate) struct Shared {
     identity: Identity,
+    /// Whether TCP paths are to be bare.
+    bare: bool,
+    /// Whom we take for our broker.
+    broker: Mutex<Known>,
     calls: Mutex<HashMap<CallId, Waiting>>,
     /// Taken once, when it is started.
     started: Mutex<Option<oneshot::Sender<Result<(), Error>>>>,
@@ -63,6 +69,8 @@ struct Waiting {
     sender: oneshot::Sender<Result<Connection, Error>>,
     /// Until when; `None` if for ever.
     until: Option<Instant>,
+    /// The only key that the peer may have.
+    pinned: Option<PublicKey>,
 }
 
 /// Whether the node has ended.
@@ -100,7 +108,7 @@ impl Node {
         Builder::default()
     }
 
-    /// Connects to the peer of a URI, `ntcp://NAME[@BROKER[:PORT]][?transport=tcp|udp|any]`.
+    /// Connects to the peer of a URI, `ntcp://NAME[@BROKER[:PORT]][?transport=tcp|udp|any][&key=KEY]`.
     ///
     /// Cancel safe: dropping the future calls the attempt off and closes its sockets.
     ///
@@ -120,7 +128,8 @@ impl Node {
     ///
     /// [`ErrorKind::Signalling`] when the broker does not know the peer or does not answer,
     /// [`ErrorKind::NoPath`] when no direct path came about, [`ErrorKind::Secure`] when one did but
-    /// the peer was not the one announced, [`ErrorKind::Stopped`].
+    /// the peer was not the one announced, [`ErrorKind::PeerKey`] when that was not the one pinned,
+    /// [`ErrorKind::Stopped`].
     pub async fn connect(&self, uri: &PeerUri) -> Result<Connection, Error> {
         self.connect_within(uri, self.0.config.node.deadline).await
     }
@@ -158,13 +167,14 @@ impl Node {
     async fn call(&self, uri: &PeerUri, patience: Duration) -> Result<Connection, Error> {
         let (sender, receiver) = oneshot::channel();
         let (peer, shared) = (uri.name.clone(), self.0.shared.clone());
+        let pinned = uri.key;
         let transport = uri.transport.unwrap_or(TransportChoice::Any);
         let (placed, call) = oneshot::channel();
         let _guard = CallGuard { node: self, call };
         let ordered = self.0.handle.order(move |machine, _, now| {
             let id = machine.call(peer, transport, patience, now);
             let until = now.checked_add(patience);
-            lock(&shared.calls).insert(id, Waiting { sender, until });
+            lock(&shared.calls).insert(id, Waiting { sender, until, pinned });
             if let Err(id) = placed.send(id) {
                 lock(&shared.calls).remove(&id);
                 machine.cancel(id, now);
@@ -181,6 +191,11 @@ impl Node {
                 Err(ErrorKind::Deadline { what: "the connection", limit: patience }.into())
             }
         }
+    }
+
+    /// This node's key: what others pin with `?key=`, and what an operator reserves a name for.
+    pub fn key(&self) -> PublicKey {
+        self.0.shared.identity.public()
     }
 
     /// Those who call this node, from now on. There is one stream of them: a second one ends the

@@ -78,6 +78,7 @@ struct Waiting {
     peer: Offer,
     role: Role,
     called: Instant,
+    secret: SessionSecret,
 }
 
 impl Puncher {
@@ -128,9 +129,11 @@ impl Puncher {
         let Meeting { secret, role, transport, start, patience } = meeting;
         let (sender, receiver) = oneshot::channel();
         let called = Instant::now();
-        *lock(&self.shared.meeting) = Some(Waiting { sender, peer: offer.clone(), role, called });
+        let secret = SessionSecret(secret);
+        let waiting = Waiting { sender, peer: offer.clone(), role, called, secret };
+        *lock(&self.shared.meeting) = Some(waiting);
         let agreement = Agreement {
-            secret: SessionSecret(secret),
+            secret,
             role,
             candidates: offer.candidates.clone(),
             transport,
@@ -198,9 +201,19 @@ impl Events {
                 }
             }
             Event::Established { path, report } => {
-                let Some(Waiting { sender, peer, role, called }) = self.waiting() else { return };
+                let Some(Waiting { sender, peer, role, called, secret }) = self.waiting() else {
+                    return;
+                };
                 let fingerprint = peer.fingerprint;
-                let peer = Peer { name: None, role, fingerprint, called, report: *report };
+                let peer = Peer {
+                    name: None,
+                    role,
+                    fingerprint,
+                    secret,
+                    bare: false,
+                    called,
+                    report: *report,
+                };
                 self.established(path, peer, (machine, sockets), sender, now);
             }
         }
@@ -228,7 +241,13 @@ impl Events {
         // Whoever waited may have lost interest, here and below: the connection then closes.
         match path {
             Path::Tcp { socket, .. } => {
-                let _ = sender.send(path::over_tcp(sockets.take_stream(socket), peer, now));
+                let stream = sockets.take_stream(socket);
+                let shared = self.shared.clone();
+                runtime::spawn(async move {
+                    let secured = path::over_tcp(stream, peer, &shared.identity, SECURE_LIMIT);
+                    let _ = sender.send(secured.await);
+                })
+                .detach();
             }
             Path::Udp { socket, remote, rtt } => {
                 let Some(local) = sockets.udp_address(socket) else { return };

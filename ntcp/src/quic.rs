@@ -1,7 +1,8 @@
 //! QUIC (RFC 9000) on a punched UDP path.
 //!
-//! The caller is the client. Both sides show a certificate, and each accepts exactly the one whose
-//! fingerprint the broker announced. One bidirectional stream carries the application's bytes; the
+//! The caller is the client. Both sides show a raw public key (RFC 7250), and each accepts exactly the
+//! one that was announced, which is the peer's identity ([`identity`](crate::identity)): with a
+//! pinned peer not even the broker can put another one in its place. One bidirectional stream carries the application's bytes; the
 //! caller opens it with one byte of its own, since a stream that carries nothing is not seen.
 
 mod early;
@@ -15,9 +16,11 @@ use futures::Future;
 use ntcp_proto::signal::{Fingerprint, Role};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{AsyncTimer, AsyncUdpSocket, Endpoint, EndpointConfig, Runtime, SmolRuntime, VarInt};
+use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature_with_raw_key};
+use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::server::AlwaysResolvesServerRawPublicKeys;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 
@@ -126,8 +129,9 @@ fn client_config(
         .map_err(|error| error.to_string())?
         .dangerous()
         .with_custom_certificate_verifier(pinned)
-        .with_client_auth_cert(vec![identity.certificate.clone()], identity.key())
-        .map_err(|error| error.to_string())?;
+        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(
+            identity.signer(),
+        )));
     tls.alpn_protocols = vec![ALPN.to_vec()];
     let crypto = QuicClientConfig::try_from(tls).map_err(|error| error.to_string())?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
@@ -145,8 +149,7 @@ fn server_config(
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| error.to_string())?
         .with_client_cert_verifier(pinned)
-        .with_single_cert(vec![identity.certificate.clone()], identity.key())
-        .map_err(|error| error.to_string())?;
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(identity.signer())));
     tls.alpn_protocols = vec![ALPN.to_vec()];
     let crypto = QuicServerConfig::try_from(tls).map_err(|error| error.to_string())?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
@@ -158,7 +161,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// Accepts one certificate, by its fingerprint, and a signature made with its key.
+/// Accepts one key, and a signature made with it.
 #[derive(Debug)]
 struct Pinned {
     peer: Fingerprint,
@@ -167,10 +170,10 @@ struct Pinned {
 
 impl Pinned {
     fn check(&self, certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
-        if fingerprint(certificate) == self.peer {
+        if fingerprint(certificate) == Some(self.peer) {
             return Ok(());
         }
-        Err(rustls::Error::General("not the certificate that the broker announced".into()))
+        Err(rustls::Error::General("not the key that was announced".into()))
     }
 
     fn signature(
@@ -180,7 +183,8 @@ impl Pinned {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
+        let key = SubjectPublicKeyInfoDer::from(certificate.as_ref());
+        verify_tls13_signature_with_raw_key(message, &key, signature, algorithms)
     }
 }
 
@@ -221,6 +225,10 @@ impl ServerCertVerifier for Pinned {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
 }
 
 impl ClientCertVerifier for Pinned {
@@ -257,6 +265,10 @@ impl ClientCertVerifier for Pinned {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
     }
 }
 

@@ -46,6 +46,11 @@ impl Entropy {
         bytes
     }
 
+    /// Fills `bytes` with random ones.
+    pub fn fill(&mut self, bytes: &mut [u8]) {
+        self.0.fill_bytes(bytes);
+    }
+
     /// 64 random bits.
     pub fn number(&mut self) -> u64 {
         self.0.next_u64()

@@ -31,6 +31,7 @@ pub mod nat;
 pub mod node;
 pub mod puncher;
 pub mod rendezvous;
+pub mod secrecy;
 pub mod segment;
 pub mod signal;
 pub mod tcp_traversal;

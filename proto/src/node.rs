@@ -36,9 +36,14 @@ use crate::puncher::Report;
 use crate::puncher::gather::{self, Gatherer, PortId};
 use crate::puncher::report::AttemptResult;
 use crate::puncher::session::{self, Path, Session};
-use crate::signal::client::{self, Availability, Client, Link, LossReason, RegistrationError};
+use crate::secrecy::PublicKey;
+use crate::signal::client::{
+    self, Availability, BrokerIdentity, Client, Link, LossReason, RegistrationError,
+};
 use crate::signal::message::Note;
-use crate::signal::{ErrorCode, Fingerprint, NatSummary, Role, SessionId, StrategyOutcome};
+use crate::signal::{
+    ErrorCode, Fingerprint, NatSummary, Role, SessionId, SessionSecret, StrategyOutcome,
+};
 use crate::tcp_traversal::budget::{Budget, Limits};
 use crate::tcp_traversal::plan::Privileges;
 use crate::uri::{HostPort, PeerName};
@@ -81,6 +86,8 @@ pub enum Event {
         link: Link,
         /// Round-trip time to it.
         rtt: Duration,
+        /// Who it is.
+        identity: BrokerIdentity,
     },
     /// A socket could not be opened.
     BindFailed {
@@ -139,6 +146,13 @@ pub struct Connected {
     pub role: Role,
     /// The other peer's certificate.
     pub fingerprint: Fingerprint,
+    /// The other peer's key, as the broker has had it proven; `None` if that peer speaks to the
+    /// broker in the clear.
+    pub identity: Option<PublicKey>,
+    /// What only the two peers and their broker know.
+    pub secret: SessionSecret,
+    /// Whether the other peer's TCP paths are to be the bare socket.
+    pub bare: bool,
     /// The path.
     pub path: Path,
     /// When the call was made, or the invitation came.
@@ -156,6 +170,9 @@ struct Running {
     port: PortId,
     role: Role,
     fingerprint: Fingerprint,
+    identity: Option<PublicKey>,
+    secret: SessionSecret,
+    bare: bool,
     called: Instant,
     /// What the peer was told of our addresses.
     told: Vec<Candidate>,
@@ -178,7 +195,7 @@ pub struct Node {
     reserve: PortId,
     started: bool,
     announced: Vec<Candidate>,
-    registered: Option<(SocketAddr, Link, Duration)>,
+    registered: Option<(SocketAddr, Link, Duration, BrokerIdentity)>,
     ready: bool,
     stopping: bool,
     calls: BTreeMap<CallId, calls::Call>,
@@ -342,14 +359,15 @@ impl Node {
 
     fn on_signal(&mut self, event: client::Event, now: Instant) {
         match event {
-            client::Event::Registered { observed, link, rtt, .. } => {
+            client::Event::Registered { observed, link, rtt, identity, .. } => {
                 if self.client.capabilities().forges {
                     self.gatherer.want_broker(now);
                 }
                 if link == Link::Udp {
                     self.gatherer.observed(self.listening, observed);
                 }
-                if self.registered.replace((observed, link, rtt)).is_none() && self.ready {
+                if self.registered.replace((observed, link, rtt, identity)).is_none() && self.ready
+                {
                     self.events.push_back(Event::RegistrationRestored);
                 }
             }
@@ -409,11 +427,11 @@ impl Node {
     }
 
     fn check_ready(&mut self) {
-        let Some((observed, link, rtt)) = self.registered else { return };
+        let Some((observed, link, rtt, identity)) = self.registered else { return };
         let settled = [self.listening, self.reserve].iter().all(|it| self.gatherer.is_settled(*it));
         if settled && !self.ready {
             self.ready = true;
-            self.events.push_back(Event::Ready { observed, link, rtt });
+            self.events.push_back(Event::Ready { observed, link, rtt, identity });
         }
     }
 
@@ -526,6 +544,9 @@ impl Node {
                     peer: running.session.peer().cloned(),
                     role: running.role,
                     fingerprint: running.fingerprint,
+                    identity: running.identity,
+                    secret: running.secret,
+                    bare: running.bare,
                     path,
                     called: running.called,
                     report,

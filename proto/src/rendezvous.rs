@@ -47,6 +47,7 @@ mod probing;
 mod register;
 mod registry;
 mod relay;
+mod secure;
 mod session;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -62,7 +63,9 @@ use ntcp_stun::{Class, TransactionId};
 
 use crate::entropy::{Entropy, Seed};
 use crate::machine::{Deadline, Machine};
+use crate::secrecy::SecretKey;
 use crate::signal::codec::{MAX_MESSAGE_BYTES, ParseError, Received};
+use crate::signal::envelope::Envelope;
 use crate::signal::message::{Body, Message, Refused};
 use crate::signal::{ErrorCode, RegistrationId, SessionId, SignalMethod};
 use cluster::Cluster;
@@ -72,11 +75,12 @@ use forging::{Forgery, Meters};
 use memory::Memory;
 use parked::ParkingLot;
 use probing::Prober;
+use secure::{Gate, Keys, Spent};
 use session::Session;
 use timers::Timers;
 
 pub use cluster::{BrokerId, Claim, Listing, Whereabouts};
-pub use config::Config;
+pub use config::{Config, InTheClear, Names};
 pub use counters::Counters;
 pub use forging::{ForgeLimits, Forging};
 pub use link::{Link, StreamId};
@@ -107,6 +111,9 @@ pub struct Broker<R = Table> {
     config: Config,
     entropy: Entropy,
     cookies: Cookies,
+    keys: Keys,
+    spent: Spent,
+    gate: Gate,
     registry: R,
     sessions: BTreeMap<SessionId, Session>,
     parked: ParkingLot,
@@ -137,11 +144,18 @@ impl<R: Registry> Broker<R> {
     pub fn with_registry(config: Config, registry: R, seed: Seed, now: Instant) -> Self {
         let mut entropy = Entropy::new(seed);
         let cookies = Cookies::new(entropy.bytes(), now);
+        let keys = match config.keys.as_slice() {
+            [] => vec![SecretKey::from_bytes(entropy.bytes())],
+            some => some.to_vec(),
+        };
         Self {
             cluster: config.cluster.map(Cluster::new),
             config,
             entropy,
             cookies,
+            keys: Keys::new(keys),
+            spent: Spent::default(),
+            gate: Gate::default(),
             registry,
             sessions: BTreeMap::new(),
             parked: ParkingLot::default(),
@@ -189,6 +203,9 @@ impl<R: Registry> Broker<R> {
             self.counters.oversized += 1;
             return;
         }
+        if let Some(envelope) = Envelope::parse(payload) {
+            return self.on_sealed(link, &envelope, payload.len(), now);
+        }
         match Message::parse(payload) {
             Ok(received) => self.on_message(link, &received, payload.len(), now),
             Err(ParseError::Method(ntcp_stun::Method::BINDING)) => self.on_binding(link, payload),
@@ -211,6 +228,8 @@ impl<R: Registry> Broker<R> {
             (Body::Register(register), _) => {
                 self.on_register(link, (message, register), length, now);
             }
+            (Body::Hello, _) => self.on_hello(link, message, length, now),
+            (Body::Secure(secure), _) => self.on_secure(link, (message, secure), length, now),
             (_, Class::Request) => {
                 let asker = self.authenticate(link, received, length, now);
                 if let Some(asker) = asker {
@@ -249,8 +268,8 @@ impl<R: Registry> Broker<R> {
             Asked::Session(session) => self.sessions.get(&session).map(Session::callee),
             Asked::Ping(id) | Asked::Probe(id) => Some(id),
         };
-        let key = peer.and_then(|id| self.registry.get(id)).map(|it| it.key);
-        if !key.is_some_and(|key| received.is_signed_by(&key)) {
+        let peer = peer.and_then(|id| self.registry.get(id));
+        if !peer.is_some_and(|it| Self::vouches(it, received)) {
             self.counters.unsigned += 1;
             return;
         }
@@ -291,17 +310,21 @@ impl<R: Registry> Broker<R> {
         if self.deliver_elsewhere(link, message) {
             return;
         }
-        let Some(registration) = self.registry.get(id) else { return };
-        let payload = message.emit(Some(&registration.key));
+        let Some(payload) = self.protected(id, message) else { return };
         self.commands.push_back(Command::Send { link, payload });
     }
 
     /// Sends to a registered peer, twice where one datagram could get lost.
     fn send_surely(&mut self, id: RegistrationId, message: &Message) {
-        if let Some(Registration { link: Link::Udp { .. }, .. }) = self.registry.get(id) {
-            self.send(id, message);
+        let Some(link) = self.registry.get(id).map(|it| it.link) else { return };
+        if self.deliver_elsewhere(link, message) {
+            return;
         }
-        self.send(id, message);
+        let Some(payload) = self.protected(id, message) else { return };
+        if let Link::Udp { .. } = link {
+            self.commands.push_back(Command::Send { link, payload: payload.clone() });
+        }
+        self.commands.push_back(Command::Send { link, payload });
     }
 }
 

@@ -13,12 +13,14 @@
 //! |---|---|
 //! | [`message`] | the messages as values |
 //! | [`codec`] | messages to bytes and back |
+//! | [`envelope`] | sealed ones |
 //! | [`client`] | [`client::Client`], the machine of a peer |
 
 mod attribute;
 mod capabilities;
 pub mod client;
 pub mod codec;
+pub mod envelope;
 mod errand;
 mod error_code;
 mod forge;

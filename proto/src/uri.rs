@@ -1,7 +1,9 @@
-//! `ntcp://name[@broker[:port]][?transport=tcp|udp|any]`: whom to connect to, and how.
+//! `ntcp://name[@broker[:port]][?transport=tcp|udp|any][&key=KEY]`: whom to connect to, and how.
 
 use std::fmt;
 use std::str::FromStr;
+
+use crate::secrecy::PublicKey;
 
 /// Which transports an attempt may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -157,6 +159,8 @@ pub struct PeerUri {
     pub broker: Option<HostPort>,
     /// Which transports to use; `None` leaves it to the node.
     pub transport: Option<TransportChoice>,
+    /// The only key that the peer may have; `None` believes the broker.
+    pub key: Option<PublicKey>,
 }
 
 impl FromStr for PeerUri {
@@ -174,10 +178,14 @@ impl FromStr for PeerUri {
             Some((name, broker)) => (name, Some(broker.parse()?)),
             None => (authority, None),
         };
-        let mut uri = Self { name: name.parse()?, broker, transport: None };
+        let mut uri = Self { name: name.parse()?, broker, transport: None, key: None };
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=') {
                 Some(("transport", value)) => uri.transport = Some(value.parse()?),
+                Some(("key", value)) => {
+                    let key = value.parse().map_err(|_| UriError::Key { value: value.into() })?;
+                    uri.key = Some(key);
+                }
                 _ => return Err(UriError::Parameter { value: pair.into() }),
             }
         }
@@ -191,9 +199,12 @@ impl fmt::Display for PeerUri {
         if let Some(broker) = &self.broker {
             write!(f, "@{broker}")?;
         }
-        match self.transport {
-            Some(transport) => write!(f, "?transport={transport}"),
-            None => Ok(()),
+        let transport = self.transport.map(|it| format!("transport={it}"));
+        let key = self.key.map(|it| format!("key={it}"));
+        let parameters: Vec<String> = transport.into_iter().chain(key).collect();
+        match parameters.is_empty() {
+            true => Ok(()),
+            false => write!(f, "?{}", parameters.join("&")),
         }
     }
 }
@@ -228,8 +239,16 @@ pub enum UriError {
         /// What stood there.
         value: String,
     },
+    /// Not a key.
+    #[error("`{value}` is not a key: write the 64 hexadecimal digits that the peer shows")]
+    Key {
+        /// What stood there.
+        value: String,
+    },
     /// A parameter nobody knows.
-    #[error("`{value}` is not a parameter of an ntcp URI: only transport=tcp|udp|any is known")]
+    #[error(
+        "`{value}` is not a parameter of an ntcp URI: only transport=tcp|udp|any and key=KEY are known"
+    )]
     Parameter {
         /// What stood there.
         value: String,
@@ -247,6 +266,8 @@ mod tests {
             "ntcp://bob@broker.example.org",
             "ntcp://bob@203.0.113.1:6060?transport=udp",
             "ntcp://a.b-c_d~1@[2001:db8::1]:7000?transport=any",
+            "ntcp://bob?key=31e0303fd6418d2f8c0e78b91f22e8caed0fbe48656dcf4767e4834f701b8f62",
+            "ntcp://bob@x?transport=tcp&key=31e0303fd6418d2f8c0e78b91f22e8caed0fbe48656dcf4767e4834f701b8f62",
         ];
         for text in texts {
             assert_eq!(text.parse::<PeerUri>().unwrap().to_string(), text);
@@ -265,6 +286,7 @@ mod tests {
             ("ntcp://bob@[::1", "[::1"),
             ("ntcp://bob?transport=sctp", "sctp"),
             ("ntcp://bob?speed=fast", "speed=fast"),
+            ("ntcp://bob?key=31e0", "31e0"),
         ];
         for (text, culprit) in cases {
             let error = text.parse::<PeerUri>().unwrap_err().to_string();

@@ -51,6 +51,15 @@ impl Config {
     }
 }
 
+/// The folder `ntcp` in the user's configuration folder, by the environment of this process; `None` for
+/// a user who has neither a configuration folder nor a home to make one in.
+#[must_use]
+pub fn user_folder() -> Option<PathBuf> {
+    let folder = Layers::from_environment().user_folder()?;
+    let above = folder.ancestors().skip(1).take(2).any(|it| it.is_dir() && it.parent().is_some());
+    above.then_some(folder)
+}
+
 impl Layers {
     /// The environment of this process, and no file.
     #[must_use]
@@ -104,11 +113,15 @@ impl Layers {
 
     /// `ntcp/p2pNetwork.toml` in the user's configuration folder.
     fn user_file(&self) -> Option<PathBuf> {
+        Some(self.user_folder()?.join(FILE_NAME))
+    }
+
+    fn user_folder(&self) -> Option<PathBuf> {
         let variable = |name: &str| self.environment.get(name).map(PathBuf::from);
         let folder = variable("XDG_CONFIG_HOME")
             .or_else(|| variable("APPDATA"))
             .or_else(|| Some(variable("HOME")?.join(".config")))?;
-        Some(folder.join("ntcp").join(FILE_NAME))
+        Some(folder.join("ntcp"))
     }
 }
 

@@ -32,6 +32,7 @@ mod combination;
 mod duration;
 mod endpoint;
 mod error;
+pub mod key_file;
 mod layer;
 mod list;
 mod log_format;
@@ -47,14 +48,14 @@ mod switch;
 
 pub use endpoint::{Endpoint, EndpointError, Host};
 pub use error::Error;
-pub use layer::{FILE_NAME, Layers};
+pub use layer::{FILE_NAME, Layers, user_folder};
 pub use log_format::{LogFormat, LogFormatError};
 pub use log_level::{LogLevel, LogLevelError};
 pub use node_name::{NodeName, NodeNameError};
 pub use registry_url::{RegistryUrl, RegistryUrlError};
 pub use section::{
-    BROKER_PORT, Config, HolePunch, Log, Metrics, Node, STUN_PORT, STUNS_PORT, Service, Spoof,
-    Stun, TCP_BROKER_PORT, Tcp,
+    BROKER_PORT, Config, HolePunch, Log, Metrics, Node, STUN_PORT, STUNS_PORT, Security, Service,
+    Spoof, Stun, TCP_BROKER_PORT, Tcp,
 };
 pub use service_user::{ServiceUser, ServiceUserError};
 pub use strict::sections;

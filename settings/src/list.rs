@@ -1,9 +1,11 @@
 //! Values as they stand in a layer: a file has numbers, strings and arrays, the environment only
 //! strings. These readers take both, and nothing else.
 
+use crate::key_file::parse_hex;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// A list of `IP:port`, for serde.
 pub(crate) fn socket_addresses<'de, D: Deserializer<'de>>(
@@ -19,6 +21,25 @@ pub(crate) fn optional_socket_address<'de, D: Deserializer<'de>>(
 ) -> Result<Option<SocketAddr>, D::Error> {
     let text = text(deserializer, "one \"IP:port\"")?;
     parse_socket_address(&text).map(Some)
+}
+
+/// A list of files, for serde.
+pub(crate) fn paths<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
+    let texts = texts(deserializer, "a list of files")?;
+    Ok(texts.into_iter().map(PathBuf::from).collect())
+}
+
+/// A list of public keys, for serde.
+pub(crate) fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let texts = texts(deserializer, "a list of public keys")?;
+    let wrong = texts.iter().find(|text| parse_hex(text).is_none());
+    match wrong {
+        None => Ok(texts),
+        Some(text) => {
+            let fix = "write the 64 hexadecimal digits that ntcp-broker --check shows";
+            Err(D::Error::custom(format!("\"{text}\" is not a public key; {fix}")))
+        }
+    }
 }
 
 fn parse_socket_address<E: Error>(text: &str) -> Result<SocketAddr, E> {

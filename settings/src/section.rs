@@ -39,6 +39,8 @@ pub struct Config {
     pub registry: Registry,
     /// `[spoof]`: packets in other hosts' names, for the broker, and a peer's consent.
     pub spoof: Spoof,
+    /// `[security]`: keys, for peers and for the broker.
+    pub security: Security,
     /// `[log]`: what goes to standard error.
     pub log: Log,
     /// `[metrics]`: where a server tells its numbers and its health.
@@ -284,6 +286,41 @@ impl Default for Spoof {
             offer: false,
         }
     }
+}
+
+/// `[security]`: keys, for peers and for the broker.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Security {
+    /// Peers and broker: the file with the private key, made at the first start if it is not there. Default: none,
+    /// which means `node.key` or `broker.key` in the user's configuration folder, for the broker
+    /// rather in the folder that systemd gives it; a node of the library makes a key for its own life.
+    pub key: Option<PathBuf>,
+    /// Broker: files with private keys that are accepted beside `key`, while peers learn the new one: a list of
+    /// files. Default: empty.
+    #[serde(deserialize_with = "list::paths")]
+    pub old_keys: Vec<PathBuf>,
+    /// Peers: the public keys that the broker may have, a list of 64 hexadecimal digits each. Default:
+    /// empty, which trusts the broker at its first use.
+    #[serde(deserialize_with = "list::keys")]
+    pub broker_keys: Vec<String>,
+    /// Peers: the file in which the keys of brokers are noted at their first use. Default: none, which means
+    /// `known_brokers` in the user's configuration folder for the `ntcp` command, and nowhere for the library.
+    pub known_brokers: Option<PathBuf>,
+    /// Broker: a file with a name and a public key on each line: those names are for those keys. Default: none.
+    pub names: Option<PathBuf>,
+    /// Broker: refuse whoever is not in `names`: `true` or `false`. Default: `false`.
+    #[serde(deserialize_with = "switch::switch")]
+    pub only_names: bool,
+    /// Peers: speak to the broker in the clear. Broker: also serve peers that do: `true` or `false`. Whoever
+    /// reads along can then act as such a peer. Default: `false`.
+    #[serde(deserialize_with = "switch::switch")]
+    pub plain: bool,
+    /// Peers: hand out TCP paths as the kernel's bare socket, without encryption, to peers that want the same:
+    /// `true` or `false`. Default: `false`.
+    #[serde(deserialize_with = "switch::switch")]
+    pub plain_paths: bool,
 }
 
 /// `[log]`: what goes to standard error.

@@ -4,7 +4,9 @@
 //! is no second list to keep.
 
 use crate::error::Error;
-use crate::section::{Config, HolePunch, Log, Metrics, Node, Registry, Service, Spoof, Stun, Tcp};
+use crate::section::{
+    Config, HolePunch, Log, Metrics, Node, Registry, Security, Service, Spoof, Stun, Tcp,
+};
 use config::{ConfigError, Map, Value, ValueKind};
 use serde::de::{Deserialize, Deserializer, Visitor, value};
 use std::collections::BTreeMap;
@@ -14,7 +16,7 @@ const NOT_AVAILABLE: [&str; 1] = ["relay"];
 
 /// Every section of the file with its keys, in the order of their documentation.
 #[must_use]
-pub fn sections() -> [(&'static str, &'static [&'static str]); 9] {
+pub fn sections() -> [(&'static str, &'static [&'static str]); 10] {
     [
         ("node", fields::<Node>()),
         ("stun", fields::<Stun>()),
@@ -22,6 +24,7 @@ pub fn sections() -> [(&'static str, &'static [&'static str]); 9] {
         ("tcp", fields::<Tcp>()),
         ("registry", fields::<Registry>()),
         ("spoof", fields::<Spoof>()),
+        ("security", fields::<Security>()),
         ("log", fields::<Log>()),
         ("metrics", fields::<Metrics>()),
         ("service", fields::<Service>()),
@@ -41,6 +44,7 @@ pub(crate) fn read(tree: Map<String, Value>) -> Result<Config, Error> {
     section(&mut tree, "tcp", &mut config.tcp)?;
     section(&mut tree, "registry", &mut config.registry)?;
     section(&mut tree, "spoof", &mut config.spoof)?;
+    section(&mut tree, "security", &mut config.security)?;
     section(&mut tree, "log", &mut config.log)?;
     section(&mut tree, "metrics", &mut config.metrics)?;
     section(&mut tree, "service", &mut config.service)?;

@@ -64,6 +64,9 @@ fn the_reference_file_shows_every_key_with_its_default() {
     assert!(shown.log.level.take().is_some());
     assert!(shown.metrics.listen.take().is_some());
     assert!(shown.service.user.take().is_some());
+    let security = &mut shown.security;
+    let files = [&mut security.key, &mut security.known_brokers, &mut security.names];
+    assert!(files.into_iter().all(|file| file.take().is_some()));
     assert!(shown.registry.url.take().is_some());
     // They need each other.
     let realm = shown.stun.realm.take();

@@ -16,6 +16,7 @@ use futures::FutureExt;
 use futures::channel::oneshot;
 use ntcp_broker::{BindError, Broker, Options, SocketError, Transport};
 use ntcp_proto::rendezvous::Counters;
+use ntcp_proto::rendezvous::{Config as Limits, InTheClear};
 use ntcp_proto::signal::message::{Body, Message};
 use ntcp_proto::signal::{ErrorCode, Punch, Role};
 use ntcp_stun::TransactionId;
@@ -54,7 +55,9 @@ impl Server {
 
 fn loopback() -> Options {
     let any_port = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-    Options { udp: any_port.clone(), tcp: any_port, ..Options::default() }
+    // These peers are made by hand, and speak in the clear.
+    let limits = Limits { in_the_clear: InTheClear::Allowed, ..Limits::default() };
+    Options { udp: any_port.clone(), tcp: any_port, limits, ..Options::default() }
 }
 
 #[test]

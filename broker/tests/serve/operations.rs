@@ -26,7 +26,9 @@ struct Running {
 
 fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Running {
     let arguments = [&ANYWHERE[..], arguments].concat();
-    let mut program = Program::start(PROGRAM, &arguments, environment);
+    // The peers of these tests are made by hand, and speak in the clear.
+    let environment = [&[("NTCP_SECURITY__PLAIN", "true")], environment].concat();
+    let mut program = Program::start(PROGRAM, &arguments, &environment);
     let metrics = program.address_after("status on http://");
     let udp = program.address_after("listening on UDP address=");
     let tcp = program.address_after("listening on TCP address=");
@@ -234,7 +236,10 @@ fn sockets_of_the_service_manager_are_used_and_must_agree_with_the_configuration
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let addresses = [udp.local_addr().unwrap(), tcp.local_addr().unwrap()];
     let [at_udp, at_tcp] = addresses.map(|it| it.to_string());
-    let arguments = ["--udp", &at_udp, "--tcp", &at_tcp];
+    let folder = Folder::new("broker-sockets");
+    let path = folder.configure("[security]\nplain = true\n");
+    let configuration = ["--config", path.to_str().unwrap()];
+    let arguments = [&["--udp", &at_udp, "--tcp", &at_tcp], &configuration[..]].concat();
     let sockets = [udp.try_clone().unwrap().into(), tcp.into()];
     let mut program = Program::start_with_sockets(PROGRAM, &arguments, &sockets);
     program.wait_for("listening on TCP");

@@ -146,6 +146,7 @@ pub(crate) fn register(name: &str, serial: u8, nonce: Option<Nonce>) -> Vec<u8> 
         lease: Duration::from_secs(60),
         rtt: Some(Duration::from_millis(1)),
         consents: false,
+        bare: false,
         offers_to_forge: false,
     });
     Message { nonce, ..Message::new(TransactionId::new([serial; 12]), body) }.emit(None)
@@ -161,5 +162,6 @@ pub(crate) fn connect(callee: &str) -> Body {
         fingerprint: Fingerprint([7; 32]),
         rtt: Some(Duration::from_millis(1)),
         wait: Duration::ZERO,
+        bare: false,
     })
 }

@@ -1,6 +1,5 @@
 //! Programs that run inside a lab's hosts.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read as _};
@@ -41,13 +40,16 @@ pub struct Command<'lab> {
     streams: [Stream; 3],
 }
 
+/// Where a user's own files are: a laboratory neither uses nor leaves any.
+const PERSONAL: [&str; 2] = ["HOME", "XDG_CONFIG_HOME"];
+
 impl<'lab> Command<'lab> {
     pub(super) fn new(lab: &'lab Lab, space: &str, program: PathBuf) -> Self {
         let program = Program {
             space: space.into(),
             program: absolute(program),
             arguments: Vec::new(),
-            environment: BTreeMap::new(),
+            environment: PERSONAL.map(|name| (name.into(), None)).into(),
             directory: std::env::current_dir().unwrap_or_else(|_| "/".into()),
             user: User::Root,
             terminal: Terminal::None,
@@ -66,7 +68,8 @@ impl<'lab> Command<'lab> {
         arguments.into_iter().fold(self, Self::arg)
     }
 
-    /// An environment variable; all others are inherited from the process that started the lab.
+    /// An environment variable; all others are inherited from the process that started the lab, save
+    /// those that lead to the keys of whoever runs it.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.program.environment.insert(name.into(), Some(value.into()));
         self

@@ -58,6 +58,7 @@ impl<'lab> Peer<'lab> {
             rtt: None,
             consents: false,
             offers_to_forge: false,
+            bare: false,
         });
         let serial = host.as_bytes()[0];
         let first = Message::new(TransactionId::new([serial; 12]), body.clone());
@@ -90,6 +91,7 @@ impl<'lab> Peer<'lab> {
             fingerprint: Fingerprint([0; 32]),
             rtt: None,
             wait: Duration::ZERO,
+            bare: false,
         });
         let request = self.request(body, None);
         match answer(&self.control, &request, Some(&self.key)).body {
@@ -196,7 +198,11 @@ fn local(stream: &TcpStream) -> SocketAddr {
 fn a_capture_on_every_wire_shows_forged_packets_for_the_consented_connection_only() {
     let lab = ["a", "b", "c"].iter().fold(Lab::builder(), |lab, home| lab.home(home, "public"));
     let lab = lab.delay(LINE).start().unwrap();
-    let _servers = Servers::start_with(&lab, &[("NTCP_SPOOF__ENABLED", "true")]).unwrap();
+    let _servers = Servers::start_with(
+        &lab,
+        &[("NTCP_SPOOF__ENABLED", "true"), ("NTCP_SECURITY__PLAIN", "true")],
+    )
+    .unwrap();
     let [mut alice, mut bob, mut eve] = ["a", "b", "c"].map(|host| Peer::register(&lab, host));
     let session = alice.call("b");
     let capture = watch(&lab);

@@ -5,14 +5,14 @@ use std::io;
 use super::Connection;
 
 impl Connection {
-    /// The kernel's socket of a TCP connection as one of async-std's.
+    /// The kernel's socket of a bare TCP connection as one of async-std's.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::Unsupported`] over UDP.
+    /// [`io::ErrorKind::Unsupported`] if it is encrypted or runs over UDP.
     pub fn into_async_std_tcp_stream(self) -> io::Result<async_std::net::TcpStream> {
         let stream = self.into_tcp_stream().map_err(|_| {
-            io::Error::new(io::ErrorKind::Unsupported, "a UDP connection has no TCP socket")
+            io::Error::new(io::ErrorKind::Unsupported, "an encrypted connection has no bare socket")
         })?;
         Ok(stream.into())
     }

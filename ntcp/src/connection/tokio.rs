@@ -12,18 +12,18 @@ use tokio::io::ReadBuf;
 use super::Connection;
 
 impl Connection {
-    /// The kernel's socket of a TCP connection as one of tokio's.
+    /// The kernel's socket of a bare TCP connection as one of tokio's.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::Unsupported`] over UDP, and what tokio reports.
+    /// [`io::ErrorKind::Unsupported`] if it is encrypted or runs over UDP, and what tokio reports.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime with its I/O enabled, as `tokio::net::TcpStream::from_std` does.
     pub fn into_tokio_tcp_stream(self) -> io::Result<tokio::net::TcpStream> {
         let stream = self.into_tcp_stream().map_err(|_| {
-            io::Error::new(io::ErrorKind::Unsupported, "a UDP connection has no TCP socket")
+            io::Error::new(io::ErrorKind::Unsupported, "an encrypted connection has no bare socket")
         })?;
         tokio::net::TcpStream::from_std(stream)
     }

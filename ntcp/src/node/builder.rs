@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind};
 use crate::identity::Identity;
 use crate::io::privileged::{Powers, may_forge};
 use crate::runtime;
+use crate::trust::{self, Known};
 
 /// What a node is to be.
 #[derive(Debug, Default)]
@@ -72,12 +73,14 @@ impl Builder {
                     ErrorKind::Uri(ntcp_proto::uri::UriError::Name { value: name })
                 })?);
         }
-        let identity = Identity::generate()?;
-        let machine_config = machine_config(&self.config, &identity)?;
+        let (identity, known) = known_and_own(self.config.clone()).await?;
+        let machine_config = machine_config(&self.config, &identity, &known)?;
         let (started, result) = oneshot::channel();
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
         let shared = Arc::new(Shared {
             identity,
+            bare: self.config.security.plain_paths,
+            broker: Mutex::new(known),
             calls: Mutex::default(),
             started: Mutex::new(Some(started)),
             stopped: Mutex::new(Stopped::NotYet(Vec::new())),
@@ -134,8 +137,24 @@ pub(crate) fn seed() -> Result<Seed, Error> {
     Ok(Seed(bytes))
 }
 
-fn machine_config(config: &Config, identity: &Identity) -> Result<proto::Config, Error> {
-    let mut signal = client::Config::new(identity.fingerprint);
+/// Reads the key of this node and what it knows of its broker, off the driver's thread.
+async fn known_and_own(config: Config) -> Result<(Identity, Known), Error> {
+    blocking::unblock(move || Ok((Identity::from_seed(trust::key(&config)?)?, Known::of(&config)?)))
+        .await
+}
+
+fn machine_config(
+    config: &Config,
+    identity: &Identity,
+    known: &Known,
+) -> Result<proto::Config, Error> {
+    let secrecy = if config.security.plain {
+        client::Secrecy::Plain
+    } else {
+        client::Secrecy::Sealed { identity: identity.secret().clone(), trust: known.trust() }
+    };
+    let mut signal = client::Config::new(identity.fingerprint, secrecy);
+    signal.bare = config.security.plain_paths;
     let name = config.node.name.as_ref();
     signal.name = name.map(|name| name.as_str().parse()).transpose()?;
     signal.udp_broker = config.hole_punch.broker.as_ref().map(host_port);

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use ntcp_proto::node::{CallError, CallId, Connected, Event, Node as Machine};
+use ntcp_proto::puncher::report::{Encryption, Report, Secrecy};
 use ntcp_proto::puncher::session::Path;
 use ntcp_proto::signal::SessionId;
 use ntcp_proto::{Input, Machine as _};
@@ -36,7 +37,8 @@ impl Events {
         now: Instant,
     ) {
         match event {
-            Event::Ready { observed, link, rtt } => {
+            Event::Ready { observed, link, rtt, identity } => {
+                lock(&self.shared.broker).learn(identity);
                 tracing::debug!(%observed, %link, ?rtt, "registered");
                 self.started(Ok(()));
             }
@@ -99,13 +101,25 @@ impl Events {
         sockets: &mut Sockets,
         now: Instant,
     ) {
-        let Connected { call, session, peer: name, role, fingerprint, path, called, report } =
-            connected;
-        let peer = Peer { name, role, fingerprint, called, report };
+        let Connected { call, session, role, fingerprint, path, called, .. } = connected;
+        if let Err(error) = check_key(&self.shared, &connected) {
+            return deliver(&self.shared, call, Err(error));
+        }
+        let bare = connected.bare && self.shared.bare;
+        let secrecy = secrecy(&self.shared, &connected, bare);
+        let Connected { peer: name, secret, report, .. } = connected;
+        let report = Report { secrecy: Some(secrecy), ..report };
+        let peer = Peer { name, role, fingerprint, secret, bare, called, report };
         match path {
             Path::Tcp { socket, .. } => {
-                let connection = path::over_tcp(sockets.take_stream(socket), peer, now);
-                deliver(&self.shared, call, connection);
+                let stream = sockets.take_stream(socket);
+                let shared = self.shared.clone();
+                let limit = secure_limit(&shared, call, now);
+                runtime::spawn(async move {
+                    let connection = path::over_tcp(stream, peer, &shared.identity, limit).await;
+                    deliver(&shared, call, connection);
+                })
+                .detach();
             }
             Path::Udp { socket, remote, rtt } => {
                 let Some(local) = sockets.udp_address(socket) else { return };
@@ -138,6 +152,45 @@ impl Events {
             deliver(&shared, call, connection);
         })
         .detach();
+    }
+}
+
+/// Whether the peer's key is the one that was pinned, and whether what signs and what shakes hands is
+/// one key.
+fn check_key(shared: &Shared, connected: &Connected) -> Result<(), Error> {
+    let shown = connected.fingerprint.identity();
+    let call = connected.call;
+    let pinned = call.and_then(|call| lock(&shared.calls).get(&call)?.pinned);
+    let expected = pinned.or(connected.identity);
+    if expected.is_none() || shown == expected {
+        return Ok(());
+    }
+    let name = connected.peer.clone();
+    let shown = shown.or(connected.identity).map_or("none".to_owned(), |it| it.to_string());
+    Err(match name {
+        Some(name) => ErrorKind::PeerKey { name, shown }.into(),
+        None => ErrorKind::NoPath {
+            reason: format!("the broker announced two keys of one caller: {shown}"),
+        }
+        .into(),
+    })
+}
+
+/// What the report says about keys.
+fn secrecy(shared: &Shared, connected: &Connected, bare: bool) -> Secrecy {
+    let encryption = match (&connected.path, bare) {
+        (Path::Udp { .. }, _) => Encryption::Quic,
+        (Path::Tcp { .. }, false) => Encryption::Noise,
+        (Path::Tcp { .. }, true) => Encryption::None,
+    };
+    let pinned = connected.call.and_then(|call| lock(&shared.calls).get(&call)?.pinned);
+    let (broker_key, broker_pinned) = lock(&shared.broker).proven();
+    Secrecy {
+        encryption,
+        peer_key: connected.fingerprint.identity(),
+        peer_pinned: pinned.is_some(),
+        broker_key,
+        broker_pinned,
     }
 }
 

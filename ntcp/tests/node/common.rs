@@ -8,6 +8,8 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 use ntcp::{Config, Connection};
 use ntcp_broker::{Broker, Options};
 use ntcp_proto::rendezvous::Counters;
+use ntcp_proto::rendezvous::{Config as Limits, InTheClear};
+use ntcp_proto::secrecy::SecretKey;
 
 /// A broker that runs until it is dropped.
 pub(crate) struct Running {
@@ -34,6 +36,13 @@ impl Running {
         let options = Options {
             udp: vec![SocketAddr::from(([127, 0, 0, 1], udp))],
             tcp: vec![SocketAddr::from(([127, 0, 0, 1], tcp))],
+            // Nodes speak sealed unless a test wants to see what is seen otherwise.
+            // One key for all: a broker that is started again is the same one.
+            limits: Limits {
+                keys: vec![SecretKey::from_bytes([0xB0; 32])],
+                in_the_clear: InTheClear::Allowed,
+                ..Limits::default()
+            },
             ..Options::default()
         };
         let broker = Broker::bind(&options).expect("loopback has free ports");

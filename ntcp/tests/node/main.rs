@@ -5,3 +5,4 @@ mod faults;
 mod lone;
 mod open;
 mod runtimes;
+mod secrecy;

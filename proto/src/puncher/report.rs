@@ -12,6 +12,7 @@ use serde::{Serialize, Serializer};
 use crate::IoFailure;
 use crate::candidate::{CandidateKind, Transport};
 use crate::nat::NatReport;
+use crate::secrecy::PublicKey;
 use crate::signal::Role;
 use crate::tcp_traversal::plan::Reason;
 
@@ -249,6 +250,9 @@ pub struct Report {
     pub local: Option<SocketAddr>,
     /// The peer's end of the path.
     pub remote: Option<SocketAddr>,
+    /// Who can read what passes over the path, and by what the peer is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secrecy: Option<Secrecy>,
     /// Everything that was tried, in the order of its start.
     pub attempts: Vec<Attempt>,
     /// Both NATs.
@@ -265,6 +269,33 @@ pub struct Report {
     pub advice: Vec<String>,
 }
 
+/// Who can read what passes over a path, and by what the peer is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Secrecy {
+    /// What seals the path.
+    pub encryption: Encryption,
+    /// The peer's key.
+    pub peer_key: Option<PublicKey>,
+    /// Whether that key was pinned; otherwise the broker said it, or whoever made the offer.
+    pub peer_pinned: bool,
+    /// The broker's key; `None` where it was spoken to in the clear, or there was none.
+    pub broker_key: Option<PublicKey>,
+    /// Whether that key was pinned, or known from before; otherwise it was trusted at its first use.
+    pub broker_pinned: bool,
+}
+
+/// What seals a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encryption {
+    /// QUIC, between the keys of the two peers.
+    Quic,
+    /// Noise IK, between the keys of the two peers.
+    Noise,
+    /// Nothing: both peers have asked for the bare socket.
+    None,
+}
+
 impl Report {
     /// The report of a call that failed before any path was tried.
     pub fn failed(reason: String, advice: Vec<String>) -> Self {
@@ -278,6 +309,7 @@ impl Report {
             rtt_ms: None,
             local: None,
             remote: None,
+            secrecy: None,
             attempts: Vec::new(),
             nat: Nats::default(),
             retry_after_ms: None,

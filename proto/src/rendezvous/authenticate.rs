@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{Asker, Broker, Command, Link, Registration, Registry, refused};
+use crate::secrecy::PublicKey;
 use crate::signal::ErrorCode;
 use crate::signal::codec::Received;
 use crate::signal::message::{Body, Message};
@@ -18,8 +19,8 @@ impl<R: Registry> Broker<R> {
     ) -> Option<Asker> {
         let message = &received.message;
         let registration = message.registration.and_then(|id| self.registry.get(id));
-        let known = registration.filter(|it| received.is_signed_by(&it.key));
-        let Some(&Registration { id, link: known_link, .. }) = known else {
+        let known = registration.filter(|it| Self::vouches(it, received));
+        let Some(&Registration { id, link: known_link, identity, .. }) = known else {
             self.counters.unknown_registration += 1;
             self.refuse_with_nonce(link, message, ErrorCode::UnknownRegistration, length, now);
             return None;
@@ -31,6 +32,15 @@ impl<R: Registry> Broker<R> {
                 return None;
             }
             if moves(link, &message.body) {
+                if self.is_others(link, identity) {
+                    self.counters.name_conflicts += 1;
+                    self.answer(
+                        Asker { id, link },
+                        message,
+                        refused(message, ErrorCode::Forbidden),
+                    );
+                    return None;
+                }
                 self.relink(id, link);
             }
         }
@@ -41,6 +51,14 @@ impl<R: Registry> Broker<R> {
             return None;
         }
         Some(asker)
+    }
+
+    /// Whether somebody with another key is registered on a link. Its lease must end before anybody
+    /// else can have that link: who reads and writes on a path could otherwise take it over, and
+    /// the name with it.
+    pub(super) fn is_others(&self, link: Link, identity: Option<PublicKey>) -> bool {
+        let holder = self.registry.on_link(link).and_then(|id| self.registry.get(id));
+        holder.is_some_and(|it| it.identity != identity)
     }
 
     /// Whether the sender receives what is sent to it: a stream's handshake has shown it, a
@@ -54,6 +72,11 @@ impl<R: Registry> Broker<R> {
         }
     }
 
+    /// Whether it stops while others go on.
+    pub(super) fn leaves_it_to_others(&self) -> bool {
+        self.dismissal.is_some() && self.cluster.is_some()
+    }
+
     /// Refuses a request of somebody unknown and tells the nonce that would help. A broker that stops while
     /// others go on says nothing: who asks several at once turns to the first that answers.
     pub(super) fn refuse_with_nonce(
@@ -64,11 +87,11 @@ impl<R: Registry> Broker<R> {
         length: usize,
         now: Instant,
     ) {
-        if self.dismissal.is_some() && self.cluster.is_some() {
+        if self.leaves_it_to_others() {
             return;
         }
         let answer = message.answer(refused(message, code));
-        let nonce = self.cookies.bake(link.remote(), now);
+        let nonce = self.cookies.bake(link, now);
         self.answer_unproven(link, &answer.with_nonce(nonce), length);
     }
 

@@ -34,6 +34,7 @@ use super::bucket::Bucket;
 use super::registry::CallPlace;
 use super::timers::Timer;
 use super::{Asker, Broker, Command, Departure, Link, Registration, Registry, refused};
+use crate::secrecy::PublicKey;
 use crate::signal::message::{Body, Found, Message, Register};
 use crate::signal::{
     ErrorCode, Fingerprint, NatSummary, RegistrationId, RegistrationKey, SessionId, SignalMethod,
@@ -161,13 +162,20 @@ impl<R: Registry> Broker<R> {
     }
 
     /// Whether a peer may have a name that nobody has here.
-    pub(super) fn claim(&mut self, name: &PeerName, register: &Register) -> Result<(), Denial> {
+    pub(super) fn claim(
+        &mut self,
+        name: &PeerName,
+        register: &Register,
+        identity: Option<PublicKey>,
+    ) -> Result<(), Denial> {
         let lease = self.grant(register.lease);
         let Some(cluster) = &mut self.cluster else { return Ok(()) };
         match &cluster.verdict {
             Some((judged, Claim::Ours | Claim::Unknown)) if judged == name => Ok(()),
-            Some((judged, Claim::Held(_))) if judged == name => {
+            Some((judged, Claim::Held(broker))) if judged == name => {
+                let broker = *broker;
                 self.counters.name_conflicts += 1;
+                self.post(broker, &Letter::Challenge { name: name.clone(), identity });
                 Err(Denial::Refused(ErrorCode::NameTaken))
             }
             Some(_) | None => {
@@ -213,9 +221,6 @@ impl<R: Registry> Broker<R> {
         match (waiting, claim) {
             (Some(waiting), _) => {
                 cluster.verdict = Some((name.clone(), claim));
-                if let Claim::Held(broker) = claim {
-                    self.post(broker, &Letter::Challenge { name: name.clone() });
-                }
                 self.take_in(waiting.link, &waiting.payload, now);
                 if let Some(cluster) = &mut self.cluster {
                     (cluster.verdict, cluster.wanted) = (None, None);
@@ -318,7 +323,7 @@ impl<R: Registry> Broker<R> {
         for (asker, message) in cluster.lookups.remove(name).unwrap_or_default() {
             let body = match found {
                 Some(Whereabouts { listing: Listing { fingerprint, nat }, .. }) => {
-                    Body::Found(Found { fingerprint, nat })
+                    Body::Found(Found { fingerprint, nat, identity: None })
                 }
                 None => refused(&message, ErrorCode::UnknownPeer),
             };
@@ -351,7 +356,8 @@ impl<R: Registry> Broker<R> {
     ) -> bool {
         let Some(registration) = self.registry.get(caller) else { return false };
         let (remote, name) = (registration.link.remote(), registration.name.clone());
-        self.post(broker, &Letter::Call { guest: Guest { id: caller, remote, name }, message });
+        let guest = Guest { id: caller, remote, name, identity: registration.identity };
+        self.post(broker, &Letter::Call { guest, message });
         true
     }
 
@@ -384,8 +390,11 @@ impl<R: Registry> Broker<R> {
             Some(Letter::Call { guest, message }) => self.on_guest(from, guest, &message, now),
             Some(Letter::Deliver { to, message }) => self.deliver(from, to, &message, now),
             Some(Letter::Tell { from: guest, message }) => self.on_told(from, guest, &message, now),
-            Some(Letter::Challenge { name }) => {
-                if let Some(holder) = self.registry.find(&name) {
+            Some(Letter::Challenge { name, identity }) => {
+                // Only for who may be the same peer, as among the peers of one broker.
+                if let Some(holder) = self.registry.find(&name)
+                    && self.registry.get(holder).is_some_and(|it| it.identity == identity)
+                {
                     self.challenge(holder, now);
                 }
             }
@@ -435,6 +444,10 @@ impl<R: Registry> Broker<R> {
             candidates: connect.candidates.clone(),
             nat: connect.nat,
             fingerprint: connect.fingerprint,
+            identity: guest.identity,
+            bare: connect.bare,
+            channel: None,
+            welcome: None,
             rtt: connect.rtt,
             lease: GUEST_MEMORY,
             udp_before: None,

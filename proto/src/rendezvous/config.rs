@@ -1,9 +1,31 @@
 //! The broker's limits, and what happens at each.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::cluster::BrokerId;
 use super::forging::{ForgeLimits, Forging};
+use crate::secrecy::{PublicKey, SecretKey};
+use crate::uri::PeerName;
+
+/// Whether peers may register in the clear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InTheClear {
+    /// They are refused with 426.
+    Refused,
+    /// They may, and whoever reads along can act as them.
+    Allowed,
+}
+
+/// Which names are for whom.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// These are for the owners of these keys, for good. Default none.
+    pub reserved: BTreeMap<PeerName, Vec<PublicKey>>,
+    /// Whether nobody else may register: a Register with another key is refused with 403. Default
+    /// `false`: any name that is not reserved is for whoever registers it first.
+    pub only_reserved: bool,
+}
 
 /// Every limit of a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +60,12 @@ pub struct Config {
     pub longest_lease: Duration,
     /// What may be sent in peers' names. Default nothing.
     pub forging: Forging,
+    /// Its keys: the first is shown, handshakes with any are accepted. Default none, which draws one.
+    pub keys: Vec<SecretKey>,
+    /// Whether peers may register in the clear. Default they may not.
+    pub in_the_clear: InTheClear,
+    /// Which names are for whom.
+    pub names: Names,
     /// Whether peers that offer it and are seen to be able to forge do so in this broker's place, where
     /// it may not or its network lets nothing forged out; and the limits of that. Default `None`: they do not.
     pub forgers: Option<ForgeLimits>,
@@ -70,6 +98,9 @@ impl Default for Config {
             shortest_lease: Duration::from_secs(5),
             longest_lease: Duration::from_secs(300),
             forging: Forging::Off,
+            keys: Vec::new(),
+            in_the_clear: InTheClear::Refused,
+            names: Names::default(),
             cluster: None,
             forgers: None,
         }

@@ -283,8 +283,10 @@ impl<R: Registry> Broker<R> {
             candidates: gathered.unwrap_or_else(|| callee.candidates.clone()),
             nat: callee.nat,
             fingerprint: callee.fingerprint,
+            identity: callee.identity,
             start_after: caller_delay,
             peer_rtt: callee.rtt,
+            bare: callee.bare,
             hints,
         };
         let for_callee = Punch {
@@ -293,8 +295,10 @@ impl<R: Registry> Broker<R> {
             candidates: connect.candidates.clone(),
             nat: connect.nat,
             fingerprint: connect.fingerprint,
+            identity: caller.identity,
             start_after: callee_delay,
             peer_rtt: caller_rtt,
+            bare: connect.bare,
             ..for_caller.clone()
         };
         self.counters.ordered += 1;

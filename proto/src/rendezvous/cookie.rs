@@ -7,7 +7,8 @@
 //! └──────────────────────┴─────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Whoever shows it has received it at that address within the last minute. The key lives as long
+//! Whoever shows it has received it at that address within the last minute. One for a stream is good on that
+//! stream only, whose number is in the MAC too. The key lives as long
 //! as the broker does.
 
 use std::net::{IpAddr, SocketAddr};
@@ -16,16 +17,40 @@ use std::time::{Duration, Instant};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
+use super::{Link, StreamId};
 use crate::signal::message::Nonce;
 
 /// How long a nonce proves something. It is asked for right before it is used; a minute leaves room
 /// for a name conflict, and little for a thief.
-const LIFE: Duration = Duration::from_secs(60);
+pub(super) const LIFE: Duration = Duration::from_secs(60);
 /// Bytes of the MAC that are shown: 128 bits, as in a truncated MESSAGE-INTEGRITY-SHA256 (RFC 8489
 /// section 14.6).
 const SHOWN: usize = 16;
 /// Length of the nonce in characters.
 const LENGTH: usize = 8 + 2 * SHOWN;
+
+/// Where a nonce is good.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    remote: SocketAddr,
+    stream: Option<StreamId>,
+}
+
+impl From<SocketAddr> for Place {
+    fn from(remote: SocketAddr) -> Self {
+        Self { remote, stream: None }
+    }
+}
+
+impl From<Link> for Place {
+    fn from(link: Link) -> Self {
+        match link {
+            // Nothing is ever proved over letters.
+            Link::Udp { remote, .. } | Link::Broker { remote, .. } => remote.into(),
+            Link::Tcp { stream, remote } => Self { remote, stream: Some(stream) },
+        }
+    }
+}
 
 /// Makes and checks nonces.
 #[derive(Debug)]
@@ -42,10 +67,10 @@ impl Cookies {
         }
     }
 
-    /// A nonce for `remote`.
-    pub(super) fn bake(&self, remote: SocketAddr, now: Instant) -> Nonce {
+    /// A nonce for `place`.
+    pub(super) fn bake(&self, place: impl Into<Place>, now: Instant) -> Nonce {
         let seconds = self.seconds(now);
-        let mac = self.mac(seconds, remote).finalize().into_bytes();
+        let mac = self.mac(seconds, place.into()).finalize().into_bytes();
         let mut text = [0; LENGTH];
         write_hex(&seconds.to_be_bytes(), &mut text[..8]);
         write_hex(&mac[..SHOWN], &mut text[8..]);
@@ -55,14 +80,14 @@ impl Cookies {
         }
     }
 
-    /// Whether `nonce` was made here for `remote`, not too long ago.
-    pub(super) fn is_ours(&self, nonce: &Nonce, remote: SocketAddr, now: Instant) -> bool {
+    /// Whether `nonce` was made here for `place`, not too long ago.
+    pub(super) fn is_ours(&self, nonce: &Nonce, place: impl Into<Place>, now: Instant) -> bool {
         let Some(bytes) = read_hex::<{ LENGTH / 2 }>(nonce.as_bytes()) else { return false };
         let Some((seconds, shown)) = bytes.split_first_chunk::<4>() else { return false };
         let seconds = u32::from_be_bytes(*seconds);
         let age = self.seconds(now).checked_sub(seconds);
         age.is_some_and(|age| u64::from(age) <= LIFE.as_secs())
-            && self.mac(seconds, remote).verify_truncated_left(shown).is_ok()
+            && self.mac(seconds, place.into()).verify_truncated_left(shown).is_ok()
     }
 
     fn seconds(&self, now: Instant) -> u32 {
@@ -70,16 +95,21 @@ impl Cookies {
         u32::try_from(now.saturating_duration_since(self.start).as_secs()).unwrap_or(u32::MAX)
     }
 
-    fn mac(&self, seconds: u32, remote: SocketAddr) -> Hmac<Sha256> {
+    fn mac(&self, seconds: u32, Place { remote, stream }: Place) -> Hmac<Sha256> {
         let ip = match remote.ip() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),
             IpAddr::V6(ip) => ip,
         };
-        self.mac
+        let mac = self
+            .mac
             .clone()
             .chain_update(seconds.to_be_bytes())
             .chain_update(ip.octets())
-            .chain_update(remote.port().to_be_bytes())
+            .chain_update(remote.port().to_be_bytes());
+        match stream {
+            None => mac,
+            Some(StreamId(stream)) => mac.chain_update(stream.to_be_bytes()),
+        }
     }
 }
 
@@ -113,6 +143,18 @@ mod tests {
     use super::*;
     use crate::machine::any_instant;
 
+    #[test]
+    fn a_nonce_of_a_stream_proves_nothing_on_another_one_nor_over_udp() {
+        let start = any_instant();
+        let cookies = Cookies::new([7; 32], start);
+        let on = |stream| Link::Tcp { stream: StreamId(stream), remote: remote(1) };
+        let nonce = cookies.bake(on(1), start);
+        assert!(cookies.is_ours(&nonce, on(1), start));
+        assert!(!cookies.is_ours(&nonce, on(2), start));
+        assert!(!cookies.is_ours(&nonce, remote(1), start));
+        assert!(!cookies.is_ours(&cookies.bake(remote(1), start), on(1), start));
+    }
+
     fn remote(port: u16) -> SocketAddr {
         SocketAddr::from(([192, 0, 2, 1], port))
     }
@@ -127,7 +169,11 @@ mod tests {
         assert!(cookies.is_ours(&nonce, remote(1000), at(70)));
         assert!(!cookies.is_ours(&nonce, remote(1000), at(71)));
         assert!(!cookies.is_ours(&nonce, remote(1001), at(10)));
-        assert!(!cookies.is_ours(&nonce, "[2001:db8::1]:1000".parse().unwrap(), at(10)));
+        assert!(!cookies.is_ours(
+            &nonce,
+            SocketAddr::from(([0x2001_u16, 0xdb8, 0, 0, 0, 0, 0, 1], 1000)),
+            at(10)
+        ));
     }
 
     #[test]

@@ -33,6 +33,20 @@ pub struct Counters {
     pub stale_nonce: u64,
     /// Refused with 481: an unknown registration, or a wrong signature.
     pub unknown_registration: u64,
+    /// Handshakes that were computed.
+    pub handshakes: u64,
+    /// Dropped: a handshake that was not made with the right keys, or was changed.
+    pub broken_handshakes: u64,
+    /// Refused with 470: a handshake meant for a key that this broker does not have.
+    pub unknown_keys: u64,
+    /// Dropped: a sealed message that was changed, or sealed with another key.
+    pub broken_seals: u64,
+    /// Dropped: a sealed message or a handshake that came before.
+    pub replayed: u64,
+    /// Refused with 426: a Register in the clear.
+    pub in_the_clear: u64,
+    /// Refused with 403: a name that is for another key.
+    pub reserved_names: u64,
     /// Refused with 429: too many requests of one peer.
     pub rate_limited: u64,
     /// Refused with 429 or 503: a limit of the configuration was reached.

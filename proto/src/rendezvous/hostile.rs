@@ -1,6 +1,7 @@
 //! What strangers, thieves and crowds cannot do. Tests.
 
 mod forging;
+mod secrecy;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -34,6 +35,7 @@ fn register(wanted: &str) -> Body {
         lease: Duration::from_secs(60),
         rtt: Some(ms(40)),
         consents: false,
+        bare: false,
         offers_to_forge: false,
     })
 }
@@ -48,6 +50,7 @@ fn connect(callee: &str, wait: Duration) -> Body {
         fingerprint: Fingerprint([0; 32]),
         rtt: None,
         wait,
+        bare: false,
     })
 }
 

@@ -337,7 +337,7 @@ impl<R: Registry> Broker<R> {
         };
         let message = &received.message;
         let receiver = self.registry.get(probe.receiver);
-        let signed = receiver.is_some_and(|it| it.link == link && received.is_signed_by(&it.key));
+        let signed = receiver.is_some_and(|it| it.link == link && Self::vouches(it, received));
         let forged = matches!(probe.stage, Stage::Forging(_));
         if forged && signed && message.nonce.as_ref() == Some(&probe.nonce) {
             self.end_probe(&probe, Some(true), now);

@@ -9,9 +9,10 @@ use super::bucket::Bucket;
 use super::cluster::Denial;
 use super::timers::Timer;
 use super::{
-    Asked, Asker, Broker, Command, Departure, Event, Link, Registration, Registry, StreamId,
-    refused,
+    Asked, Asker, Broker, Command, Departure, Event, InTheClear, Link, Registration, Registry,
+    StreamId, refused,
 };
+use crate::secrecy::PublicKey;
 use crate::signal::message::{Body, Found, Message, Refresh, Refreshed, Register, Registered};
 use crate::signal::{ErrorCode, Ladder, Pace, RegistrationId, RegistrationKey};
 use crate::uri::PeerName;
@@ -42,6 +43,11 @@ impl<R: Registry> Broker<R> {
         length: usize,
         now: Instant,
     ) {
+        if self.config.in_the_clear == InTheClear::Refused {
+            self.counters.in_the_clear += 1;
+            let answer = message.answer(refused(message, ErrorCode::SecrecyRequired));
+            return self.answer_unproven(link, &answer, length);
+        }
         if !self.has_proved(link, message, now) {
             let code = if message.nonce.is_some() {
                 self.counters.stale_nonce += 1;
@@ -61,17 +67,19 @@ impl<R: Registry> Broker<R> {
             self.tell_registered(id, message, now);
             return;
         }
-        if let Err(denial) = self.admit(link, register, known, now) {
+        if let Err(denial) = self.admit(link, register, (known, None), now) {
             let Denial::Refused(code) = denial else { return };
             let answer = message.answer(refused(message, code));
             self.answer_proven(link, &answer);
             return;
         }
-        if let Some(id) = known {
-            self.remove(id, Departure::Replaced);
-        }
-        let id = self.enter(link, message.transaction, register, now);
+        let id = self.enter(link, message, (register, None), now);
         self.tell_registered(id, message, now);
+        self.after_entering(id, register, now);
+    }
+
+    /// A peer is known, and has been told so.
+    pub(super) fn after_entering(&mut self, id: RegistrationId, register: &Register, now: Instant) {
         if register.consents {
             self.note_consent(id, now);
         }
@@ -83,25 +91,34 @@ impl<R: Registry> Broker<R> {
         }
     }
 
-    /// Whether there is room, and the name is free.
-    fn admit(
+    /// Whether there is room, and the name is free for who comes with this key.
+    pub(super) fn admit(
         &mut self,
         link: Link,
         register: &Register,
-        known: Option<RegistrationId>,
+        (known, identity): (Option<RegistrationId>, Option<PublicKey>),
         now: Instant,
     ) -> Result<(), Denial> {
+        self.check_name(register.name.as_ref(), identity).map_err(Denial::Refused)?;
+        if self.is_others(link, identity) {
+            self.counters.name_conflicts += 1;
+            return Err(Denial::Refused(ErrorCode::NameTaken));
+        }
         let holder = register.name.as_ref().and_then(|name| self.registry.find(name));
         if let Some(holder) = holder
             && Some(holder) != known
         {
             self.counters.name_conflicts += 1;
-            self.challenge(holder, now);
+            // The same peer, perhaps, that has crashed and come back. A name is never asked of
+            // the owner of one key for the owner of another: its lease has to end.
+            if self.registry.get(holder).is_some_and(|it| it.identity == identity) {
+                self.challenge(holder, now);
+            }
             return Err(Denial::Refused(ErrorCode::NameTaken));
         }
         self.has_room(link, known).map_err(Denial::Refused)?;
         match &register.name {
-            Some(name) if holder.is_none() => self.claim(name, register),
+            Some(name) if holder.is_none() => self.claim(name, register, identity),
             Some(_) | None => Ok(()),
         }
     }
@@ -125,13 +142,38 @@ impl<R: Registry> Broker<R> {
         Ok(())
     }
 
-    fn enter(
+    /// Whether a name may be had with a key.
+    fn check_name(
+        &mut self,
+        name: Option<&PeerName>,
+        identity: Option<PublicKey>,
+    ) -> Result<(), ErrorCode> {
+        let names = &self.config.names;
+        let is_in = |keys: &Vec<PublicKey>| identity.is_some_and(|it| keys.contains(&it));
+        let allowed = match name.and_then(|name| names.reserved.get(name)) {
+            Some(keys) => is_in(keys),
+            None if !names.only_reserved => true,
+            // A caller without a name, but not just any.
+            None => name.is_none() && names.reserved.values().any(is_in),
+        };
+        if allowed {
+            return Ok(());
+        }
+        self.counters.reserved_names += 1;
+        Err(ErrorCode::Forbidden)
+    }
+
+    /// Enters a peer that is admitted, in the place of the one on its link.
+    pub(super) fn enter(
         &mut self,
         link: Link,
-        transaction: TransactionId,
-        register: &Register,
+        message: &Message,
+        (register, identity): (&Register, Option<PublicKey>),
         now: Instant,
     ) -> RegistrationId {
+        if let Some(known) = self.registry.on_link(link) {
+            self.remove(known, Departure::Replaced);
+        }
         let id = RegistrationId(self.entropy.bytes());
         let lease = self.grant(register.lease);
         self.registry.insert(Registration {
@@ -142,10 +184,14 @@ impl<R: Registry> Broker<R> {
             candidates: register.candidates.clone(),
             nat: register.nat,
             fingerprint: register.fingerprint,
+            identity,
+            bare: register.bare,
+            channel: None,
+            welcome: None,
             rtt: register.rtt,
             lease,
             udp_before: None,
-            registered_in: transaction,
+            registered_in: message.transaction,
             proved_alive_at: None,
             challenge: None,
             refreshes: VecDeque::new(),
@@ -164,17 +210,24 @@ impl<R: Registry> Broker<R> {
         wish.clamp(self.config.shortest_lease, self.config.longest_lease)
     }
 
-    /// Tells a peer its key; the only message to a registered peer that is not signed.
-    fn tell_registered(&mut self, id: RegistrationId, message: &Message, now: Instant) {
-        let Some(registration) = self.registry.get(id) else { return };
-        let link = registration.link;
-        let answer = message.answer(Body::Registered(Registered {
+    /// What a peer is told of its registration.
+    pub(super) fn registered_body(&self, id: RegistrationId, now: Instant) -> Option<Body> {
+        let registration = self.registry.get(id)?;
+        Some(Body::Registered(Registered {
             registration: id,
             key: registration.key,
-            observed: link.remote(),
+            observed: registration.link.remote(),
             lease: registration.lease,
             capabilities: self.capabilities(now),
-        }));
+            identity: registration.identity.and_then(|_| self.identity()),
+        }))
+    }
+
+    /// Tells a peer in the clear its key; the only message to a registered peer that is not signed.
+    fn tell_registered(&mut self, id: RegistrationId, message: &Message, now: Instant) {
+        let Some(link) = self.registry.get(id).map(|it| it.link) else { return };
+        let Some(body) = self.registered_body(id, now) else { return };
+        let answer = message.answer(body);
         self.counters.answered += 1;
         self.commands.push_back(Command::Send { link, payload: answer.emit(None) });
     }
@@ -229,7 +282,9 @@ impl<R: Registry> Broker<R> {
             return;
         }
         let body = match here.and_then(|it| self.registry.get(it)) {
-            Some(peer) => Body::Found(Found { fingerprint: peer.fingerprint, nat: peer.nat }),
+            Some(&Registration { fingerprint, nat, identity, .. }) => {
+                Body::Found(Found { fingerprint, nat, identity })
+            }
             None => refused(message, ErrorCode::UnknownPeer),
         };
         self.answer(asker, message, body);

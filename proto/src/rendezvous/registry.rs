@@ -12,6 +12,7 @@ use super::cluster::BrokerId;
 use super::link::{Link, StreamId};
 use super::register::Challenge;
 use crate::candidate::Candidate;
+use crate::secrecy::{Channel, PublicKey};
 use crate::signal::{Fingerprint, NatSummary, RegistrationId, RegistrationKey, SessionId};
 use crate::uri::PeerName;
 
@@ -38,10 +39,18 @@ pub struct Registration {
     pub nat: NatSummary,
     /// Its certificate.
     pub fingerprint: Fingerprint,
+    /// Its key, to which its name is bound; `None` for one that registered in the clear.
+    pub identity: Option<PublicKey>,
+    /// Whether its TCP paths are to be the bare socket.
+    pub bare: bool,
     /// Its round-trip time to us, as it measured it.
     pub rtt: Option<Duration>,
     /// How long it is remembered after each refresh.
     pub lease: Duration,
+    /// What it has agreed on with us in its handshake, if it has shaken hands.
+    pub(super) channel: Option<Channel>,
+    /// The answer to its handshake, until it has shown that it has it.
+    pub(super) welcome: Option<Box<[u8]>>,
     /// The UDP link that it left for the stream it is on: if the stream ends, it is back there.
     pub(super) udp_before: Option<Link>,
     /// The transaction that registered it: repeated, it gets the same answer.

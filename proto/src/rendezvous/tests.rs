@@ -55,6 +55,7 @@ fn a_registration_takes_two_round_trips_and_measures_one() {
             broker: "198.51.100.1:6060".parse().unwrap(),
             rtt: ms(40),
             lease: Duration::from_secs(60),
+            identity: client::BrokerIdentity::Unknown,
         }
     );
 }

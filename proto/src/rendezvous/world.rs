@@ -12,6 +12,7 @@ use crate::candidate::{Candidate, CandidateKind, Transport};
 use crate::command::{Answer, Command, CommandId, Ends, Input, IoFailure, Names, Owner, SocketId};
 use crate::entropy::{Entropy, Seed};
 use crate::machine::{Machine, any_instant};
+use crate::secrecy::SecretKey;
 use crate::segment::Segment;
 use crate::signal::client::{self, Call, Client, RequestId};
 use crate::signal::{Fingerprint, NatSummary, Punch, Round, TimedPunch};
@@ -90,6 +91,10 @@ pub(crate) struct World {
     pub(crate) opened: Vec<(usize, SocketAddr)>,
     /// Where streams come from that are not a client's own.
     borrowed: BTreeMap<StreamId, SocketAddr>,
+    /// Whether peers shake hands with the broker.
+    pub(crate) sealed: bool,
+    /// The broker's keys.
+    pub(crate) keys: Vec<SecretKey>,
     entropy: Entropy,
     wire: BTreeMap<(Instant, u64), Delivery>,
     sequence: u64,
@@ -104,7 +109,10 @@ impl World {
     }
 
     pub(crate) fn with_config(seed: u64, config: Config) -> Self {
+        let config = Config { in_the_clear: super::InTheClear::Allowed, ..config };
         let start = *START;
+        let keys = vec![SecretKey::from_bytes([0xB0; 32])];
+        let config = Config { keys: keys.clone(), ..config };
         let broker = Broker::new(config, Seed::from_number(seed + 1000), start);
         Self {
             start,
@@ -120,6 +128,8 @@ impl World {
             spoofable: true,
             opened: Vec::new(),
             borrowed: BTreeMap::new(),
+            sealed: false,
+            keys,
             entropy: Entropy::new(Seed::from_number(seed)),
             wire: BTreeMap::new(),
             sequence: 0,
@@ -128,10 +138,23 @@ impl World {
         }
     }
 
+    /// The same with peers that shake hands.
+    pub(crate) fn sealed(seed: u64) -> Self {
+        Self { sealed: true, ..Self::new(seed) }
+    }
+
+    fn secrecy(&self, index: usize) -> client::Secrecy {
+        if !self.sealed {
+            return client::Secrecy::Plain;
+        }
+        let identity = SecretKey::from_bytes([index as u8 + 1; 32]);
+        client::Secrecy::Sealed { identity, trust: client::Trust::FirstUse }
+    }
+
     /// Adds a peer at 192.0.2.N that knows both brokers, `delay` away; it is not started.
     pub(crate) fn peer(&mut self, name: Option<&str>, delay: Duration) -> usize {
         let index = self.peers.len();
-        let mut config = client::Config::new(Fingerprint([index as u8; 32]));
+        let mut config = client::Config::new(Fingerprint([index as u8; 32]), self.secrecy(index));
         config.name = name.map(|it| it.parse().unwrap());
         config.udp_broker = Some("broker.example".parse().unwrap());
         config.tcp_broker = Some("broker.example".parse().unwrap());
@@ -213,7 +236,12 @@ impl World {
     /// The broker dies, with its streams, and another one takes its place at once.
     pub(crate) fn restart_broker(&mut self, seed: u64) {
         self.stop_broker();
-        self.broker = Some(Broker::new(Config::default(), Seed::from_number(seed), self.now));
+        let config = Config {
+            in_the_clear: super::InTheClear::Allowed,
+            keys: self.keys.clone(),
+            ..Config::default()
+        };
+        self.broker = Some(Broker::new(config, Seed::from_number(seed), self.now));
         self.broker_tcp = true;
     }
 

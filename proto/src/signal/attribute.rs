@@ -10,7 +10,7 @@
 //! | 0x4E01 | NAME | 1 to 255 characters |
 //! | 0x4E02 | REGISTRATION | 8 bytes |
 //! | 0x4E03 | REGISTRATION-KEY | 32 bytes |
-//! | 0x4E04 | CERTIFICATE | 32 bytes, SHA-256 |
+//! | 0x4E04 | CERTIFICATE | 32 bytes, an Ed25519 public key |
 //! | 0x4E05 | CANDIDATES | up to 16 candidates of 8 or 20 bytes |
 //! | 0x4E06 | LEASE | milliseconds |
 //! | 0x4E07 | TRANSPORTS | 1 TCP, 2 UDP, 3 any; 3 bytes of 0 |
@@ -29,15 +29,18 @@
 //! | 0x4E1D | SOURCE-ADDRESS | an address, as in XOR-MAPPED-ADDRESS |
 //! | 0x4E1E | ANSWERED-SYN | as SYN |
 //! | 0x4E1F | DATAGRAM | up to 192 bytes |
+//! | 0x4E20 | HANDSHAKE | a message of Noise; in a request, 8 bytes of the key it is meant for before it |
+//! | 0x4E21 | SEALED | REGISTRATION, counter (8 bytes), a sealed message |
 //! | 0xCE00 | NAT-SUMMARY | 8 bytes, half a byte for each property |
 //! | 0xCE01 | ROUND-TRIP-TIME | microseconds |
 //! | 0xCE02 | PEER-ROUND-TRIP-TIME | microseconds |
 //! | 0xCE04 | CAPABILITIES | 12 bytes: what the broker can do for TCP |
 //! | 0xCE05 | HINTS | up to 16 entries of 4 bytes |
 //! | 0xCE06 | CONSENT | bit 0: the broker may test its network with this peer, bit 1: this peer offers to forge; 3 bytes of 0 |
+//! | 0xCE11 | IDENTITY | the public key of a peer or a broker, 32 bytes |
+//! | 0xCE13 | BARE | 1: TCP paths are to be the bare socket; 3 bytes of 0 |
 //!
-//! Set aside for later, all ignorable: 0xCE10 HANDSHAKE (a Noise message that carries the key
-//! instead of REGISTRATION-KEY), 0xCE11 IDENTITY (a peer's static key), 0xCE12 ACCOUNT.
+//! Set aside for later, ignorable: 0xCE12 ACCOUNT.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -72,17 +75,21 @@ pub(super) const ERRAND: AttributeType = AttributeType::new(0x4E1C);
 pub(super) const SOURCE_ADDRESS: AttributeType = AttributeType::new(0x4E1D);
 pub(super) const ANSWERED_SYN: AttributeType = AttributeType::new(0x4E1E);
 pub(super) const DATAGRAM: AttributeType = AttributeType::new(0x4E1F);
+pub(super) const HANDSHAKE: AttributeType = AttributeType::new(0x4E20);
+pub(super) const SEALED: AttributeType = AttributeType::new(0x4E21);
 pub(super) const NAT_SUMMARY: AttributeType = AttributeType::new(0xCE00);
 pub(super) const ROUND_TRIP_TIME: AttributeType = AttributeType::new(0xCE01);
 pub(super) const PEER_ROUND_TRIP_TIME: AttributeType = AttributeType::new(0xCE02);
 pub(super) const CAPABILITIES: AttributeType = AttributeType::new(0xCE04);
 pub(super) const HINTS: AttributeType = AttributeType::new(0xCE05);
 pub(super) const CONSENT: AttributeType = AttributeType::new(0xCE06);
+pub(super) const IDENTITY: AttributeType = AttributeType::new(0xCE11);
+pub(super) const BARE: AttributeType = AttributeType::new(0xCE13);
 /// RFC 7982 section 3.
 pub(super) const TRANSACTION_TRANSMIT_COUNTER: AttributeType = AttributeType::new(0x8025);
 
 /// Every comprehension-required attribute that a message of this protocol may carry.
-pub(super) const KNOWN_REQUIRED: [AttributeType; 28] = [
+pub(super) const KNOWN_REQUIRED: [AttributeType; 31] = [
     VERSION,
     NAME,
     REGISTRATION,
@@ -106,6 +113,9 @@ pub(super) const KNOWN_REQUIRED: [AttributeType; 28] = [
     SOURCE_ADDRESS,
     ANSWERED_SYN,
     DATAGRAM,
+    HANDSHAKE,
+    SEALED,
+    AttributeType::PADDING,
     AttributeType::XOR_MAPPED_ADDRESS,
     AttributeType::ERROR_CODE,
     AttributeType::UNKNOWN_ATTRIBUTES,

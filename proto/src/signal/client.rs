@@ -59,7 +59,7 @@ use probes::Probes;
 use receive::is_signalling;
 use standing::{Health, Registration};
 
-pub use config::{Config, DEFAULT_TCP_PORT, DEFAULT_UDP_PORT};
+pub use config::{BrokerIdentity, Config, DEFAULT_TCP_PORT, DEFAULT_UDP_PORT, Secrecy, Trust};
 pub use error::{ConnectError, Link, LinkError, LossReason, RegistrationError};
 pub use event::{Event, RequestId};
 
@@ -263,7 +263,8 @@ impl Client {
         if !self.forging.uses(stream) || !is_signalling(payload) {
             return false;
         }
-        if let (Some(standing), Ok(received)) = (standing(&self.phase), Message::parse(payload)) {
+        let Some(bytes) = self.opened(payload) else { return true };
+        if let (Some(standing), Ok(received)) = (standing(&self.phase), bytes.parse()) {
             self.forging.handle(&mut self.core, standing, &received, now);
         }
         true

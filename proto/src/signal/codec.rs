@@ -24,9 +24,20 @@ pub struct Received<'a> {
     /// The message.
     pub message: Message,
     view: StunMessage<'a>,
+    sealed: bool,
 }
 
 impl Received<'_> {
+    /// The same, as it came out of an envelope.
+    pub(crate) fn sealed(self) -> Self {
+        Self { sealed: true, ..self }
+    }
+
+    /// Whether nobody else could read it.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
     /// Whether the message carries a MESSAGE-INTEGRITY-SHA256 made with `key`.
     pub fn is_signed_by(&self, key: &RegistrationKey) -> bool {
         self.view.integrity_sha256(&Key::short_term(&key.0)) == Check::Valid
@@ -90,6 +101,6 @@ impl Message {
         let refuse = |refused: Refused| ParseError::Refused { class, transaction, refused };
         let message = Reader::new(view, method).message().map_err(refuse)?;
         let message = message.ok_or(ParseError::Method(view.method()))?;
-        Ok(Received { message, view })
+        Ok(Received { message, view, sealed: false })
     }
 }

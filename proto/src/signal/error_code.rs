@@ -13,7 +13,8 @@ pub enum ErrorCode {
     BadRequest,
     /// 401: no NONCE, or no valid MESSAGE-INTEGRITY-SHA256; the answer has a NONCE.
     Unauthenticated,
-    /// 403: not a peer of that meeting, or the two peers do not ask for the same connection.
+    /// 403: not a peer of that meeting, the two peers do not ask for the same connection, or the name
+    /// is not for this key.
     Forbidden,
     /// 404: nobody is registered by that name.
     UnknownPeer,
@@ -21,10 +22,14 @@ pub enum ErrorCode {
     NameTaken,
     /// 420: the UNKNOWN-ATTRIBUTES were not understood.
     UnknownAttribute,
+    /// 426: this broker speaks to nobody in the clear.
+    SecrecyRequired,
     /// 429: more requests than allowed; later ones may pass.
     TooManyRequests,
     /// 438: the NONCE is too old or of another address; the answer has a new one.
     StaleNonce,
+    /// 470: a handshake with a key that is not this broker's; the answer has the one that is.
+    UnknownKey,
     /// 480: the callee did not answer in time.
     NoAnswer,
     /// 481: the broker does not know the registration (it was restarted, or the lease ended); the
@@ -46,15 +51,17 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code that has a name.
-    pub const NAMED: [Self; 15] = [
+    pub const NAMED: [Self; 17] = [
         Self::BadRequest,
         Self::Unauthenticated,
         Self::Forbidden,
         Self::UnknownPeer,
         Self::NameTaken,
         Self::UnknownAttribute,
+        Self::SecrecyRequired,
         Self::TooManyRequests,
         Self::StaleNonce,
+        Self::UnknownKey,
         Self::NoAnswer,
         Self::UnknownRegistration,
         Self::ServerError,
@@ -79,8 +86,10 @@ impl ErrorCode {
             Self::UnknownPeer => 404,
             Self::NameTaken => 409,
             Self::UnknownAttribute => 420,
+            Self::SecrecyRequired => 426,
             Self::TooManyRequests => 429,
             Self::StaleNonce => 438,
+            Self::UnknownKey => 470,
             Self::NoAnswer => 480,
             Self::UnknownRegistration => 481,
             Self::ServerError => 500,
@@ -102,8 +111,10 @@ impl fmt::Display for ErrorCode {
             Self::UnknownPeer => "unknown peer",
             Self::NameTaken => "name taken",
             Self::UnknownAttribute => "unknown attribute",
+            Self::SecrecyRequired => "nothing in the clear",
             Self::TooManyRequests => "too many requests",
             Self::StaleNonce => "stale nonce",
+            Self::UnknownKey => "not a key of this broker",
             Self::NoAnswer => "no answer from the callee",
             Self::UnknownRegistration => "unknown registration",
             Self::ServerError => "server error",

@@ -10,6 +10,7 @@ use super::{
     RegistrationKey, Round, SessionId, SignalMethod, StrategyOutcome,
 };
 use crate::candidate::Candidate;
+use crate::secrecy::PublicKey;
 use crate::uri::{PeerName, TransportChoice};
 
 /// The version of this protocol.
@@ -83,9 +84,15 @@ impl Nonce {
 /// What a message says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
-    /// Register request.
+    /// Register request that only asks for a NONCE and the broker's key.
+    Hello,
+    /// Register request with a handshake, which has a Register inside.
+    Secure(Secure),
+    /// Register success with the other half of the handshake, which has the answer inside.
+    Secured(Vec<u8>),
+    /// Register request, in the clear or inside a handshake.
     Register(Register),
-    /// Register success.
+    /// Register success, likewise.
     Registered(Registered),
     /// Refresh request.
     Refresh(Refresh),
@@ -148,8 +155,10 @@ impl Body {
     /// The class and method that a message with this body has.
     pub fn kind(&self) -> (Class, SignalMethod) {
         match self {
-            Self::Register(_) => (Class::Request, SignalMethod::Register),
-            Self::Registered(_) => (Class::Success, SignalMethod::Register),
+            Self::Hello | Self::Secure(_) | Self::Register(_) => {
+                (Class::Request, SignalMethod::Register)
+            }
+            Self::Secured(_) | Self::Registered(_) => (Class::Success, SignalMethod::Register),
             Self::Refresh(_) => (Class::Request, SignalMethod::Refresh),
             Self::Refreshed(_) => (Class::Success, SignalMethod::Refresh),
             Self::Unregister => (Class::Request, SignalMethod::Unregister),
@@ -180,6 +189,18 @@ impl Body {
     }
 }
 
+/// Longest message of a handshake in bytes: the longest Register and what Noise adds.
+pub const MAX_HANDSHAKE_BYTES: usize = 1024;
+
+/// "Here is who I am, for the owner of that key only."
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secure {
+    /// Which of the broker's keys it is meant for: [`PublicKey::hint`].
+    pub hint: [u8; 8],
+    /// The first message of the handshake, at most [`MAX_HANDSHAKE_BYTES`].
+    pub noise: Vec<u8>,
+}
+
 /// "Know me by this name, at these addresses."
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Register {
@@ -198,6 +219,8 @@ pub struct Register {
     /// Whether the broker may test with this peer what its network lets out: one datagram to it in
     /// another consenting peer's name, and the reverse.
     pub consents: bool,
+    /// Whether its TCP paths are to be the kernel's bare socket.
+    pub bare: bool,
     /// Whether the broker may have this peer send packets in others' names, where those agreed.
     pub offers_to_forge: bool,
 }
@@ -215,6 +238,8 @@ pub struct Registered {
     pub lease: Duration,
     /// What the broker can do, if it says.
     pub capabilities: Option<Capabilities>,
+    /// The broker's newest key, to be used from the next registration on.
+    pub identity: Option<PublicKey>,
 }
 
 /// "I am still here", and what changed.
@@ -248,6 +273,8 @@ pub struct Found {
     pub fingerprint: Fingerprint,
     /// What its NAT does.
     pub nat: NatSummary,
+    /// Its key; `None` for one that registered in the clear.
+    pub identity: Option<PublicKey>,
 }
 
 /// "Bring me together with that peer."
@@ -269,6 +296,8 @@ pub struct Connect {
     pub rtt: Option<Duration>,
     /// How long to wait for a callee that is not registered yet.
     pub wait: Duration,
+    /// Whether the caller's TCP paths are to be the kernel's bare socket.
+    pub bare: bool,
 }
 
 /// "Somebody calls you and wants fresh candidates."
@@ -374,11 +403,13 @@ pub struct Refused {
     pub unknown: Vec<AttributeType>,
     /// With [`ErrorCode::UnsupportedVersion`]: the version the sender speaks.
     pub version: Option<u8>,
+    /// To a [`Body::Hello`] or [`Body::Secure`]: the broker's key.
+    pub identity: Option<PublicKey>,
 }
 
 impl Refused {
     /// A refusal without further details.
     pub fn new(method: SignalMethod, code: ErrorCode) -> Self {
-        Self { method, code, unknown: Vec::new(), version: None }
+        Self { method, code, unknown: Vec::new(), version: None, identity: None }
     }
 }

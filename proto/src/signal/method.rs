@@ -36,13 +36,15 @@ pub enum SignalMethod {
     Probe,
     /// 0x0FB: how the strategies of a meeting fared.
     Outcome,
+    /// 0x0FF: an envelope around any other message, for those who have shaken hands.
+    Sealed,
     /// 0x0FE: the broker sends a peer that offered it on an errand: one packet in another's name.
     Errand,
 }
 
 impl SignalMethod {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Register,
         Self::Refresh,
         Self::Unregister,
@@ -55,6 +57,7 @@ impl SignalMethod {
         Self::Forge,
         Self::Probe,
         Self::Outcome,
+        Self::Sealed,
         Self::Errand,
     ];
 
@@ -73,6 +76,7 @@ impl SignalMethod {
             Self::Forge => 0x0F9,
             Self::Probe => 0x0FA,
             Self::Outcome => 0x0FB,
+            Self::Sealed => 0x0FF,
             Self::Errand => 0x0FE,
         }
     }

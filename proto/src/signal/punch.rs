@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Fingerprint, Hint, NatSummary, SessionId, SessionSecret};
 use crate::candidate::Candidate;
+use crate::secrecy::PublicKey;
 use crate::uri::{PeerName, TransportChoice};
 
 /// Which of the two picks the winning path (RFC 8445 section 6.1.1).
@@ -53,11 +54,15 @@ pub struct Punch {
     pub nat: NatSummary,
     /// The other peer's certificate.
     pub fingerprint: Fingerprint,
+    /// The other peer's key; `None` for one that registered in the clear.
+    pub identity: Option<PublicKey>,
     /// How long to wait from the receipt of this order.
     pub start_after: Duration,
     /// The other peer's round-trip time to the broker; half of it plus half of ours is an upper
     /// bound for most paths between the two.
     pub peer_rtt: Option<Duration>,
+    /// Whether the other peer's TCP paths are to be the kernel's bare socket.
+    pub bare: bool,
     /// How strategies have fared of late between NATs like these, most promising first.
     pub hints: Vec<Hint>,
 }

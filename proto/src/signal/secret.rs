@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::secrecy::PublicKey;
+
 /// Writes bytes as lower-case hexadecimal digits.
 fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -44,7 +46,8 @@ macro_rules! secret_bytes {
 }
 
 public_bytes! {
-    /// The SHA-256 of a peer's certificate, by which the other end recognises it.
+    /// The Ed25519 public key that a peer shows as its certificate (RFC 7250, RFC 8410), by which the
+    /// other end recognises it.
     Fingerprint, 32
 }
 
@@ -66,6 +69,13 @@ secret_bytes! {
 secret_bytes! {
     /// What only a registered peer and its broker know: the key of MESSAGE-INTEGRITY-SHA256.
     RegistrationKey, 32
+}
+
+impl Fingerprint {
+    /// The key that its owner shakes hands with; `None` if it can be nobody's.
+    pub fn identity(&self) -> Option<PublicKey> {
+        PublicKey::of_signer(&self.0)
+    }
 }
 
 #[cfg(test)]

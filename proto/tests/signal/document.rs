@@ -79,12 +79,16 @@ fn attribute_name(attribute: AttributeType) -> String {
         0x4E1D => "SOURCE-ADDRESS",
         0x4E1E => "ANSWERED-SYN",
         0x4E1F => "DATAGRAM",
+        0x4E20 => "HANDSHAKE",
+        0x4E21 => "SEALED",
         0xCE00 => "NAT-SUMMARY",
         0xCE01 => "ROUND-TRIP-TIME",
         0xCE02 => "PEER-ROUND-TRIP-TIME",
         0xCE04 => "CAPABILITIES",
         0xCE05 => "HINTS",
         0xCE06 => "CONSENT",
+        0xCE11 => "IDENTITY",
+        0xCE13 => "BARE",
         0x8025 => "TRANSACTION-TRANSMIT-COUNTER",
         _ => return attribute.name().expect("a named attribute").to_owned(),
     };
@@ -121,8 +125,11 @@ fn the_document_shows_the_bytes_of_every_message() {
 #[test]
 fn the_document_names_every_attribute_and_every_error() {
     let document = std::fs::read_to_string(path()).unwrap();
-    for number in
-        (0x4E00..=0x4E12).chain(0x4E1C..=0x4E1F).chain(0xCE00..=0xCE02).chain(0xCE04..=0xCE06)
+    for number in (0x4E00..=0x4E12)
+        .chain(0x4E1C..=0x4E21)
+        .chain([0xCE11, 0xCE13])
+        .chain(0xCE00..=0xCE02)
+        .chain(0xCE04..=0xCE06)
     {
         let row = format!("| 0x{number:04X} | {} |", attribute_name(AttributeType::new(number)));
         assert!(document.contains(&row), "{row}");

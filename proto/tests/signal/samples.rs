@@ -4,12 +4,15 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use ntcp_proto::candidate::{Candidate, CandidateKind, Transport};
+use ntcp_proto::entropy::Seed;
 use ntcp_proto::nat::{Filtering, Mapping, PortAllocation};
 use ntcp_proto::puncher::report::Strategy;
+use ntcp_proto::secrecy::{Channel, Initiation, PublicKey, Reception, SecretKey};
 use ntcp_proto::segment::{Options, Timestamps};
+use ntcp_proto::signal::envelope::Envelope;
 use ntcp_proto::signal::message::{
     Answer, Body, CalleeAnswer, Connect, Forge, Forged, Found, Gather, Message, Nonce, Note,
-    Outcome, Refresh, Refreshed, Refused, Register, Registered, Relay, TransmitCount,
+    Outcome, Refresh, Refreshed, Refused, Register, Registered, Relay, Secure, TransmitCount,
 };
 use ntcp_proto::signal::{
     Capabilities, Errand, ErrorCode, Fingerprint, Handshake, Hint, NatSummary, Packet, Punch,
@@ -29,18 +32,26 @@ pub(crate) struct Sample {
     pub(crate) name: &'static str,
     pub(crate) message: Message,
     pub(crate) is_signed: bool,
+    /// Whether it goes in an envelope, the first of its direction.
+    pub(crate) is_sealed: bool,
 }
 
 impl Sample {
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        self.message.emit(self.is_signed.then(key).as_ref())
+        let bytes = self.message.emit(self.is_signed.then(key).as_ref());
+        if !self.is_sealed {
+            return bytes;
+        }
+        let (mut channel, _) = channel();
+        let registration = RegistrationId(counting(0x30));
+        Envelope::seal(&mut channel, registration, self.message.transaction, bytes)
     }
 }
 
 /// Every sample, in the order of the document.
 pub(crate) fn all() -> Vec<Sample> {
-    let unsigned = |name, message| Sample { name, message, is_signed: false };
-    let signed = |name, message| Sample { name, message, is_signed: true };
+    let unsigned = |name, message| Sample { name, message, is_signed: false, is_sealed: false };
+    let signed = |name, message| Sample { name, message, is_signed: true, is_sealed: false };
     let challenge = Refused::new(SignalMethod::Register, ErrorCode::Unauthenticated);
     let unknown = Refused {
         unknown: vec![AttributeType::new(0x4EFF)],
@@ -54,7 +65,15 @@ pub(crate) fn all() -> Vec<Sample> {
     let failure = Err(ErrorCode::NoAnswer);
     let unproved = Refused::new(SignalMethod::Forge, ErrorCode::Unauthenticated);
     let forbidden = Refused::new(SignalMethod::Forge, ErrorCode::Forbidden);
+    let (initiation, secure, secured) = handshake_messages();
+    drop(initiation);
+    let shown = Refused { identity: Some(broker_key().public()), ..challenge.clone() };
     vec![
+        unsigned("hello", first(Body::Hello)),
+        unsigned("hello-401", answer(Body::Refused(shown)).with_nonce(nonce())),
+        unsigned("secure", first(Body::Secure(secure)).with_nonce(nonce())),
+        unsigned("secured", answer(Body::Secured(secured))),
+        Sample { is_sealed: true, ..signed("sealed", by_peer(Body::Unregister)) },
         unsigned("register-1", first(Body::Register(register(None)))),
         unsigned("register-401", answer(Body::Refused(challenge)).with_nonce(nonce())),
         unsigned("register-2", first(Body::Register(register(Some(40)))).with_nonce(nonce())),
@@ -113,6 +132,40 @@ pub(crate) fn all() -> Vec<Sample> {
 
 fn nonce() -> Nonce {
     Nonce::new(b"0000002a9f86d081884c7d659a2feaa0c55ad015").unwrap()
+}
+
+fn broker_key() -> SecretKey {
+    SecretKey::from_bytes(counting(0xC0))
+}
+
+fn peer_key() -> PublicKey {
+    SecretKey::from_bytes(counting(0xE0)).public()
+}
+
+/// The handshake of the document: around the Register and the success that it shows in the clear.
+fn handshake_messages() -> (Initiation, Secure, Vec<u8>) {
+    let inner = plain(Body::Register(register(Some(40))));
+    let broker = broker_key();
+    let prologue = b"ntcp broker 10000002a9f86d081884c7d659a2feaa0c55ad015";
+    let (initiation, noise) = Initiation::begin(
+        &SecretKey::from_bytes(counting(0xE0)),
+        &broker.public(),
+        prologue,
+        &inner.emit(None),
+        Seed::from_number(1),
+    );
+    let reception = Reception::read(&broker, prologue, &noise, Seed::from_number(2)).unwrap();
+    let success = inner
+        .answer(Body::Registered(Registered { identity: Some(broker.public()), ..registered() }));
+    let (secured, _) = reception.answer(&success.emit(None));
+    (initiation, Secure { hint: broker.public().hint(), noise }, secured)
+}
+
+/// The peer's end of the channel after that handshake, and what the success said.
+pub(crate) fn channel() -> (Channel, Message) {
+    let (mut initiation, _, secured) = handshake_messages();
+    let (payload, channel) = initiation.finish(&secured).unwrap();
+    (channel, Message::parse(&payload).unwrap().message)
 }
 
 fn counting<const N: usize>(start: u8) -> [u8; N] {
@@ -195,6 +248,7 @@ fn register(rtt_ms: Option<u64>) -> Register {
         rtt: rtt_ms.map(Duration::from_millis),
         consents: false,
         offers_to_forge: false,
+        bare: false,
     }
 }
 
@@ -227,6 +281,7 @@ fn registered() -> Registered {
         observed: SocketAddr::from((Ipv4Addr::new(203, 0, 113, 7), 40_000)),
         lease: Duration::from_secs(60),
         capabilities: None,
+        identity: None,
     }
 }
 
@@ -292,7 +347,7 @@ fn outcome() -> Body {
 }
 
 fn found() -> Found {
-    Found { fingerprint: Fingerprint(counting(0x80)), nat: nat() }
+    Found { fingerprint: Fingerprint(counting(0x80)), nat: nat(), identity: Some(peer_key()) }
 }
 
 fn connect() -> Connect {
@@ -305,6 +360,7 @@ fn connect() -> Connect {
         fingerprint: Fingerprint(counting(0x80)),
         rtt: Some(Duration::from_millis(40)),
         wait: Duration::from_secs(2),
+        bare: false,
     }
 }
 
@@ -319,8 +375,10 @@ fn punch(role: Role, round: Round) -> Punch {
         candidates: candidates(),
         nat: nat(),
         fingerprint: Fingerprint(counting(0x80)),
+        identity: Some(peer_key()),
         start_after: Duration::from_millis(15),
         peer_rtt: Some(Duration::from_millis(40)),
+        bare: false,
         hints: Vec::new(),
     }
 }

@@ -35,6 +35,7 @@ impl Session {
             rtt_ms: rtt.map(milliseconds),
             local,
             remote: Some(remote),
+            secrecy: None,
             attempts: self.attempts(Some((transport, remote)), now),
             nat: self.nats(),
             retry_after_ms: None,

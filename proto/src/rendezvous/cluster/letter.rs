@@ -1,18 +1,19 @@
 //! What brokers of one cluster write to each other.
 //!
 //! A letter is one version byte, one byte for its kind, and what the kind asks for. A name is preceded by its length
-//! in one byte; a message is the bytes of `doc/protocol.md`, without a signature, and the last part of its letter.
+//! in one byte, and so is a key, of 32 bytes or none; a message is the bytes of `doc/protocol.md`, without a signature, and the last part of its letter.
 //!
 //! | kind | what | parts |
 //! |---|---|---|
-//! | 1 | a peer here calls a peer of yours | caller: registration, address, name; its Connect |
+//! | 1 | a peer here calls a peer of yours | caller: registration, address, name, key; its Connect |
 //! | 2 | for a peer of yours | registration; the message |
 //! | 3 | a caller here tells something of a meeting that you arrange | registration; the message |
-//! | 4 | somebody here wants this name of a peer of yours | name |
+//! | 4 | somebody here wants this name of a peer of yours | name, key |
 //! | 5 | somebody has come whom you asked for | name |
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::secrecy::PublicKey;
 use crate::signal::RegistrationId;
 use crate::signal::message::Message;
 use crate::uri::PeerName;
@@ -26,6 +27,7 @@ pub(super) struct Guest {
     pub(super) id: RegistrationId,
     pub(super) remote: SocketAddr,
     pub(super) name: Option<PeerName>,
+    pub(super) identity: Option<PublicKey>,
 }
 
 /// A letter.
@@ -34,7 +36,7 @@ pub(super) enum Letter {
     Call { guest: Guest, message: Message },
     Deliver { to: RegistrationId, message: Message },
     Tell { from: RegistrationId, message: Message },
-    Challenge { name: PeerName },
+    Challenge { name: PeerName, identity: Option<PublicKey> },
     Wake { name: PeerName },
 }
 
@@ -56,13 +58,18 @@ impl Letter {
                 }
                 bytes.extend(guest.remote.port().to_be_bytes());
                 write_name(&mut bytes, guest.name.as_ref());
+                write_key(&mut bytes, guest.identity);
                 bytes.extend(message.emit(None));
             }
             Self::Deliver { to: id, message } | Self::Tell { from: id, message } => {
                 bytes.extend(id.0);
                 bytes.extend(message.emit(None));
             }
-            Self::Challenge { name } | Self::Wake { name } => write_name(&mut bytes, Some(name)),
+            Self::Challenge { name, identity } => {
+                write_name(&mut bytes, Some(name));
+                write_key(&mut bytes, *identity);
+            }
+            Self::Wake { name } => write_name(&mut bytes, Some(name)),
         }
         bytes
     }
@@ -85,12 +92,13 @@ impl Letter {
             1 => {
                 let id = RegistrationId(reader.take()?);
                 let remote = reader.address()?;
-                let name = reader.name()?;
-                Self::Call { guest: Guest { id, remote, name }, message: reader.message()? }
+                let (name, identity) = (reader.name()?, reader.key()?);
+                let guest = Guest { id, remote, name, identity };
+                Self::Call { guest, message: reader.message()? }
             }
             2 => Self::Deliver { to: RegistrationId(reader.take()?), message: reader.message()? },
             3 => Self::Tell { from: RegistrationId(reader.take()?), message: reader.message()? },
-            4 => Self::Challenge { name: reader.name()?? },
+            4 => Self::Challenge { name: reader.name()??, identity: reader.key()? },
             5 => Self::Wake { name: reader.name()?? },
             _ => return None,
         })
@@ -102,6 +110,12 @@ fn write_name(bytes: &mut Vec<u8>, name: Option<&PeerName>) {
     // No name is longer than 255 bytes.
     bytes.push(u8::try_from(name.len()).unwrap_or(0));
     bytes.extend(name.as_bytes());
+}
+
+/// A key is preceded by its length, 32 or 0.
+fn write_key(bytes: &mut Vec<u8>, key: Option<PublicKey>) {
+    bytes.push(if key.is_some() { 32 } else { 0 });
+    bytes.extend(key.iter().flat_map(|key| key.0));
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -133,6 +147,14 @@ impl Reader<'_> {
         std::str::from_utf8(name).ok()?.parse().ok().map(Some)
     }
 
+    fn key(&mut self) -> Option<Option<PublicKey>> {
+        match self.take()? {
+            [0] => Some(None),
+            [32] => self.take().map(PublicKey).map(Some),
+            _ => None,
+        }
+    }
+
     fn message(&mut self) -> Option<Message> {
         Message::parse(self.0).ok().map(|it| it.message)
     }
@@ -149,16 +171,17 @@ mod tests {
         let message = Message::new(TransactionId::new([7; 12]), Body::Pong);
         let id = RegistrationId([9; 8]);
         let name: PeerName = "bob".parse().unwrap();
-        let guest = |remote: &str, name| Letter::Call {
-            guest: Guest { id, remote: remote.parse().unwrap(), name },
+        let guest = |remote: &str, name, key| Letter::Call {
+            guest: Guest { id, remote: remote.parse().unwrap(), name, identity: key },
             message: message.clone(),
         };
         vec![
-            guest("192.0.2.1:5", Some(name.clone())),
-            guest("[2001:db8::1]:5", None),
+            guest("192.0.2.1:5", Some(name.clone()), Some(PublicKey([5; 32]))),
+            guest("[2001:db8::1]:5", None, None),
             Letter::Deliver { to: id, message: message.clone() },
             Letter::Tell { from: id, message: message.clone() },
-            Letter::Challenge { name: name.clone() },
+            Letter::Challenge { name: name.clone(), identity: None },
+            Letter::Challenge { name: name.clone(), identity: Some(PublicKey([5; 32])) },
             Letter::Wake { name },
         ]
     }

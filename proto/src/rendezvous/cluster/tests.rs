@@ -8,7 +8,7 @@ use ntcp_stun::TransactionId;
 use super::*;
 use crate::entropy::Seed;
 use crate::machine::{Machine, any_instant};
-use crate::rendezvous::{Config, Input};
+use crate::rendezvous::{Config, InTheClear, Input};
 use crate::signal::message::{CalleeAnswer, Connect, Note, Outcome, Refresh, Registered, Relay};
 use crate::signal::{Punch, Role, Round};
 use crate::uri::TransportChoice;
@@ -59,7 +59,10 @@ impl Town {
             transactions: 0,
         };
         for index in 0..count {
-            let config = Config { cluster: Some(broker_id(index)), ..Config::default() };
+            // These peers are made by hand, and speak in the clear.
+            let in_the_clear = InTheClear::Allowed;
+            let cluster = Some(broker_id(index));
+            let config = Config { cluster, in_the_clear, ..Config::default() };
             let seed = Seed::from_number(index as u64 + 1);
             town.brokers.push(Some(Broker::new(config, seed, town.now)));
         }
@@ -189,6 +192,7 @@ impl Town {
             rtt: None,
             consents: false,
             offers_to_forge: false,
+            bare: false,
         };
         let message = Message::new(transaction, Body::Register(register));
         self.input(broker, Input::Received { link, payload: &message.emit(None) });
@@ -231,6 +235,7 @@ impl Town {
                 fingerprint: Fingerprint([7; 32]),
                 rtt: None,
                 wait,
+                bare: false,
             }),
         )
     }

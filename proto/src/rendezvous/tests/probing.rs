@@ -6,7 +6,7 @@ use crate::address::Family;
 use crate::signal::{Capabilities, Fingerprint, NatSummary, Spoofing, UdpSummary};
 
 pub(super) fn peer_config(name: &str) -> client::Config {
-    let mut config = client::Config::new(Fingerprint([9; 32]));
+    let mut config = client::Config::new(Fingerprint([9; 32]), client::Secrecy::Plain);
     config.name = Some(name.parse().unwrap());
     config.udp_broker = Some("broker.example".parse().unwrap());
     config

@@ -23,7 +23,7 @@ use crate::signal::ErrorCode;
 use crate::signal::message::{self, Body, Message, Nonce, Refused};
 use crate::uri::HostPort;
 use crate::{Command, SocketId};
-use chosen::Chosen;
+use chosen::{Chosen, Given};
 use tcp::TcpSide;
 use udp::UdpSide;
 
@@ -117,7 +117,7 @@ impl Attempt {
             tcp_at: now,
             chosen: None,
         };
-        attempt.choose(core, way, nonce, now);
+        attempt.choose(core, way, (nonce, None), now);
         attempt
     }
 
@@ -176,7 +176,7 @@ impl Attempt {
             Answer::Connected(result) => {
                 if let Some((way, rtt)) = self.tcp.on_connected(id, result, now) {
                     core.note_round_trip(Some(rtt));
-                    self.choose(core, way, None, now);
+                    self.choose(core, way, (None, None), now);
                 }
             }
             Answer::Bound(_) | Answer::Done(_) | Answer::Closed | Answer::Interfaces(_) => {}
@@ -197,7 +197,7 @@ impl Attempt {
                 if let (Body::Refused(refused), true) = (&message.body, probe.ways.contains(&way)) {
                     let sample = probe.ladder.round_trip(message.transmit, now);
                     core.note_round_trip(sample);
-                    return self.on_probed(core, way, refused, message.nonce.clone(), now);
+                    return self.on_probed(core, way, (refused, message.nonce.clone()), now);
                 }
             }
             (Some(chosen), _) if chosen.way == way && chosen.transaction == message.transaction => {
@@ -260,9 +260,9 @@ impl Attempt {
     }
 
     /// From now on this link only.
-    fn choose(&mut self, core: &mut Core, way: Way, nonce: Option<Nonce>, now: Instant) {
+    fn choose(&mut self, core: &mut Core, way: Way, given: Given, now: Instant) {
         self.tcp.close(core);
-        self.chosen = Some(Chosen::start(core, way, nonce, now));
+        self.chosen = Some(Chosen::start(core, way, given, now));
     }
 
     /// What happened on each link until now, when nothing more will.
@@ -287,16 +287,16 @@ impl Attempt {
         &mut self,
         core: &mut Core,
         way: Way,
-        refused: &Refused,
-        nonce: Option<Nonce>,
+        (refused, nonce): (&Refused, Option<Nonce>),
         now: Instant,
     ) -> Progress {
         match (refused.code, nonce) {
             (ErrorCode::Unauthenticated | ErrorCode::StaleNonce, Some(nonce)) => {
-                self.choose(core, way, Some(nonce), now);
+                self.choose(core, way, (Some(nonce), refused.identity), now);
                 self.tcp = TcpSide::Unused;
                 Progress::Going
             }
+            _ if core.is_sealed() && !may_be_said_in_the_clear(refused.code) => Progress::Going,
             _ => {
                 let error = refusal(core, way, refused);
                 Progress::Failed(error)
@@ -307,6 +307,27 @@ impl Attempt {
     /// The broker answered the Register on the chosen link.
     fn on_answered(&mut self, core: &mut Core, message: &Message, now: Instant) -> Progress {
         let Some(chosen) = &mut self.chosen else { return Progress::Going };
+        let inside;
+        let message = match &message.body {
+            Body::Secured(noise) => match chosen.finish(core, noise) {
+                Some(message) => {
+                    inside = message;
+                    &inside
+                }
+                None => return Progress::Going,
+            },
+            Body::Refused(refused) if core.is_sealed() => {
+                if refused.code == ErrorCode::UnknownKey {
+                    return chosen.on_unknown_key(core, (refused, message.nonce.as_ref()), now);
+                }
+                if !may_be_said_in_the_clear(refused.code) {
+                    return Progress::Going;
+                }
+                message
+            }
+            _ if core.is_sealed() => return Progress::Going,
+            _ => message,
+        };
         let refused = match &message.body {
             Body::Registered(registered) => {
                 core.capabilities = registered.capabilities.unwrap_or_default();
@@ -321,7 +342,10 @@ impl Attempt {
         };
         let goes_on = match (refused.code, &message.nonce) {
             (ErrorCode::StaleNonce | ErrorCode::Unauthenticated, Some(nonce)) => {
-                chosen.on_stale_nonce(core, nonce, now)
+                match chosen.on_stale_nonce(core, (nonce, refused.identity), now) {
+                    Ok(goes_on) => goes_on,
+                    Err(error) => return Progress::Failed(error),
+                }
             }
             (ErrorCode::NameTaken, _) => match chosen.on_conflict(core, now) {
                 Some(deadline) => {
@@ -339,6 +363,21 @@ impl Attempt {
     }
 }
 
+/// Whether a refusal is taken that anybody on the path could have written: those that a broker can
+/// send only before the handshake. All of them cost no more than a lost message would.
+fn may_be_said_in_the_clear(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::Unauthenticated
+            | ErrorCode::StaleNonce
+            | ErrorCode::UnknownKey
+            | ErrorCode::TooManyRequests
+            | ErrorCode::UnsupportedVersion
+            | ErrorCode::UnknownAttribute
+            | ErrorCode::BadRequest
+    )
+}
+
 /// What a person wants to read of a duration.
 fn whole_milliseconds(duration: Duration) -> Duration {
     Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
@@ -353,6 +392,9 @@ fn resolve(core: &mut Core, broker: &HostPort, default_port: u16) -> CommandId {
 
 fn refusal(core: &Core, way: Way, refused: &Refused) -> RegistrationError {
     let broker = way.remote;
+    if let (ErrorCode::Forbidden, Some(key)) = (refused.code, core.own_key()) {
+        return RegistrationError::NotAllowed { broker, key };
+    }
     match (refused.code, refused.version, &core.config.name) {
         (ErrorCode::NameTaken, _, Some(name)) => {
             RegistrationError::NameTaken { name: name.clone(), broker }
@@ -360,6 +402,7 @@ fn refusal(core: &Core, way: Way, refused: &Refused) -> RegistrationError {
         (ErrorCode::UnsupportedVersion, Some(theirs), _) => {
             RegistrationError::Version { broker, theirs, ours: message::VERSION }
         }
+        (ErrorCode::SecrecyRequired, _, _) => RegistrationError::SecrecyRequired { broker },
         (code, _, _) => RegistrationError::Refused { broker, code },
     }
 }

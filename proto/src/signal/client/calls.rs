@@ -252,6 +252,7 @@ impl Entry {
             fingerprint: core.config.fingerprint,
             rtt: core.rtt,
             wait: grace_left,
+            bare: core.config.bare,
         });
         let message = standing.request(Message::new(*transaction, body), transmit);
         core.send_surely(standing, &message);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::secrecy::{PublicKey, SecretKey};
 use crate::signal::Fingerprint;
 use crate::uri::{HostPort, PeerName};
 
@@ -9,6 +10,45 @@ use crate::uri::{HostPort, PeerName};
 pub const DEFAULT_UDP_PORT: u16 = 6060;
 /// Port of the TCP broker when none is given.
 pub const DEFAULT_TCP_PORT: u16 = 9999;
+
+/// How a peer speaks to its broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Secrecy {
+    /// In the clear: whoever reads along can act as this peer. Has to be asked for on both sides.
+    Plain,
+    /// Sealed, after a handshake with its key.
+    Sealed {
+        /// Who this peer is; its name is bound to it.
+        identity: SecretKey,
+        /// Whom it takes for its broker.
+        trust: Trust,
+    },
+}
+
+/// Whom a peer takes for its broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// The owner of whichever key is shown, which is told ([`Event::Registered`](super::Event)).
+    FirstUse,
+    /// The owner of one of these keys, at least one.
+    Pinned(Vec<PublicKey>),
+}
+
+/// Who the broker turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokerIdentity {
+    /// Nobody knows: it is spoken to in the clear.
+    Unknown,
+    /// The owner of a key.
+    Proven {
+        /// The key.
+        key: PublicKey,
+        /// The key to be pinned from now on: another one while the broker changes keys.
+        newest: PublicKey,
+        /// Whether the key was pinned; otherwise it was believed.
+        pinned: bool,
+    },
+}
 
 /// Whom to register as, where, and how long to wait for what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,12 +86,17 @@ pub struct Config {
     /// Whether the broker may have us send packets in others' names, where those agreed: only for a
     /// host without a NAT that may send raw packets. Default `false`.
     pub offers_to_forge: bool,
+    /// Whether TCP paths are to be the kernel's bare socket. Default `false`.
+    pub bare: bool,
+    /// How the broker is spoken to.
+    pub secrecy: Secrecy,
 }
 
 impl Config {
     /// The defaults, for a peer with this certificate and no broker yet.
-    pub fn new(fingerprint: Fingerprint) -> Self {
+    pub fn new(fingerprint: Fingerprint, secrecy: Secrecy) -> Self {
         Self {
+            secrecy,
             name: None,
             udp_broker: None,
             tcp_broker: None,
@@ -65,6 +110,7 @@ impl Config {
             connect_timeout: Duration::from_secs(8),
             consents: false,
             offers_to_forge: false,
+            bare: false,
         }
     }
 }

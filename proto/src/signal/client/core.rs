@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 
 use ntcp_stun::TransactionId;
 
+use super::config::{BrokerIdentity, Secrecy, Trust};
 use super::{Config, Event, Link};
 use crate::address::Family;
 use crate::candidate::Candidate;
 use crate::command::{CommandId, Names};
 use crate::entropy::{Entropy, Seed};
-use crate::signal::message::{Message, Nonce, Register, TransmitCount};
+use crate::secrecy::{Channel, PublicKey};
+use crate::signal::envelope::Envelope;
+use crate::signal::message::{Body, Message, Nonce, Register, TransmitCount};
 use crate::signal::{Capabilities, Ladder, NatSummary, Pace, RegistrationId, RegistrationKey};
 use crate::{Command, SocketId};
 
@@ -66,6 +69,9 @@ pub(super) struct Profile {
 /// adds; a longer one by an eighth (the gain of RFC 6298 section 2).
 const LONGER_GAIN: u32 = 8;
 
+/// Keys of a broker that are remembered: it changes them one at a time.
+const MAX_PINNED: usize = 8;
+
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) config: Config,
@@ -76,6 +82,9 @@ pub(super) struct Core {
     pub(super) rtt: Option<Duration>,
     /// What the broker can do, as it said last.
     pub(super) capabilities: Capabilities,
+    /// What the registration has agreed on with the broker, if it has shaken hands.
+    pub(super) channel: Option<Channel>,
+    pub(super) broker: BrokerIdentity,
     pub(super) commands: VecDeque<Command>,
     pub(super) events: VecDeque<Event>,
 }
@@ -90,6 +99,8 @@ impl Core {
             profile: Profile::default(),
             rtt: None,
             capabilities: Capabilities::default(),
+            channel: None,
+            broker: BrokerIdentity::Unknown,
             commands: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -119,8 +130,57 @@ impl Core {
             lease: self.config.lease,
             rtt: self.rtt,
             consents: self.config.consents,
+            bare: self.config.bare,
             offers_to_forge: self.config.offers_to_forge,
         }
+    }
+
+    /// Whether the broker is spoken to behind a handshake.
+    pub(super) fn is_sealed(&self) -> bool {
+        matches!(self.config.secrecy, Secrecy::Sealed { .. })
+    }
+
+    /// Our key, if we have one.
+    pub(super) fn own_key(&self) -> Option<PublicKey> {
+        match &self.config.secrecy {
+            Secrecy::Plain => None,
+            Secrecy::Sealed { identity, .. } => Some(identity.public()),
+        }
+    }
+
+    /// The Register that asks for a nonce, and for the broker's key.
+    pub(super) fn first_register(&self) -> Body {
+        match self.config.secrecy {
+            Secrecy::Plain => Body::Register(self.register(&self.profile)),
+            Secrecy::Sealed { .. } => Body::Hello,
+        }
+    }
+
+    /// The broker's key to shake hands with, when it shows one and `tried` have been refused.
+    pub(super) fn broker_key(&self, shown: Option<PublicKey>, tried: usize) -> Option<PublicKey> {
+        match &self.config.secrecy {
+            Secrecy::Plain => None,
+            Secrecy::Sealed { trust: Trust::FirstUse, .. } => shown.filter(|_| tried == 0),
+            Secrecy::Sealed { trust: Trust::Pinned(keys), .. } => {
+                let likely = keys.iter().filter(|it| Some(**it) == shown);
+                let others = keys.iter().filter(|it| Some(**it) != shown);
+                likely.chain(others).nth(tried).copied()
+            }
+        }
+    }
+
+    /// Takes nobody else for the broker any more, as long as we live.
+    pub(super) fn pin(&mut self, proven: [PublicKey; 2]) {
+        let Secrecy::Sealed { trust, .. } = &mut self.config.secrecy else { return };
+        let mut keys = match trust {
+            Trust::FirstUse => Vec::new(),
+            Trust::Pinned(keys) => std::mem::take(keys),
+        };
+        keys.retain(|it| !proven.contains(it));
+        keys.splice(0..0, proven);
+        keys.dedup();
+        keys.truncate(MAX_PINNED);
+        *trust = Trust::Pinned(keys);
     }
 
     /// Sends a message that nobody has a key for yet.
@@ -130,18 +190,30 @@ impl Core {
 
     /// Sends a signed message.
     pub(super) fn send(&mut self, standing: &Standing, message: &Message) -> CommandId {
-        self.send_bytes(standing.way, message.emit(Some(&standing.key)))
+        let bytes = self.protected(standing, message);
+        self.send_bytes(standing.way, bytes)
     }
 
     /// Sends a signed message twice back to back where one could get lost: at the moments on which
     /// the set-up time stands, a lost datagram costs a whole repeat, and a second one a few hundred
     /// bytes.
     pub(super) fn send_surely(&mut self, standing: &Standing, message: &Message) {
-        let bytes = message.emit(Some(&standing.key));
+        let bytes = self.protected(standing, message);
         if standing.way.link == Link::Udp {
             self.send_bytes(standing.way, bytes.clone());
         }
         self.send_bytes(standing.way, bytes);
+    }
+
+    /// The bytes of a signed message, sealed if we have shaken hands.
+    pub(super) fn protected(&mut self, standing: &Standing, message: &Message) -> Vec<u8> {
+        let bytes = message.emit(Some(&standing.key));
+        match &mut self.channel {
+            Some(channel) => {
+                Envelope::seal(channel, standing.registration, message.transaction, bytes)
+            }
+            None => bytes,
+        }
     }
 
     fn send_bytes(&mut self, way: Way, payload: Vec<u8>) -> CommandId {

@@ -90,7 +90,7 @@ mod tests {
     use crate::entropy::Seed;
     use crate::machine::any_instant;
     use crate::segment::{Options, Segment, flag};
-    use crate::signal::client::Config;
+    use crate::signal::client::{Config, Secrecy};
     use crate::signal::message::Nonce;
     use crate::signal::{Fingerprint, RegistrationKey, Syn};
 
@@ -102,7 +102,8 @@ mod tests {
     }
 
     fn core(offers_to_forge: bool) -> Core {
-        let config = Config { offers_to_forge, ..Config::new(Fingerprint([1; 32])) };
+        let config =
+            Config { offers_to_forge, ..Config::new(Fingerprint([1; 32]), Secrecy::Plain) };
         Core::new(config, Names::new(Owner(1)), Seed([1; 32]))
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::command::IoFailure;
+use crate::secrecy::PublicKey;
 use crate::signal::ErrorCode;
 use crate::uri::{HostPort, PeerName};
 
@@ -112,6 +113,35 @@ pub enum RegistrationError {
         /// Ours.
         ours: u8,
     },
+    /// The broker is not the one that was pinned, or somebody stands in between.
+    #[error(
+        "broker {broker} is not the one that was pinned: it {}. Either its operator has changed the key, who must be asked for it, or somebody stands in between",
+        shown_key(.shown)
+    )]
+    BrokerKey {
+        /// The broker.
+        broker: SocketAddr,
+        /// The key that it shows, if any.
+        shown: Option<PublicKey>,
+    },
+    /// The broker speaks to nobody in the clear.
+    #[error(
+        "broker {broker} speaks to nobody in the clear: take `plain` out of this peer's configuration"
+    )]
+    SecrecyRequired {
+        /// The broker.
+        broker: SocketAddr,
+    },
+    /// The name is for somebody else.
+    #[error(
+        "broker {broker} lets only known keys use this name: ask its operator to enter this peer's key {key}"
+    )]
+    NotAllowed {
+        /// The broker.
+        broker: SocketAddr,
+        /// This peer's key.
+        key: PublicKey,
+    },
     /// The broker refused for another reason.
     #[error("broker {broker} refused the registration: {code}")]
     Refused {
@@ -126,7 +156,12 @@ impl RegistrationError {
     /// Whether trying again cannot help until somebody changes something.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::NoBroker | Self::NameTaken { .. } | Self::Version { .. } => true,
+            Self::NoBroker
+            | Self::NameTaken { .. }
+            | Self::Version { .. }
+            | Self::BrokerKey { .. }
+            | Self::SecrecyRequired { .. }
+            | Self::NotAllowed { .. } => true,
             Self::Unreachable(_) | Self::Refused { .. } => false,
         }
     }
@@ -232,6 +267,10 @@ pub enum ConnectError {
         /// The limit.
         limit: usize,
     },
+}
+
+fn shown_key(shown: &Option<PublicKey>) -> String {
+    shown.map_or_else(|| "shows no key".to_owned(), |key| format!("shows the key {key}"))
 }
 
 fn join(errors: &[LinkError]) -> String {

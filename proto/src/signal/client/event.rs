@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::config::BrokerIdentity;
 use super::error::{ConnectError, Link, LossReason, RegistrationError};
 use crate::candidate::Candidate;
 use crate::signal::message::Note;
@@ -29,6 +30,8 @@ pub enum Event {
         rtt: Duration,
         /// How long it remembers us without a refresh.
         lease: Duration,
+        /// Who it is.
+        identity: BrokerIdentity,
     },
     /// The broker sees another address than before: our NAT's mapping changed, or we moved.
     ObservedAddressChanged {

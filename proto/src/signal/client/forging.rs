@@ -177,8 +177,8 @@ impl Asked {
         let forge = Forge { session, handshake: self.handshake };
         let message = standing.request(Message::new(*transaction, Body::Forge(forge)), transmit);
         let message = Message { nonce: self.nonce.clone(), ..message };
+        let payload = core.protected(standing, &message);
         let id = core.names.command();
-        let payload = message.emit(Some(&standing.key));
         core.commands.push_back(Command::SendTcp { id, socket: self.stream, payload });
     }
 }

@@ -4,16 +4,46 @@ use std::time::Instant;
 
 use ntcp_stun::{Class, MAGIC_COOKIE};
 
+use super::config::Secrecy;
 use super::core::Way;
 use super::{Client, LossReason, Phase};
-use crate::signal::codec::Received;
+use crate::signal::codec::{ParseError, Received};
+use crate::signal::envelope::Envelope;
 use crate::signal::message::{Body, Message};
 use crate::signal::{ErrorCode, SignalMethod};
 
+/// The bytes of a message, taken out of its envelope if it had one.
+pub(super) enum Opened<'a> {
+    InTheClear(&'a [u8]),
+    Sealed(Vec<u8>),
+}
+
+impl Opened<'_> {
+    pub(super) fn parse(&self) -> Result<Received<'_>, ParseError> {
+        match self {
+            Self::InTheClear(bytes) => Message::parse(bytes),
+            Self::Sealed(bytes) => Message::parse(bytes).map(Received::sealed),
+        }
+    }
+}
+
 impl Client {
+    /// Opens what is sealed; `None` for what was not sealed for us, or came before.
+    pub(super) fn opened<'a>(&mut self, payload: &'a [u8]) -> Option<Opened<'a>> {
+        let Some(envelope) = Envelope::parse(payload) else {
+            return Some(Opened::InTheClear(payload));
+        };
+        let opened = self.core.channel.as_mut().and_then(|it| envelope.open(it).ok());
+        if opened.is_none() {
+            self.ignored.unsigned += 1;
+        }
+        opened.map(Opened::Sealed)
+    }
+
     /// A message on one of our ways.
     pub(super) fn handle_bytes(&mut self, way: Way, payload: &[u8], now: Instant) {
-        let received = match Message::parse(payload) {
+        let Some(bytes) = self.opened(payload) else { return };
+        let received = match bytes.parse() {
             Ok(received) => received,
             Err(error) => {
                 tracing::trace!(%error, "ignored");
@@ -34,7 +64,10 @@ impl Client {
                 }
             }
             Phase::Leaving(farewell) if farewell.standing.way == way => {
-                if received.message.transaction == farewell.transaction {
+                let sealed = matches!(self.core.config.secrecy, Secrecy::Sealed { .. });
+                if received.message.transaction == farewell.transaction
+                    && (received.is_sealed() || !sealed || is_unknown(&received.message))
+                {
                     self.finish();
                 }
             }
@@ -50,7 +83,9 @@ impl Client {
     fn handle_registered(&mut self, received: &Received<'_>, now: Instant) {
         let Phase::Registered(registration) = &mut self.phase else { return };
         let message = &received.message;
-        if !received.is_signed_by(&registration.standing.key) {
+        let vouched = received.is_signed_by(&registration.standing.key)
+            && received.is_sealed() == self.core.channel.is_some();
+        if !vouched {
             let asked = registration.asked_in(message.transaction)
                 || self.calls.asked_in(message.transaction);
             match unsigned_refusal(message) {
@@ -133,6 +168,11 @@ pub(super) fn method_of(payload: &[u8]) -> Option<SignalMethod> {
         (message_type & 0x000F) | ((message_type >> 1) & 0x0070) | ((message_type >> 2) & 0x0F80);
     let stun = message_type < 0x4000 && cookie == MAGIC_COOKIE;
     SignalMethod::ALL.into_iter().find(|it| stun && it.number() == method)
+}
+
+/// Whether the broker says, as it can only in the clear, that it does not know us.
+fn is_unknown(message: &Message) -> bool {
+    unsigned_refusal(message) == Some(ErrorCode::UnknownRegistration)
 }
 
 /// The code of a refusal that the broker cannot sign: it does not know the sender, or must not

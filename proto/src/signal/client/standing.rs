@@ -72,6 +72,7 @@ impl Registration {
             broker: self.standing.way.remote,
             rtt: core.rtt.unwrap_or_default(),
             lease: self.lease,
+            identity: core.broker,
         });
     }
 
@@ -214,7 +215,9 @@ impl Registration {
         now: Instant,
     ) -> bool {
         let message = &received.message;
-        if !received.is_signed_by(&self.standing.key) {
+        let vouched = received.is_signed_by(&self.standing.key)
+            && received.is_sealed() == core.channel.is_some();
+        if !vouched {
             return self.upgrade.handle_refusal(core, &self.standing, (way, message), now);
         }
         let Body::Refreshed(refreshed) = &message.body else { return false };

@@ -94,6 +94,7 @@ fn registered(request: &Message) -> Message {
         observed: "192.0.2.1:1".parse().unwrap(),
         lease: Duration::from_secs(60),
         capabilities: None,
+        identity: None,
     }))
 }
 
@@ -112,7 +113,7 @@ fn both() -> Config {
         name: Some("alice".parse().unwrap()),
         udp_broker: Some("broker.example".parse().unwrap()),
         tcp_broker: Some("broker.example".parse().unwrap()),
-        ..Config::new(Fingerprint([0; 32]))
+        ..Config::new(Fingerprint([0; 32]), Secrecy::Plain)
     }
 }
 
@@ -137,7 +138,7 @@ fn bob() -> PeerName {
 
 #[test]
 fn without_a_broker_the_error_names_the_flags() {
-    let mut script = script(Config::new(Fingerprint([0; 32])));
+    let mut script = script(Config::new(Fingerprint([0; 32]), Secrecy::Plain));
     assert!(script.start().is_empty());
     let events = script.events();
     let [Event::RegistrationFailed { error, .. }] = &events[..] else { panic!("{events:?}") };
@@ -271,8 +272,10 @@ fn an_order_told_twice_or_late_is_told_once() {
         candidates: Vec::new(),
         nat: NatSummary::default(),
         fingerprint: Fingerprint([4; 32]),
+        identity: None,
         start_after: ms(7),
         peer_rtt: None,
+        bare: false,
         hints: Vec::new(),
     }));
     script.receive(&order, None);

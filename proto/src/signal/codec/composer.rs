@@ -6,19 +6,25 @@ use ntcp_stun::attribute::{ErrorCode as StunErrorCode, UnknownAttributes};
 use ntcp_stun::{AttributeType, Class, Key, TransactionId, WriteError, Writer};
 
 use crate::candidate::Candidate;
+use crate::secrecy::PublicKey;
 use crate::signal::attribute::{
-    ANSWERED_SYN, CANDIDATES, CAPABILITIES, CERTIFICATE, CONSENT, DATAGRAM, ERRAND, HINTS, LEASE,
-    NAME, NAT_SUMMARY, NEWS, NOTE, OUTCOMES, PEER_ADDRESS, PEER_ROUND_TRIP_TIME, REGISTRATION,
-    REGISTRATION_KEY, ROLE, ROUND, ROUND_TRIP_TIME, SESSION, SESSION_SECRET, SOURCE_ADDRESS,
-    START_AFTER, SYN, TRANSACTION_TRANSMIT_COUNTER, TRANSPORTS, VERSION, WAIT, candidates_bytes,
-    micros_bytes, millis_bytes, role_bytes, small_bytes, transports_bytes, xor_address_bytes,
+    ANSWERED_SYN, BARE, CANDIDATES, CAPABILITIES, CERTIFICATE, CONSENT, DATAGRAM, ERRAND,
+    HANDSHAKE, HINTS, IDENTITY, LEASE, NAME, NAT_SUMMARY, NEWS, NOTE, OUTCOMES, PEER_ADDRESS,
+    PEER_ROUND_TRIP_TIME, REGISTRATION, REGISTRATION_KEY, ROLE, ROUND, ROUND_TRIP_TIME, SESSION,
+    SESSION_SECRET, SOURCE_ADDRESS, START_AFTER, SYN, TRANSACTION_TRANSMIT_COUNTER, TRANSPORTS,
+    VERSION, WAIT, candidates_bytes, micros_bytes, millis_bytes, role_bytes, small_bytes,
+    transports_bytes, xor_address_bytes,
 };
 use crate::signal::message::{
     self, Answer, Body, CalleeAnswer, Connect, Forge, Forged, Found, Gather, Message, Nonce,
-    Outcome, Refresh, Refreshed, Refused, Register, Registered, Relay, TransmitCount,
+    Outcome, Refresh, Refreshed, Refused, Register, Registered, Relay, Secure, TransmitCount,
 };
 use crate::signal::outcome::{hints_bytes, outcomes_bytes};
 use crate::signal::{Capabilities, Errand, ErrorCode, NatSummary, Packet, Punch, RegistrationKey};
+
+/// Makes a Hello longer than what it provokes, the longest NONCE included: nobody answers somebody
+/// who may have forged its address with more than came.
+const HELLO_PADDING: [u8; 104] = [0; 104];
 
 /// Writes attributes.
 pub(super) struct Composer<'b> {
@@ -68,6 +74,11 @@ impl<'b> Composer<'b> {
 
     fn body(&mut self, body: &Body) -> Result<(), WriteError> {
         match body {
+            Body::Hello => self.put(AttributeType::PADDING, &HELLO_PADDING),
+            Body::Secure(Secure { hint, noise }) => {
+                self.put(HANDSHAKE, &[&hint[..], noise].concat())
+            }
+            Body::Secured(noise) => self.put(HANDSHAKE, noise),
             Body::Register(register) => self.register(register),
             Body::Registered(registered) => self.registered(registered),
             Body::Refresh(refresh) => self.refresh(refresh),
@@ -77,9 +88,10 @@ impl<'b> Composer<'b> {
                 self.capabilities(*capabilities)
             }
             Body::Lookup(name) => self.put(NAME, name.as_str().as_bytes()),
-            Body::Found(Found { fingerprint, nat }) => {
+            Body::Found(Found { fingerprint, nat, identity }) => {
                 self.put(CERTIFICATE, &fingerprint.0)?;
-                self.put(NAT_SUMMARY, &nat.to_bytes())
+                self.put(NAT_SUMMARY, &nat.to_bytes())?;
+                self.identity(*identity)
             }
             Body::Connect(connect) => self.connect(connect),
             Body::Connected(punch) | Body::Invite(punch) | Body::Punch(punch) => self.punch(punch),
@@ -121,8 +133,17 @@ impl<'b> Composer<'b> {
     }
 
     fn register(&mut self, register: &Register) -> Result<(), WriteError> {
-        let Register { name, candidates, nat, fingerprint, lease, rtt, consents, offers_to_forge } =
-            register;
+        let Register {
+            name,
+            candidates,
+            nat,
+            fingerprint,
+            lease,
+            rtt,
+            consents,
+            offers_to_forge,
+            bare,
+        } = register;
         self.put_some(NAME, name.as_ref().map(crate::uri::PeerName::as_str))?;
         self.put(CERTIFICATE, &fingerprint.0)?;
         self.put(LEASE, &millis_bytes(*lease))?;
@@ -130,16 +151,26 @@ impl<'b> Composer<'b> {
         self.put(NAT_SUMMARY, &nat.to_bytes())?;
         self.put_some(ROUND_TRIP_TIME, rtt.map(micros_bytes))?;
         let bits = u8::from(*consents) | u8::from(*offers_to_forge) << 1;
-        self.put_some(CONSENT, (bits != 0).then_some(small_bytes(bits)))
+        self.put_some(CONSENT, (bits != 0).then_some(small_bytes(bits)))?;
+        self.bare(*bare)
+    }
+
+    fn bare(&mut self, bare: bool) -> Result<(), WriteError> {
+        self.put_some(BARE, bare.then_some(small_bytes(1)))
     }
 
     fn registered(&mut self, registered: &Registered) -> Result<(), WriteError> {
-        let Registered { registration, key, observed, lease, capabilities } = registered;
+        let Registered { registration, key, observed, lease, capabilities, identity } = registered;
         self.put(REGISTRATION, &registration.0)?;
         self.put(REGISTRATION_KEY, &key.0)?;
         self.observed(*observed)?;
         self.put(LEASE, &millis_bytes(*lease))?;
-        self.capabilities(*capabilities)
+        self.capabilities(*capabilities)?;
+        self.identity(*identity)
+    }
+
+    fn identity(&mut self, identity: Option<PublicKey>) -> Result<(), WriteError> {
+        self.put_some(IDENTITY, identity.map(|it| it.0))
     }
 
     fn capabilities(&mut self, capabilities: Option<Capabilities>) -> Result<(), WriteError> {
@@ -157,7 +188,8 @@ impl<'b> Composer<'b> {
     }
 
     fn connect(&mut self, connect: &Connect) -> Result<(), WriteError> {
-        let Connect { callee, transport, round, candidates, nat, fingerprint, rtt, wait } = connect;
+        let Connect { callee, transport, round, candidates, nat, fingerprint, rtt, wait, bare } =
+            connect;
         self.put(NAME, callee.as_str().as_bytes())?;
         self.put(TRANSPORTS, &transports_bytes(*transport))?;
         self.put(ROUND, &small_bytes(round.0))?;
@@ -165,7 +197,8 @@ impl<'b> Composer<'b> {
         self.put(WAIT, &millis_bytes(*wait))?;
         self.candidates(candidates)?;
         self.put(NAT_SUMMARY, &nat.to_bytes())?;
-        self.put_some(ROUND_TRIP_TIME, rtt.map(micros_bytes))
+        self.put_some(ROUND_TRIP_TIME, rtt.map(micros_bytes))?;
+        self.bare(*bare)
     }
 
     fn punch(&mut self, punch: &Punch) -> Result<(), WriteError> {
@@ -176,10 +209,12 @@ impl<'b> Composer<'b> {
         self.put(TRANSPORTS, &transports_bytes(punch.transport))?;
         self.put_some(NAME, punch.peer.as_ref().map(crate::uri::PeerName::as_str))?;
         self.put(CERTIFICATE, &punch.fingerprint.0)?;
+        self.identity(punch.identity)?;
         self.put(START_AFTER, &micros_bytes(punch.start_after))?;
         self.candidates(&punch.candidates)?;
         self.put(NAT_SUMMARY, &punch.nat.to_bytes())?;
         self.put_some(PEER_ROUND_TRIP_TIME, punch.peer_rtt.map(micros_bytes))?;
+        self.bare(punch.bare)?;
         let hints = Some(hints_bytes(&punch.hints)).filter(|value| !value.is_empty());
         self.put_some(HINTS, hints)
     }
@@ -227,7 +262,8 @@ impl<'b> Composer<'b> {
             self.writer
                 .attribute(&refused.unknown.iter().copied().collect::<UnknownAttributes>())?;
         }
-        self.put_some(VERSION, refused.version.map(small_bytes))
+        self.put_some(VERSION, refused.version.map(small_bytes))?;
+        self.identity(refused.identity)
     }
 
     /// ERROR-CODE (RFC 8489 section 14.8) without a reason phrase: the number says it all, and an

@@ -6,16 +6,18 @@ use ntcp_stun::attribute::{ErrorCode as StunErrorCode, Problem, UnknownAttribute
 use ntcp_stun::{Attribute, AttributeType, Class, Message as StunMessage};
 
 use crate::candidate::Candidate;
+use crate::secrecy::PublicKey;
 use crate::signal::attribute::{
-    self as values, ANSWERED_SYN, CANDIDATES, CAPABILITIES, CERTIFICATE, CONSENT, DATAGRAM, ERRAND,
-    HINTS, KNOWN_REQUIRED, LEASE, NAME, NAT_SUMMARY, NEWS, NOTE, OUTCOMES, PEER_ADDRESS,
-    PEER_ROUND_TRIP_TIME, REGISTRATION, REGISTRATION_KEY, ROLE, ROUND, ROUND_TRIP_TIME, SESSION,
-    SESSION_SECRET, SOURCE_ADDRESS, START_AFTER, SYN, TRANSACTION_TRANSMIT_COUNTER, TRANSPORTS,
-    VERSION, WAIT, fixed, micros, millis, role, small, transports,
+    self as values, ANSWERED_SYN, BARE, CANDIDATES, CAPABILITIES, CERTIFICATE, CONSENT, DATAGRAM,
+    ERRAND, HANDSHAKE, HINTS, IDENTITY, KNOWN_REQUIRED, LEASE, NAME, NAT_SUMMARY, NEWS, NOTE,
+    OUTCOMES, PEER_ADDRESS, PEER_ROUND_TRIP_TIME, REGISTRATION, REGISTRATION_KEY, ROLE, ROUND,
+    ROUND_TRIP_TIME, SESSION, SESSION_SECRET, SOURCE_ADDRESS, START_AFTER, SYN,
+    TRANSACTION_TRANSMIT_COUNTER, TRANSPORTS, VERSION, WAIT, fixed, micros, millis, role, small,
+    transports,
 };
 use crate::signal::message::{
     self, Answer, Body, CalleeAnswer, Connect, Forge, Forged, Found, Gather, Message, Nonce, Note,
-    Outcome, Refresh, Refreshed, Refused, Register, Registered, Relay, TransmitCount,
+    Outcome, Refresh, Refreshed, Refused, Register, Registered, Relay, Secure, TransmitCount,
 };
 use crate::signal::nat_summary;
 use crate::signal::outcome;
@@ -103,8 +105,11 @@ impl<'a> Reader<'a> {
     fn body(&self) -> Result<Option<Body>, Malformed> {
         use SignalMethod as M;
         Ok(Some(match (self.view.class(), self.method) {
-            (Class::Request, M::Register) => Body::Register(self.register()?),
-            (Class::Success, M::Register) => Body::Registered(self.registered()?),
+            (Class::Request, M::Register) => self.any_register()?,
+            (Class::Success, M::Register) => match self.optional(HANDSHAKE, bounded)? {
+                Some(noise) => Body::Secured(noise),
+                None => Body::Registered(self.registered()?),
+            },
             (Class::Request, M::Refresh) => Body::Refresh(self.refresh()?),
             (Class::Success, M::Refresh) => Body::Refreshed(Refreshed {
                 observed: self.observed()?,
@@ -118,6 +123,7 @@ impl<'a> Reader<'a> {
             (Class::Success, M::Lookup) => Body::Found(Found {
                 fingerprint: Fingerprint(self.required(CERTIFICATE, fixed)?),
                 nat: self.nat()?,
+                identity: self.identity()?,
             }),
             (Class::Request, M::Connect) => Body::Connect(self.connect()?),
             (Class::Success, M::Connect) => Body::Connected(self.punch()?),
@@ -144,11 +150,32 @@ impl<'a> Reader<'a> {
             }),
             (Class::Indication, M::Errand) => Body::Errand(self.errand()?),
             (Class::Error, method) => Body::Refused(self.refused(method)?),
-            (Class::Request | Class::Success, M::Relay | M::Outcome | M::Errand)
+            (Class::Request | Class::Success, M::Relay | M::Outcome | M::Sealed | M::Errand)
             | (Class::Indication, _) => {
                 return Ok(None);
             }
         }))
+    }
+
+    fn any_register(&self) -> Result<Body, Malformed> {
+        if let Some(value) = self.optional(HANDSHAKE, bounded)? {
+            let (hint, noise) = value.split_first_chunk().ok_or(Malformed)?;
+            return Ok(Body::Secure(Secure { hint: *hint, noise: noise.to_vec() }));
+        }
+        if self.view.raw_attribute(CERTIFICATE).is_none()
+            && self.view.raw_attribute(AttributeType::PADDING).is_some()
+        {
+            return Ok(Body::Hello);
+        }
+        Ok(Body::Register(self.register()?))
+    }
+
+    fn identity(&self) -> Result<Option<PublicKey>, Malformed> {
+        Ok(self.optional(IDENTITY, fixed)?.map(PublicKey))
+    }
+
+    fn bare(&self) -> Result<bool, Malformed> {
+        Ok(self.optional(BARE, small)? == Some(1))
     }
 
     fn register(&self) -> Result<Register, Malformed> {
@@ -162,6 +189,7 @@ impl<'a> Reader<'a> {
             rtt: self.optional(ROUND_TRIP_TIME, micros)?,
             consents: bits & 1 != 0,
             offers_to_forge: bits & 2 != 0,
+            bare: self.bare()?,
         })
     }
 
@@ -172,6 +200,7 @@ impl<'a> Reader<'a> {
             observed: self.observed()?,
             lease: self.required(LEASE, millis)?,
             capabilities: self.capabilities()?,
+            identity: self.identity()?,
         })
     }
 
@@ -199,6 +228,7 @@ impl<'a> Reader<'a> {
             fingerprint: Fingerprint(self.required(CERTIFICATE, fixed)?),
             rtt: self.optional(ROUND_TRIP_TIME, micros)?,
             wait: self.required(WAIT, millis)?,
+            bare: self.bare()?,
         })
     }
 
@@ -213,8 +243,10 @@ impl<'a> Reader<'a> {
             candidates: self.candidates()?,
             nat: self.nat()?,
             fingerprint: Fingerprint(self.required(CERTIFICATE, fixed)?),
+            identity: self.identity()?,
             start_after: self.required(START_AFTER, micros)?,
             peer_rtt: self.optional(PEER_ROUND_TRIP_TIME, micros)?,
+            bare: self.bare()?,
             hints: self.hints()?,
         })
     }
@@ -296,6 +328,7 @@ impl<'a> Reader<'a> {
             code: self.required(AttributeType::ERROR_CODE, error_code)?,
             unknown: unknown.map(|it| it.as_slice().to_vec()).unwrap_or_default(),
             version: self.optional(VERSION, small)?,
+            identity: self.identity()?,
         })
     }
 
@@ -343,6 +376,12 @@ impl<'a> Reader<'a> {
     ) -> Result<Option<T>, Malformed> {
         Ok(self.view.raw_attribute(attribute).map(read).transpose()?)
     }
+}
+
+/// A message of a handshake, and the eight bytes before it.
+fn bounded(value: &[u8]) -> Result<Vec<u8>, Problem> {
+    let fits = value.len() <= message::MAX_HANDSHAKE_BYTES + 8;
+    if fits { Ok(value.to_vec()) } else { Err(Problem::Length(value.len())) }
 }
 
 fn datagram(value: &[u8]) -> Result<Vec<u8>, Problem> {

@@ -4,21 +4,30 @@ use std::time::{Duration, Instant};
 
 use ntcp_stun::TransactionId;
 
-use super::{Done, MAX_STALE_NONCES};
+use super::{Done, MAX_STALE_NONCES, Progress};
+use crate::secrecy::{Initiation, PublicKey};
 use crate::signal::Ladder;
 use crate::signal::client::core::{Core, Profile, Standing, Way};
-use crate::signal::client::{Link, LinkError, RegistrationError};
-use crate::signal::message::{Body, Message, Nonce, Registered};
+use crate::signal::client::{BrokerIdentity, Link, LinkError, RegistrationError, Secrecy, Trust};
+use crate::signal::envelope::prologue;
+use crate::signal::message::{Body, Message, Nonce, Refused, Registered, Secure};
 use crate::uri::HostPort;
 
 /// First wait before a taken name is asked for again; grows by half each time.
 const FIRST_CONFLICT_WAIT: Duration = Duration::from_millis(100);
 
+/// What the broker has given to those who have nothing yet: a nonce, and the key that it shows.
+pub(super) type Given = (Option<Nonce>, Option<PublicKey>);
+
 /// Asking the broker on the link that answered first.
 #[derive(Debug)]
 pub(super) struct Chosen {
     pub(super) way: Way,
-    nonce: Option<Nonce>,
+    given: Given,
+    /// Pinned keys that the broker has said are not its own.
+    refused_keys: usize,
+    /// The handshake under way.
+    shaking: Option<Shaking>,
     /// What peers will see; the same in every sending, of which the broker keeps one.
     profile: Profile,
     /// How many nonces the broker has called stale in a row.
@@ -26,6 +35,14 @@ pub(super) struct Chosen {
     pub(super) transaction: TransactionId,
     pub(super) ladder: Ladder,
     conflict: Option<Conflict>,
+}
+
+/// A handshake that waits for its answer.
+#[derive(Debug)]
+struct Shaking {
+    initiation: Initiation,
+    request: Secure,
+    key: PublicKey,
 }
 
 /// Somebody else holds the name.
@@ -38,30 +55,106 @@ struct Conflict {
 }
 
 impl Chosen {
-    /// Asks on `way` with the nonce that is needed there.
-    pub(super) fn start(core: &mut Core, way: Way, nonce: Option<Nonce>, now: Instant) -> Self {
+    /// Asks on `way` with what the broker has given already.
+    pub(super) fn start(core: &mut Core, way: Way, given: Given, now: Instant) -> Self {
+        core.channel = None;
+        core.broker = BrokerIdentity::Unknown;
         let mut chosen = Self {
             way,
-            nonce,
+            given,
+            refused_keys: 0,
+            shaking: None,
             profile: core.profile.clone(),
             stale: 0,
             transaction: core.transaction(),
             ladder: way.ladder(core.rtt),
             conflict: None,
         };
+        chosen.begin_shaking(core);
         chosen.send(core, now);
         chosen
     }
 
     /// Takes the nonce that the broker wants instead; `false` if it wants another one each time.
-    pub(super) fn on_stale_nonce(&mut self, core: &mut Core, nonce: &Nonce, now: Instant) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// It shows no key that would do.
+    pub(super) fn on_stale_nonce(
+        &mut self,
+        core: &mut Core,
+        (nonce, shown): (&Nonce, Option<PublicKey>),
+        now: Instant,
+    ) -> Result<bool, RegistrationError> {
         if self.stale == MAX_STALE_NONCES {
-            return false;
+            return Ok(false);
         }
         self.stale += 1;
-        self.nonce = Some(nonce.clone());
+        self.given = (Some(nonce.clone()), shown);
+        if core.is_sealed() && core.broker_key(shown, self.refused_keys).is_none() {
+            return Err(self.wrong_broker());
+        }
         self.restart(core, now);
-        true
+        Ok(true)
+    }
+
+    /// The broker says that the key which was meant is not one of its own: the next one that was
+    /// pinned may be.
+    pub(super) fn on_unknown_key(
+        &mut self,
+        core: &mut Core,
+        (refused, nonce): (&Refused, Option<&Nonce>),
+        now: Instant,
+    ) -> Progress {
+        self.refused_keys += 1;
+        if let Some(nonce) = nonce {
+            self.given = (Some(nonce.clone()), refused.identity);
+        }
+        if core.broker_key(self.given.1, self.refused_keys).is_none() {
+            return Progress::Failed(self.wrong_broker());
+        }
+        self.restart(core, now);
+        Progress::Going
+    }
+
+    fn wrong_broker(&self) -> RegistrationError {
+        RegistrationError::BrokerKey { broker: self.way.remote, shown: self.given.1 }
+    }
+
+    /// Draws the handshake for this transaction, if there is what it needs.
+    fn begin_shaking(&mut self, core: &mut Core) {
+        self.shaking = None;
+        let key = core.broker_key(self.given.1, self.refused_keys);
+        let (Some(key), Some(nonce)) = (key, &self.given.0) else { return };
+        let Secrecy::Sealed { identity, .. } = core.config.secrecy.clone() else { return };
+        let register = Message::new(self.transaction, Body::Register(core.register(&self.profile)));
+        let seed = core.entropy.seed();
+        let (initiation, noise) =
+            Initiation::begin(&identity, &key, &prologue(nonce), &register.emit(None), seed);
+        self.shaking =
+            Some(Shaking { initiation, request: Secure { hint: key.hint(), noise }, key });
+    }
+
+    /// The other half of the handshake, and the message in it; `None` if it is not the answer to
+    /// ours.
+    pub(super) fn finish(&mut self, core: &mut Core, noise: &[u8]) -> Option<Message> {
+        let shaking = self.shaking.as_mut()?;
+        let (payload, channel) = shaking.initiation.finish(noise).ok()?;
+        let key = shaking.key;
+        self.shaking = None;
+        let message = Message::parse(&payload).ok()?.message;
+        if message.transaction != self.transaction {
+            return None;
+        }
+        if let Body::Registered(registered) = &message.body {
+            let pinned =
+                matches!(&core.config.secrecy, Secrecy::Sealed { trust: Trust::Pinned(_), .. });
+            let newest = registered.identity.unwrap_or(key);
+            core.channel = Some(channel);
+            core.broker = BrokerIdentity::Proven { key, newest, pinned };
+            core.pin([newest, key]);
+        }
+        Some(message)
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
@@ -89,8 +182,17 @@ impl Chosen {
 
     fn send(&mut self, core: &mut Core, now: Instant) {
         let transmit = self.ladder.sent(now);
-        let message = Message::new(self.transaction, Body::Register(core.register(&self.profile)));
-        let message = Message { transmit: Some(transmit), nonce: self.nonce.clone(), ..message };
+        let (body, nonce) = match (&core.config.secrecy, &self.shaking) {
+            (Secrecy::Plain, _) => {
+                (Body::Register(core.register(&self.profile)), self.given.0.clone())
+            }
+            (Secrecy::Sealed { .. }, Some(shaking)) => {
+                (Body::Secure(shaking.request.clone()), self.given.0.clone())
+            }
+            (Secrecy::Sealed { .. }, None) => (Body::Hello, None),
+        };
+        let message = Message::new(self.transaction, body);
+        let message = Message { transmit: Some(transmit), nonce, ..message };
         core.send_unsigned(self.way, &message);
     }
 
@@ -99,6 +201,7 @@ impl Chosen {
         self.transaction = core.transaction();
         self.profile.clone_from(&core.profile);
         self.ladder = self.way.ladder(core.rtt);
+        self.begin_shaking(core);
         self.send(core, now);
     }
 

@@ -11,7 +11,7 @@ use crate::address::{Family, canonical};
 use crate::command::{CommandId, IoFailure};
 use crate::signal::client::core::{Core, Way};
 use crate::signal::client::{Link, LinkError};
-use crate::signal::message::{Body, Message};
+use crate::signal::message::Message;
 use crate::signal::{Ladder, Pace};
 use crate::uri::HostPort;
 
@@ -125,7 +125,7 @@ impl Probe {
 
     pub(super) fn send(&mut self, core: &mut Core, now: Instant) {
         let transmit = self.ladder.sent(now);
-        let message = Message::new(self.transaction, Body::Register(core.register(&core.profile)));
+        let message = Message::new(self.transaction, core.first_register());
         let message = Message { transmit: Some(transmit), ..message };
         for way in &self.ways {
             self.sending.insert(core.send_unsigned(*way, &message));

@@ -1,0 +1,308 @@
+//! Handshakes and sealed messages, on the broker's side.
+//!
+//! ```text
+//!   peer                                    broker
+//!     │ Hello ──────────────────────────────▶│ keeps nothing, computes one MAC
+//!     │◀────────── 401, NONCE, the broker's key ┤
+//!     │ Secure, NONCE: a handshake around ───▶│ the address is proved: now, and not before,
+//!     │                 Register              │ it is worth the four multiplications
+//!     │◀──────── Secured: the other half around ┤
+//!     │                 Registered            │
+//!     │ Sealed ◀────────────────────▶ Sealed │ everything from here on
+//! ```
+//!
+//! The NONCE is the handshake's prologue. It belongs to one address, or to one stream, and to one
+//! minute: a Register that somebody recorded is good nowhere else and at no other time, and within
+//! that minute it is known for [spent](Spent).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::bucket::Bucket;
+use super::cluster::Denial;
+use super::cookie::LIFE;
+use super::registry::site;
+use super::{Broker, Command, Link, Registration, Registry};
+use crate::secrecy::{PublicKey, Reception, SecretKey, Unsealed};
+use crate::signal::codec::Received;
+use crate::signal::envelope::{Envelope, prologue};
+use crate::signal::message::{Body, Message, Refused, Secure};
+use crate::signal::{ErrorCode, RegistrationId, SignalMethod};
+
+/// Addresses whose handshakes are counted; at the limit those that have been idle are forgotten,
+/// and if there is none, a further address has to wait.
+const MAX_SITES: usize = 4096;
+/// Handshakes of one address in a burst: as many as may be registered from it.
+const BURST: u32 = 256;
+/// Handshakes of one address a second in the long run: each costs a fifth of a millisecond.
+const PER_SECOND: u32 = 32;
+
+/// The keys of a broker: the first is shown, all are accepted.
+#[derive(Debug)]
+pub(super) struct Keys(Vec<(PublicKey, SecretKey)>);
+
+impl Keys {
+    /// These; at least one.
+    pub(super) fn new(keys: Vec<SecretKey>) -> Self {
+        Self(keys.into_iter().map(|key| (key.public(), key)).collect())
+    }
+
+    /// The newest.
+    pub(super) fn shown(&self) -> Option<PublicKey> {
+        self.0.first().map(|(public, _)| *public)
+    }
+
+    fn meant(&self, hint: [u8; 8]) -> Option<&SecretKey> {
+        self.0.iter().find(|(public, _)| public.hint() == hint).map(|(_, key)| key)
+    }
+}
+
+/// Handshakes that have registered somebody, as long as their NONCE is good.
+#[derive(Debug, Default)]
+pub(super) struct Spent {
+    known: BTreeSet<[u8; 16]>,
+    by_time: std::collections::VecDeque<(Instant, [u8; 16])>,
+}
+
+impl Spent {
+    /// A message of Noise begins with an ephemeral key that is drawn for it: it names the handshake.
+    fn name(noise: &[u8]) -> [u8; 16] {
+        noise.first_chunk().copied().unwrap_or_default()
+    }
+
+    fn contains(&self, noise: &[u8]) -> bool {
+        self.known.contains(&Self::name(noise))
+    }
+
+    /// Notes one; at `most` the oldest is forgotten.
+    fn note(&mut self, noise: &[u8], most: usize, now: Instant) {
+        let is_over = |(at, _): &(Instant, _)| *at + LIFE < now;
+        while self.by_time.len() >= most.max(1) || self.by_time.front().is_some_and(is_over) {
+            let Some((_, name)) = self.by_time.pop_front() else { break };
+            self.known.remove(&name);
+        }
+        let name = Self::name(noise);
+        if self.known.insert(name) {
+            self.by_time.push_back((now, name));
+        }
+    }
+}
+
+/// How many handshakes each address may ask for.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    by_site: BTreeMap<IpAddr, Bucket>,
+}
+
+impl Gate {
+    fn admits(&mut self, ip: IpAddr, now: Instant) -> bool {
+        let site = site(ip);
+        if self.by_site.len() >= MAX_SITES && !self.by_site.contains_key(&site) {
+            self.by_site.retain(|_, bucket| !bucket.is_full(BURST, PER_SECOND, now));
+            if self.by_site.len() >= MAX_SITES {
+                return false;
+            }
+        }
+        let bucket = self.by_site.entry(site).or_insert_with(|| Bucket::full(BURST, now));
+        bucket.take(BURST, PER_SECOND, now)
+    }
+}
+
+impl<R: Registry> Broker<R> {
+    /// The key that peers are shown.
+    pub fn identity(&self) -> Option<PublicKey> {
+        self.keys.shown()
+    }
+
+    /// Takes other keys: the first is shown from now on, handshakes with any of them are accepted.
+    /// Whoever is registered stays so.
+    pub fn set_keys(&mut self, keys: Vec<SecretKey>) {
+        if !keys.is_empty() {
+            self.keys = Keys::new(keys);
+        }
+    }
+
+    /// Somebody wants to shake hands and does not know yet with whom.
+    pub(super) fn on_hello(&mut self, link: Link, message: &Message, length: usize, now: Instant) {
+        self.counters.challenged += 1;
+        self.show_key(link, message, ErrorCode::Unauthenticated, length, now);
+    }
+
+    /// Refuses in the clear, and shows what the next try needs.
+    fn show_key(
+        &mut self,
+        link: Link,
+        message: &Message,
+        code: ErrorCode,
+        length: usize,
+        now: Instant,
+    ) {
+        if self.leaves_it_to_others() {
+            return;
+        }
+        let refused = Refused::new(SignalMethod::Register, code);
+        let body = Body::Refused(Refused { identity: self.keys.shown(), ..refused });
+        let nonce = self.cookies.bake(link, now);
+        self.answer_unproven(link, &message.answer(body).with_nonce(nonce), length);
+    }
+
+    /// A Register inside a handshake.
+    pub(super) fn on_secure(
+        &mut self,
+        link: Link,
+        (message, secure): (&Message, &Secure),
+        length: usize,
+        now: Instant,
+    ) {
+        let proved = message.nonce.as_ref().filter(|it| self.cookies.is_ours(it, link, now));
+        let Some(nonce) = proved else {
+            self.counters.stale_nonce += 1;
+            return self.show_key(link, message, ErrorCode::StaleNonce, length, now);
+        };
+        if self.repeat_welcome(link, message) {
+            return;
+        }
+        if self.spent.contains(&secure.noise) {
+            self.counters.replayed += 1;
+            return;
+        }
+        if !self.gate.admits(link.remote().ip(), now) {
+            self.counters.rate_limited += 1;
+            return self.show_key(link, message, ErrorCode::TooManyRequests, length, now);
+        }
+        let Some(key) = self.keys.meant(secure.hint) else {
+            self.counters.unknown_keys += 1;
+            return self.show_key(link, message, ErrorCode::UnknownKey, length, now);
+        };
+        self.counters.handshakes += 1;
+        let seed = self.entropy.seed();
+        let Ok(reception) = Reception::read(key, &prologue(nonce), &secure.noise, seed) else {
+            self.counters.broken_handshakes += 1;
+            return;
+        };
+        self.register_inside(link, message, (reception, &secure.noise), now);
+    }
+
+    fn register_inside(
+        &mut self,
+        link: Link,
+        outer: &Message,
+        (reception, noise): (Reception, &[u8]),
+        now: Instant,
+    ) {
+        let payload = reception.payload().to_vec();
+        let inner = match Message::parse(&payload) {
+            Ok(Received { message, .. }) if message.transaction == outer.transaction => message,
+            Ok(_) | Err(_) => {
+                self.counters.broken_handshakes += 1;
+                return;
+            }
+        };
+        let Body::Register(register) = &inner.body else {
+            self.counters.broken_handshakes += 1;
+            return;
+        };
+        let known = self.registry.on_link(link);
+        let admitted = self.admit(link, register, (known, Some(reception.remote())), now);
+        let body = match admitted {
+            Ok(()) => {
+                let most = self.config.max_registrations.saturating_mul(2);
+                self.spent.note(noise, most, now);
+                let id = self.enter(link, &inner, (register, Some(reception.remote())), now);
+                let Some(body) = self.registered_body(id, now) else { return };
+                let (welcome, channel) = reception.answer(&inner.answer(body).emit(None));
+                let answer = outer.answer(Body::Secured(welcome)).emit(None);
+                if let Some(registration) = self.registry.get_mut(id) {
+                    registration.channel = Some(channel);
+                    registration.welcome = Some(answer.clone().into());
+                }
+                self.counters.answered += 1;
+                self.commands.push_back(Command::Send { link, payload: answer });
+                return self.after_entering(id, register, now);
+            }
+            // It is looked at again when the directory has answered.
+            Err(Denial::NotYet) => return,
+            Err(Denial::Refused(code)) => Body::Refused(Refused::new(SignalMethod::Register, code)),
+        };
+        self.counters.refused += 1;
+        let (noise, _) = reception.answer(&inner.answer(body).emit(None));
+        let payload = outer.answer(Body::Secured(noise)).emit(None);
+        self.commands.push_back(Command::Send { link, payload });
+    }
+
+    /// A handshake that was answered before gets the very same answer, until the peer has shown by a
+    /// sealed message that it has it.
+    fn repeat_welcome(&mut self, link: Link, message: &Message) -> bool {
+        let known = self.registry.on_link(link).and_then(|id| self.registry.get(id));
+        let Some(known) = known.filter(|it| it.registered_in == message.transaction) else {
+            return false;
+        };
+        self.counters.repeated += 1;
+        if let Some(welcome) = &known.welcome {
+            self.counters.answered += 1;
+            let payload = welcome.to_vec();
+            self.commands.push_back(Command::Send { link, payload });
+        }
+        true
+    }
+
+    /// A sealed message.
+    pub(super) fn on_sealed(
+        &mut self,
+        link: Link,
+        envelope: &Envelope<'_>,
+        length: usize,
+        now: Instant,
+    ) {
+        let registration = self.registry.get_mut(envelope.registration);
+        let known = registration.and_then(|it| Some((it.channel.as_mut()?, &mut it.welcome)));
+        let Some((channel, welcome)) = known else {
+            self.counters.unknown_registration += 1;
+            if self.leaves_it_to_others() {
+                return;
+            }
+            let code = ErrorCode::UnknownRegistration;
+            let body = Body::Refused(Refused::new(SignalMethod::Sealed, code));
+            let answer = Message::new(envelope.transaction, body);
+            let answer = answer.with_nonce(self.cookies.bake(link, now));
+            return self.answer_unproven(link, &answer, length);
+        };
+        let bytes = match envelope.open(channel) {
+            Ok(bytes) => bytes,
+            Err(Unsealed::Repeated) => {
+                self.counters.replayed += 1;
+                return;
+            }
+            Err(Unsealed::Broken) => {
+                self.counters.broken_seals += 1;
+                return;
+            }
+        };
+        *welcome = None;
+        match Message::parse(&bytes) {
+            Ok(received) if received.message.transaction == envelope.transaction => {
+                let received = received.sealed();
+                self.on_message(link, &received, length, now);
+            }
+            Ok(_) | Err(_) => self.counters.malformed += 1,
+        }
+    }
+
+    /// Whether `registration` vouches for a message: with its signature, and sealed if it has shaken
+    /// hands. Nobody who has goes back to speaking in the clear.
+    pub(super) fn vouches(registration: &Registration, received: &Received<'_>) -> bool {
+        received.is_signed_by(&registration.key)
+            && received.is_sealed() == registration.channel.is_some()
+    }
+
+    /// The bytes of a message to a registered peer.
+    pub(super) fn protected(&mut self, id: RegistrationId, message: &Message) -> Option<Vec<u8>> {
+        let registration = self.registry.get_mut(id)?;
+        let payload = message.emit(Some(&registration.key));
+        Some(match &mut registration.channel {
+            Some(channel) => Envelope::seal(channel, id, message.transaction, payload),
+            None => payload,
+        })
+    }
+}

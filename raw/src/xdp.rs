@@ -1,6 +1,6 @@
 //! STUN answers from the network driver (XDP): plain Binding requests never reach a socket.
 //!
-//! A [`Responder`] loads a small program into the kernel ([`binding`]) and attaches it to an interface. The program
+//! A [`Responder`] loads a small program into the kernel (`raw/src/xdp/binding.rs`) and attaches it to an interface. The program
 //! answers a Binding request of RFC 8489 without attributes, over IPv4, to one address and port, with the 32 bytes that
 //! any STUN server with one address answers, and lets everything else pass to the sockets: other lengths, other attributes,
 //! fragments, IP options, and sources that are over their budget. The attachment ends when the responder is dropped or the process ends.

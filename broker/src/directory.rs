@@ -4,7 +4,7 @@
 //!
 //! | key | value | lives |
 //! |---|---|---|
-//! | `ntcp:name:NAME` | the broker (8 bytes), the peer's certificate (32), its NAT-SUMMARY (8) | as long as the lease |
+//! | `ntcp:name:NAME` | the broker (8 bytes), the peer's listing: certificate, key, NAT | as long as the lease |
 //! | `ntcp:broker:ID` | `1` | 5 s after the broker's last sign of life, one a second |
 //! | `ntcp:want:NAME` | set of brokers at which somebody waits for the peer | as long as the longest wait |
 //! | channel `ntcp:letters:ID` | the sender (8 bytes), the letter | |

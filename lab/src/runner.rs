@@ -128,6 +128,10 @@ where
         assert!(pending.is_empty(), "a finished machine waits for answers: {pending:?}");
     }
 
+    pub(crate) fn open_sockets(&self) -> usize {
+        self.sockets.len()
+    }
+
     /// Takes a stream out of the machine's hands, with the bytes behind the last message.
     pub(crate) fn take_stream(&mut self, id: SocketId) -> Option<(Socket, Vec<u8>)> {
         let buffered = self.streams.remove(&id)?;

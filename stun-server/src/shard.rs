@@ -24,6 +24,9 @@ use std::time::Instant;
 
 /// Datagrams that are taken with one call.
 const BATCH: usize = 64;
+/// Bytes for a reply: more than any has, since memory of this size comes from the kernel as it is touched, and not
+/// at once (`M_MMAP_THRESHOLD`, mallopt(3)).
+const REPLY: usize = 2 * (batch::MAX_DATAGRAM + 1);
 
 /// A UDP socket and its address.
 #[derive(Debug)]
@@ -130,7 +133,7 @@ impl Shard {
     fn run(self, halt: &PipeReader) {
         let Self { places, server, tally, other, mut follower } = self;
         let senders = places.iter().map(|_| Sender::new(BATCH)).collect();
-        let reply = vec![0; batch::MAX_DATAGRAM].into();
+        let reply = vec![0; REPLY].into();
         let partners = other.partners();
         let mut work = Work { places: &places, partners, senders, server, reply, lost: 0 };
         let mut receiver = Receiver::new(BATCH);

@@ -190,10 +190,11 @@ fn resolved(path: &str) -> PathBuf {
 /// The server has names, and nobody waits for a name server that cannot be reached. Where the files
 /// cannot be covered, programs in the lab use addresses.
 fn arrange_names(resolver: &Path) {
-    let [server, alternate, ..] = SERVER_ADDRESSES;
+    let [server, alternate, third, ..] = SERVER_ADDRESSES;
     let hosts = format!(
         "127.0.0.1 localhost\n::1 localhost\n\
-         {server} server.lab stun.lab broker.lab\n{alternate} alternate.lab\n"
+         {server} server.lab stun.lab broker.lab\n{alternate} alternate.lab\n\
+         {server} brokers.lab\n{alternate} brokers.lab\n{third} brokers.lab\n"
     );
     cover("hosts", &hosts, Path::new("/etc/hosts"));
     if resolver.starts_with("/run") {

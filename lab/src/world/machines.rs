@@ -76,6 +76,14 @@ impl World {
         self.runner(id).assert_finished();
     }
 
+    /// Sockets that a machine has open, its listeners among them.
+    pub fn open_sockets<M>(&mut self, id: ProcessId<M>) -> usize
+    where
+        M: for<'a> Machine<Input<'a> = Input<'a>, Command = Command> + 'static,
+    {
+        self.runner(id).open_sockets()
+    }
+
     /// Kills a machine's program: its sockets close, and nothing is ever heard of it again. What it
     /// has told can still be [read](World::events).
     pub fn kill<M>(&mut self, id: ProcessId<M>) {

@@ -4,6 +4,8 @@ mod again;
 mod answered;
 mod calls;
 mod doctor;
+mod faults;
 mod forging;
 mod lone;
+mod share;
 mod traversal;

@@ -560,4 +560,6 @@ impl Machine for Session {
 }
 
 #[cfg(test)]
+mod lies;
+#[cfg(test)]
 mod tests;

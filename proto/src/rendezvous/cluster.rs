@@ -66,19 +66,32 @@ pub struct Listing {
     pub fingerprint: Fingerprint,
     /// What its NAT does.
     pub nat: NatSummary,
+    /// Its key, if it has shown one.
+    pub identity: Option<PublicKey>,
 }
 
 impl Listing {
-    /// As it stands in a directory: the certificate (32 bytes), what the NAT does as in NAT-SUMMARY.
+    fn of(registration: &Registration) -> Self {
+        let Registration { fingerprint, nat, identity, .. } = *registration;
+        Self { fingerprint, nat, identity }
+    }
+
+    /// As it stands in a directory: the certificate (32 bytes), the key behind its length (1 byte: 32, or 0 without
+    /// one), and the bytes of NAT-SUMMARY.
     pub fn emit(&self) -> Vec<u8> {
-        [&self.fingerprint.0[..], &self.nat.to_bytes()[..]].concat()
+        let mut bytes = self.fingerprint.0.to_vec();
+        letter::write_key(&mut bytes, self.identity);
+        bytes.extend(self.nat.to_bytes());
+        bytes
     }
 
     /// The reverse of [`Self::emit`]; `None` if it is no listing.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let (fingerprint, nat) = bytes.split_first_chunk()?;
-        let nat = NatSummary::from_bytes(nat.try_into().ok()?);
-        Some(Self { fingerprint: Fingerprint(*fingerprint), nat })
+        let mut reader = letter::Reader(bytes);
+        let fingerprint = Fingerprint(reader.take()?);
+        let identity = reader.key()?;
+        let nat = NatSummary::from_bytes(reader.0.try_into().ok()?);
+        Some(Self { fingerprint, nat, identity })
     }
 }
 
@@ -179,7 +192,8 @@ impl<R: Registry> Broker<R> {
                 Err(Denial::Refused(ErrorCode::NameTaken))
             }
             Some(_) | None => {
-                let listing = Listing { fingerprint: register.fingerprint, nat: register.nat };
+                let (fingerprint, nat) = (register.fingerprint, register.nat);
+                let listing = Listing { fingerprint, nat, identity };
                 cluster.wanted = Some((name.clone(), listing, lease));
                 Err(Denial::NotYet)
             }
@@ -247,8 +261,8 @@ impl<R: Registry> Broker<R> {
     pub(super) fn claim_again(&mut self, id: RegistrationId) {
         let (Some(_), Some(registration)) = (&self.cluster, self.registry.get(id)) else { return };
         if let (Some(name), false) = (&registration.name, registration.link.is_broker()) {
-            let Registration { fingerprint, nat, lease, .. } = *registration;
-            let (name, listing) = (name.clone(), Listing { fingerprint, nat });
+            let (name, lease) = (name.clone(), registration.lease);
+            let listing = Listing::of(registration);
             self.commands.push_back(Command::Claim { name, listing, lease });
         }
     }
@@ -322,8 +336,8 @@ impl<R: Registry> Broker<R> {
         let own = cluster.id;
         for (asker, message) in cluster.lookups.remove(name).unwrap_or_default() {
             let body = match found {
-                Some(Whereabouts { listing: Listing { fingerprint, nat }, .. }) => {
-                    Body::Found(Found { fingerprint, nat, identity: None })
+                Some(Whereabouts { listing: Listing { fingerprint, nat, identity }, .. }) => {
+                    Body::Found(Found { fingerprint, nat, identity })
                 }
                 None => refused(&message, ErrorCode::UnknownPeer),
             };

@@ -127,6 +127,32 @@ fn listening_everywhere_answers_from_the_address_asked_against_the_route() {
 }
 
 #[test]
+fn an_address_that_vanishes_and_comes_back_is_served_again() {
+    if moved_inside("an_address_that_vanishes_and_comes_back_is_served_again") {
+        return;
+    }
+    let server = Running::start(&options(&["192.0.2.10:3478"], &["192.0.2.11:3479"]));
+    let address = |verb: &str| {
+        let change = ["address", verb, "192.0.2.11/32", "dev", "lo"];
+        let changed = Command::new("ip").args(change).status();
+        assert!(changed.is_ok_and(|it| it.success()), "{verb}");
+    };
+    let client = || UdpSocket::bind("198.51.100.1:0").expect("a socket");
+    for round in 0..2 {
+        let (_, from) = ask(&client(), 1, Some(IpAndPort), at("192.0.2.10:3478"));
+        assert_eq!(from, at("192.0.2.11:3479"), "round {round}");
+        address("delete");
+        // From the address that is gone nothing can be sent; the other one goes on.
+        client().send_to(&request(2, Some(IpAndPort)), "192.0.2.10:3478").expect("sent");
+        assert_eq!(ask(&client(), 3, None, at("192.0.2.10:3478")).1, at("192.0.2.10:3478"));
+        address("add");
+    }
+    assert_eq!(ask(&client(), 4, None, at("192.0.2.11:3478")).1, at("192.0.2.11:3478"));
+    let counters = server.stop();
+    assert!(counters.successes >= 7, "{counters:?}");
+}
+
+#[test]
 fn a_request_to_a_broadcast_address_is_not_answered() {
     if moved_inside("a_request_to_a_broadcast_address_is_not_answered") {
         return;

@@ -17,7 +17,7 @@
 //!
 //! Replies for which [`is_long`] holds, which RFC 5780 demands for short requests, have smaller allowances of their own.
 //!
-//! Memory is fixed: three tables of 8-byte cells, chosen by a keyed hash. Two sources that meet in one cell share it, in
+//! Memory is fixed: four tables of 8-byte cells, chosen by a keyed hash. Two sources that meet in one cell share it, in
 //! one table; meeting in two at once is unlikely, and the key is secret, so nobody can arrange it. Each cell is a leaky
 //! bucket in one number: the instant at which it will be empty again (the generic cell rate algorithm of ITU-T I.371).
 
@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 
 /// Cells of each table: 128 KiB.
 const CELLS: usize = 1 << 14;
+/// Cells of the table for neighbours, of whom there are few networks.
+const NEIGHBOURS: usize = 1 << 8;
 
 /// How many replies, how fast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,10 +149,10 @@ impl Budget {
     pub fn new(limits: BudgetLimits, keys: [u64; 2]) -> Self {
         Self {
             keys,
-            addresses: Table::new(limits.address),
-            networks: Table::new(limits.network),
-            long: Table::new(limits.long),
-            neighbours: Table::new(limits.neighbours),
+            addresses: Table::new(limits.address, CELLS),
+            networks: Table::new(limits.network, CELLS),
+            long: Table::new(limits.long, CELLS),
+            neighbours: Table::new(limits.neighbours, NEIGHBOURS),
             near: Vec::new(),
             origin: None,
             now: Duration::ZERO,
@@ -186,7 +188,8 @@ impl Budget {
 
     fn admits_neighbour(&mut self, to: IpAddr, network: usize) -> bool {
         let is_near = self.near.iter().any(|it| it.contains(to));
-        to.is_loopback() || (is_near && self.neighbours.take(network, nanoseconds(self.now)))
+        to.is_loopback()
+            || (is_near && self.neighbours.take(network % NEIGHBOURS, nanoseconds(self.now)))
     }
 
     /// The cells of an address and of its network.
@@ -224,10 +227,10 @@ struct Table {
 }
 
 impl Table {
-    fn new(allowance: Allowance) -> Self {
+    fn new(allowance: Allowance, cells: usize) -> Self {
         let interval = 1_000_000_000 / u64::from(allowance.per_second.max(1));
         let replies = if allowance.per_second == 0 { 0 } else { u64::from(allowance.burst) };
-        Self { cells: vec![0; CELLS].into(), interval, tolerance: interval * replies }
+        Self { cells: vec![0; cells].into(), interval, tolerance: interval * replies }
     }
 
     fn take(&mut self, cell: usize, now: u64) -> bool {

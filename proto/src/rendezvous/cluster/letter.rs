@@ -113,15 +113,15 @@ fn write_name(bytes: &mut Vec<u8>, name: Option<&PeerName>) {
 }
 
 /// A key is preceded by its length, 32 or 0.
-fn write_key(bytes: &mut Vec<u8>, key: Option<PublicKey>) {
+pub(super) fn write_key(bytes: &mut Vec<u8>, key: Option<PublicKey>) {
     bytes.push(if key.is_some() { 32 } else { 0 });
     bytes.extend(key.iter().flat_map(|key| key.0));
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*taken)
@@ -147,7 +147,7 @@ impl Reader<'_> {
         std::str::from_utf8(name).ok()?.parse().ok().map(Some)
     }
 
-    fn key(&mut self) -> Option<Option<PublicKey>> {
+    pub(super) fn key(&mut self) -> Option<Option<PublicKey>> {
         match self.take()? {
             [0] => Some(None),
             [32] => self.take().map(PublicKey).map(Some),

@@ -368,6 +368,19 @@ fn who_is_nowhere_is_unknown_at_once_or_when_the_wait_is_over() {
 }
 
 #[test]
+fn a_listing_is_read_as_it_was_written_and_not_when_it_is_cut() {
+    let (fingerprint, nat) = (Fingerprint([7; 32]), NatSummary::default());
+    for identity in [None, Some(PublicKey([9; 32]))] {
+        let listing = Listing { fingerprint, nat, identity };
+        let bytes = listing.emit();
+        assert_eq!(Listing::parse(&bytes), Some(listing));
+        for length in 0..bytes.len() {
+            assert_eq!(Listing::parse(&bytes[..length]), None);
+        }
+    }
+}
+
+#[test]
 fn a_lookup_finds_a_peer_of_another_broker() {
     let mut town = Town::of(2);
     let alice = town.register(0, 1, Some("alice"));

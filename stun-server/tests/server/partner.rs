@@ -7,6 +7,7 @@ use ntcp_stun::partner::{self, Epoch, Said, VERSION};
 use ntcp_stun::{Key, Message, TransactionId};
 use ntcp_stun_server::{AlternateHost, Options, PartnerKey};
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -20,19 +21,12 @@ fn half(own: SocketAddr, other: SocketAddr, secret: &[u8]) -> Options {
     }
 }
 
-/// Two first addresses whose ports are free on both hosts.
+/// Two first addresses that no other test has: of each test its own, so that no port can be taken meanwhile.
 fn addresses() -> (SocketAddr, SocketAddr) {
-    let free = |_| {
-        let first = UdpSocket::bind("127.0.0.1:0").ok()?;
-        let second = UdpSocket::bind("127.0.0.2:0").ok()?;
-        let (own, other) = (first.local_addr().ok()?, second.local_addr().ok()?);
-        let is_free = |ip, port| UdpSocket::bind((ip, port)).is_ok();
-        let are_free = own.port() != other.port()
-            && is_free(own.ip(), other.port())
-            && is_free(other.ip(), own.port());
-        are_free.then_some((own, other))
-    };
-    (0..32).find_map(free).expect("free ports")
+    static COUNT: AtomicU8 = AtomicU8::new(1);
+    let (process, count) = (std::process::id() as u8, COUNT.fetch_add(1, Ordering::Relaxed));
+    let at = |last, port| SocketAddr::from(([127, 1 + process / 2, count, last], port));
+    (at(1, 3478), at(2, 3479))
 }
 
 /// Asks; the error code, whether another address is told, and where it came from.

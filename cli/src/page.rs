@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::fmt::Write;
 
 /// Keys of the JSON contract with their labels, most important first.
-const ROWS: [(&str, &str); 10] = [
+const ROWS: [(&str, &str); 18] = [
     ("reachable", "passes"),
     ("public_address", "public address"),
     ("mapping", "mapping"),
@@ -17,6 +17,14 @@ const ROWS: [(&str, &str); 10] = [
     ("unsolicited_syn", "answer to an unsolicited SYN"),
     ("inbound_syn_after_syn", "inbound SYN after a SYN"),
     ("isn", "sequence numbers"),
+    ("isn_follows_clock", "sequence numbers follow the clock"),
+    ("new_port_each_connection", "another port for a second connection"),
+    ("inbound_syn_after_rst", "inbound SYN after an RST"),
+    ("inbound_syn_after_icmp", "inbound SYN after an ICMP error"),
+    ("mid_stream", "packets of a connection not seen to begin"),
+    ("opener_ttl", "TTL that opens the outermost NAT"),
+    ("hole_s", "lifetime of an unanswered SYN in seconds"),
+    ("syn", "own SYN as it arrives"),
 ];
 
 /// The page for `--html`.

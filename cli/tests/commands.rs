@@ -44,9 +44,10 @@ impl Introducer {
     fn listen(&self, words: &[&str]) -> Listener {
         let mut child = self.ntcp(words).stderr(Stdio::piped()).spawn().unwrap();
         let mut words = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        words.read_line(&mut line).unwrap();
-        assert!(line.starts_with("listening as ntcp://"), "{line}");
+        let mut said = String::new();
+        while !said.lines().any(|line| line.starts_with("listening as ntcp://")) {
+            assert_ne!(words.read_line(&mut said).unwrap(), 0, "it ended: {said}");
+        }
         // Nobody reads the rest, but it must not fill the pipe.
         thread::spawn(move || std::io::copy(&mut words, &mut std::io::sink()));
         Listener(child)
@@ -187,11 +188,9 @@ fn a_local_port_leads_to_the_peers_service() {
     let mut child = introducer.ntcp(&flags).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap());
     let forwarder = Listener(child);
-    let mut line = String::new();
-    lines.read_line(&mut line).unwrap();
-    let port = line.strip_prefix("forwarding ").and_then(|rest| rest.split(' ').next());
-    let port: SocketAddr =
-        port.and_then(|port| port.parse().ok()).unwrap_or_else(|| panic!("{line}"));
+    let line = lines.by_ref().lines().map(Result::unwrap).find(|it| it.starts_with("forwarding "));
+    let port = line.as_deref().and_then(|line| line.split(' ').nth(1));
+    let port: SocketAddr = port.unwrap().parse().unwrap();
     thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
     for question in ["one", "two"] {
         let mut client = TcpStream::connect(port).unwrap();

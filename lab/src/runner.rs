@@ -339,7 +339,11 @@ where
             Notice::Ended { socket, reason } => {
                 let Some(id) = self.ids.get(&socket).copied() else { return };
                 self.forget(id);
-                self.hand(Input::TcpClosed { socket: id, reason }, system.now);
+                match self.connecting.remove(&id) {
+                    // An RST met the handshake in its last moment.
+                    Some(command) => self.answer(command, Answer::Connected(Err(reason))),
+                    None => self.hand(Input::TcpClosed { socket: id, reason }, system.now),
+                }
             }
         }
         self.drain(system);

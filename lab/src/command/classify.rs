@@ -60,7 +60,9 @@ impl Classify {
             .map_err(|error: ntcp_lab::presets::SiteError| Failure::Usage(error.to_string()))?;
         let lab = Lab::builder().home("a", preset).form(self.nat.into()).start()?;
         let measured = kernel::classify(&lab, "a")?;
-        let declared = site.declared();
+        let mut declared = site.declared();
+        // The probes here send nothing in the middle of a stream.
+        declared.tcp.mid_stream = None;
         let mut comparable = measured.clone();
         (comparable.udp.public_address, comparable.tcp.public_address) = (None, None);
         let agrees = comparable == declared;

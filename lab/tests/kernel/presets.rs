@@ -11,7 +11,9 @@ fn check(site: &str, form: Form) {
     let lab = Lab::builder().home("a", site).form(form).start().unwrap();
     assert!(lab.layout().boxes.iter().all(|nat| nat.form == form), "{:?}", lab.layout());
     let mut told = classify(&lab, "a").unwrap();
-    let declared = site.parse::<Site>().unwrap().declared();
+    let mut declared = site.parse::<Site>().unwrap().declared();
+    // The probes here send nothing in the middle of a stream.
+    declared.tcp.mid_stream = None;
     (told.udp.public_address, told.tcp.public_address) = (None, None);
     assert_eq!(told, declared, "{site} as {form:?}");
 }

@@ -124,7 +124,7 @@ impl Liar {
                 let reply = if self.entropy.below(4) == 0 { vec![0; 20] } else { reply };
                 self.later(Coming::Message(socket, reply));
             }
-            Command::Close { socket, .. } => {
+            Command::Close { socket, .. } | Command::Abort { socket, .. } => {
                 self.open.remove(&socket);
                 self.later(Coming::Answer(id, Answer::Closed));
             }

@@ -1,5 +1,6 @@
 //! Three brokers that share a database, and peers behind NATs that know them by one name.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ntcp_lab::kernel::{Child, Lab, SERVER_ADDRESSES, Stream};
@@ -18,6 +19,15 @@ struct Cluster<'lab> {
     _database: Child,
     _stun: Child,
     brokers: [Option<Child>; 3],
+    /// To peers they are one.
+    key: PathBuf,
+}
+
+impl Drop for Cluster<'_> {
+    fn drop(&mut self) {
+        // It may never have been made.
+        let _ = std::fs::remove_file(&self.key);
+    }
 }
 
 impl<'lab> Cluster<'lab> {
@@ -37,6 +47,7 @@ impl<'lab> Cluster<'lab> {
             _database: database.spawn().unwrap(),
             _stun: ready(stun, "listening").unwrap(),
             brokers: [None, None, None],
+            key: std::env::temp_dir().join(format!("ntcp-cluster-{}.key", std::process::id())),
         };
         (0..3).for_each(|index| cluster.start_broker(index));
         cluster
@@ -49,6 +60,7 @@ impl<'lab> Cluster<'lab> {
             .lab
             .command("server", program)
             .args(["all", "--udp", &format!("{own}:6060"), "--tcp", &format!("{own}:9999")])
+            .env("NTCP_SECURITY__KEY", &self.key.display().to_string())
             .env("NTCP_REGISTRY__URL", &format!("redis://{first}:{DATABASE}/"));
         self.brokers[index] = Some(ready(broker, "directory is there").unwrap());
     }

@@ -21,7 +21,7 @@
 //! - the limits on packets in all, on packets to one address, and on meetings leave room.
 //!
 //! A broker that may not forge, or whose network lets nothing forged out, has a peer do it that offered
-//! to and was seen to be able to ([`forgers`](super::forgers)); all of this holds there as well.
+//! to and was seen to be able to (`forgers.rs`); all of this holds there as well.
 //!
 //! Segments are made by `segments`, rates are kept by `meters`.
 

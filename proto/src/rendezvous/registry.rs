@@ -113,7 +113,7 @@ impl Registration {
 
 /// Where the broker keeps its peers.
 ///
-/// [`Table`] is in memory. What brokers share is not here but in their [directory](super::cluster); callers that
+/// [`Table`] is in memory. What brokers share is not here but in their directory; callers that
 /// other brokers introduce are here, but they are not found by name, and not counted.
 pub trait Registry {
     /// Peers registered now.

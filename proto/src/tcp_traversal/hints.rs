@@ -1,4 +1,4 @@
-//! What others' luck changes about a [`Plan`](super::plan::Plan).
+//! What others' luck changes about a [`Plan`].
 //!
 //! The broker remembers how strategies fared between NATs like these two and tells both sides. That reorders
 //! the plan: what mostly came through goes first, quickest first, and does not wait for what mostly did not.

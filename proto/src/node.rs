@@ -55,8 +55,10 @@ const NODE: Owner = Owner(3);
 /// Sessions own names from here on.
 const FIRST_SESSION: u32 = 16;
 
-/// Sessions under way at once; a further invitation is declined, a further call fails.
+/// Paths that are being opened at once; a further invitation is declined, a further call fails.
 pub const MAX_SESSIONS: usize = 64;
+/// Sessions at once with those whose path stands, but whose last words may still be repeated: a second over UDP.
+const MAX_REMEMBERED: usize = 1024;
 /// How long a callee tries. The caller's own deadline counts on its side.
 const CALLEE_PATIENCE: Duration = Duration::from_secs(10);
 /// Datagrams of a next layer that wait for its path to be told; a further one is dropped.
@@ -435,6 +437,13 @@ impl Node {
         }
     }
 
+    /// Whether another path may be opened.
+    fn has_room(&self) -> bool {
+        let racing = || self.sessions.values().filter(|it| it.session.is_racing()).count();
+        let all = self.sessions.len();
+        all < MAX_SESSIONS || (all < MAX_REMEMBERED && racing() < MAX_SESSIONS)
+    }
+
     /// Passes the parts' events on until there are none.
     fn work(&mut self, now: Instant) {
         loop {
@@ -446,8 +455,8 @@ impl Node {
                 break;
             }
         }
-        let has_room = self.sessions.len() < MAX_SESSIONS;
-        let availability = if has_room { Availability::Accepting } else { Availability::Declining };
+        let availability =
+            if self.has_room() { Availability::Accepting } else { Availability::Declining };
         self.client.set_availability(availability);
         self.place_calls(now);
         self.check_ready();

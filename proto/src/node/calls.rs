@@ -117,7 +117,7 @@ impl Node {
         if known || unwanted {
             return;
         }
-        if self.sessions.len() >= MAX_SESSIONS {
+        if !self.has_room() {
             // Invitations are declined before it comes to this.
             if let Some(id) = call.map(|(id, _)| *id) {
                 self.fail_call(id, CallError::Busy);

@@ -220,6 +220,11 @@ pub struct Session {
 }
 
 impl Session {
+    /// Whether its path is still to be found.
+    pub fn is_racing(&self) -> bool {
+        matches!(self.state, State::Racing)
+    }
+
     /// A session that both sides enter at `introduction.start`; `called` is when the call began and
     /// `deadline` when it gives up.
     pub fn new(

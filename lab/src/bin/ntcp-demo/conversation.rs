@@ -98,11 +98,16 @@ fn converse(
 /// Reads what a listener prints until it is registered; the rest is read by nobody.
 fn await_registration(listener: &mut Child) -> anyhow::Result<()> {
     let mut lines = BufReader::new(listener.stderr.take().context("no standard error")?);
-    let mut line = String::new();
-    lines.read_line(&mut line)?;
-    if !line.starts_with("listening") {
-        lines.read_to_string(&mut line)?;
-        bail!("bob cannot register: {}", line.trim());
+    // Notes may come first: a key that is met for the first time, a privilege that is missing.
+    let mut said = String::new();
+    loop {
+        let start = said.len();
+        if lines.read_line(&mut said)? == 0 {
+            bail!("bob cannot register: {}", said.trim());
+        }
+        if said[start..].starts_with("listening") {
+            break;
+        }
     }
     thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
     Ok(())

@@ -30,7 +30,7 @@ mod rounds;
 mod spending;
 mod survey;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -465,16 +465,19 @@ impl Session {
     }
 
     fn close(&mut self, socket: SocketId) {
+        self.connecting.retain(|(_, it)| *it != socket);
         let id = self.names.command();
         self.commands.push_back(Command::Close { id, socket });
     }
 
     fn close_all_but(&mut self, winner: Option<SocketId>) {
-        let pending = self.dialers.iter().filter_map(Dialer::pending);
+        let kept = self.kept_holes();
+        let is_kept = |socket: &SocketId| kept.iter().any(|hole| hole.socket == *socket);
+        let pending = self.connecting.iter().map(|(_, socket)| *socket).filter(|it| !is_kept(it));
         let open = self.streams.open().map(|stream| stream.socket);
-        let engine = self.engine.sockets(&self.kept_holes());
-        let engine = engine.into_iter().chain(self.ghost_socket());
-        let losers: Vec<_> =
+        let engine = self.engine.sockets(&kept).into_iter().chain(self.ghost_socket());
+        // A survey's connects are its own and among the pending ones.
+        let losers: BTreeSet<_> =
             pending.chain(open).chain(engine).filter(|it| Some(*it) != winner).collect();
         for socket in losers {
             if self.is_unheard_ghost(socket) {
@@ -487,6 +490,7 @@ impl Session {
 
     /// Ends a stream with an RST.
     fn abort(&mut self, socket: SocketId) {
+        self.connecting.retain(|(_, it)| *it != socket);
         let id = self.names.command();
         self.commands.push_back(Command::Abort { id, socket });
     }

@@ -215,6 +215,8 @@ pub struct Session {
     sends: Vec<(CommandId, SocketId, SocketAddr)>,
     /// Connects that are pending.
     connecting: Vec<(CommandId, SocketId)>,
+    /// What the peer, or the broker for it, answered instead of coming.
+    refusal: Option<ErrorCode>,
     commands: VecDeque<Command>,
     events: VecDeque<Event>,
 }
@@ -254,6 +256,7 @@ impl Session {
             settled_on: None,
             sends: Vec::new(),
             connecting: Vec::new(),
+            refusal: None,
             commands: VecDeque::new(),
             events: VecDeque::new(),
         };
@@ -329,8 +332,9 @@ impl Session {
     }
 
     /// The peer will not take part: there is nothing left to wait for.
-    pub fn refused(&mut self, now: Instant) {
+    pub fn refused(&mut self, code: ErrorCode, now: Instant) {
         if matches!(self.state, State::Racing) {
+            self.refusal = Some(code);
             self.fail(now);
         }
     }

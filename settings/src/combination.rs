@@ -29,6 +29,7 @@ impl Config {
             ("[stun] alternate", &self.stun.alternate),
             ("[stun] redirect", &self.stun.redirect),
             ("[stun] tls_listen", &self.stun.tls_listen),
+            ("[stun] dtls_listen", &self.stun.dtls_listen),
         ] {
             if twice(list) {
                 let problem = "has two addresses of one family";
@@ -121,8 +122,9 @@ impl Config {
 
     fn check_stun_tls(&self) -> Result<(), Error> {
         let stun = &self.stun;
+        let listen = [&stun.tls_listen[..], &stun.dtls_listen[..]].concat();
         let (listens, certificate, key) =
-            (!stun.tls_listen.is_empty(), stun.tls_certificate.is_some(), stun.tls_key.is_some());
+            (!listen.is_empty(), stun.tls_certificate.is_some(), stun.tls_key.is_some());
         let (problem, fix) = match (listens, certificate, key) {
             (true, false, _) => {
                 ("TLS needs a certificate", "name its file in [stun] tls_certificate")
@@ -136,8 +138,8 @@ impl Config {
             ),
             (true, true, true) | (false, false, false) => return Ok(()),
         };
-        let keys = "[stun] tls_listen, tls_certificate, tls_key";
-        Err(self.combination(keys, quoted(&stun.tls_listen), problem, fix))
+        let keys = "[stun] tls_listen, dtls_listen, tls_certificate, tls_key";
+        Err(self.combination(keys, quoted(&listen), problem, fix))
     }
 
     /// One machine cannot give one port to two servers.
@@ -149,6 +151,12 @@ impl Config {
             ("[stun] listen, [tcp] listen", &stun, &self.tcp.listen),
             ("[stun] listen, [metrics] listen", &stun, &metrics),
             ("[stun] listen, tls_listen", &stun, &self.stun.tls_listen),
+            ("[stun] listen, dtls_listen", &stun, &self.stun.dtls_listen),
+            (
+                "[stun] dtls_listen, [hole_punch] listen",
+                &self.stun.dtls_listen,
+                &self.hole_punch.listen,
+            ),
             ("[stun] tls_listen, [tcp] listen", &self.stun.tls_listen, &self.tcp.listen),
             ("[stun] tls_listen, [metrics] listen", &self.stun.tls_listen, &metrics),
             ("[tcp] listen, [metrics] listen", &self.tcp.listen, &metrics),

@@ -135,6 +135,9 @@ pub struct Stun {
     /// Server: where to listen for TLS, a list of `IP:port`, at most one for each family. Default: empty.
     #[serde(deserialize_with = "list::socket_addresses")]
     pub tls_listen: Vec<SocketAddr>,
+    /// Server: where to listen for DTLS, a list of `IP:port`, at most one for each family; the key must be for ECDSA. Default: empty.
+    #[serde(deserialize_with = "list::socket_addresses")]
+    pub dtls_listen: Vec<SocketAddr>,
     /// Server: a PEM file with its certificate and those up to, but without, the authority's. Default: none.
     pub tls_certificate: Option<PathBuf>,
     /// Server: a PEM file with the certificate's private key. Default: none.
@@ -163,6 +166,7 @@ impl Default for Stun {
             redirect: Vec::new(),
             redirect_domain: None,
             tls_listen: Vec::new(),
+            dtls_listen: Vec::new(),
             tls_certificate: None,
             tls_key: None,
             software: None,

@@ -56,6 +56,7 @@ fn the_reference_file_shows_every_key_with_its_default() {
     default.stun.listen.clone_from(&shown.stun.listen);
     default.stun.alternate.clone_from(&shown.stun.alternate);
     default.stun.tls_listen.clone_from(&shown.stun.tls_listen);
+    default.stun.dtls_listen.clone_from(&shown.stun.dtls_listen);
     assert!(shown.stun.partner_key.take().is_some());
     assert!(shown.stun.tls_certificate.take().is_some() && shown.stun.tls_key.take().is_some());
     assert!(shown.node.name.take().is_some());

@@ -34,6 +34,9 @@ pub(crate) struct Arguments {
     /// Where to listen for TLS; repeatable, one address of each family [default: nowhere].
     #[arg(long, value_name = "IP:PORT")]
     tls: Vec<SocketAddr>,
+    /// Where to listen for DTLS; repeatable, one address of each family [default: nowhere].
+    #[arg(long, value_name = "IP:PORT")]
+    dtls: Vec<SocketAddr>,
     /// A PEM file with the certificate.
     #[arg(long, value_name = "FILE")]
     tls_certificate: Option<PathBuf>,
@@ -107,6 +110,9 @@ impl Arguments {
         if !self.tls.is_empty() {
             config.stun.tls_listen.clone_from(&self.tls);
         }
+        if !self.dtls.is_empty() {
+            config.stun.dtls_listen.clone_from(&self.dtls);
+        }
         for (flag, key) in [
             (&self.partner_key, &mut config.stun.partner_key),
             (&self.tls_certificate, &mut config.stun.tls_certificate),
@@ -148,7 +154,12 @@ pub(crate) fn describe(options: &Options, config: &Config) -> String {
         None => "no metrics".to_owned(),
     };
     let metrics = match &options.tls {
-        Some(tls) => format!("TLS on {}, {metrics}", list(&tls.listen)),
+        Some(tls) => {
+            let spoken = [("TLS", &tls.listen), ("DTLS", &tls.dtls)];
+            let spoken = spoken.into_iter().filter(|(_, listen)| !listen.is_empty());
+            let spoken = spoken.map(|(name, listen)| format!("{name} on {}, ", list(listen)));
+            spoken.collect::<String>() + &metrics
+        }
         None => metrics,
     };
     match &options.alternate[..] {

@@ -20,8 +20,9 @@ const ATTEMPTS: usize = 32;
 /// The flags that set the addresses, for messages.
 const FLAGS: &str = "--listen IP:PORT or --alternate IP:PORT";
 
-/// The same for TLS.
+/// The same for TLS and DTLS.
 const TLS_FLAG: &str = "--tls IP:PORT";
+const DTLS_FLAG: &str = "--dtls IP:PORT";
 
 /// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -78,10 +79,18 @@ pub struct Sockets {
     /// For each such host: one of its addresses, and a sender in the name of its neighbour, which finds out whether the network
     /// lets forged sources out.
     pub(crate) provers: Vec<(SocketAddr, UdpSocket)>,
-    /// Where TLS is spoken, and with what certificate.
-    pub(crate) tls: Option<(Vec<(SocketAddr, TcpListener)>, Identity)>,
+    /// Where TLS and DTLS are spoken, and with what certificate.
+    pub(crate) tls: Option<Secured>,
     /// What answers before the sockets do.
     pub(crate) express: Express,
+}
+
+/// Where TLS and DTLS are spoken, and with what certificate.
+#[derive(Debug)]
+pub(crate) struct Secured {
+    pub(crate) identity: Identity,
+    pub(crate) streams: Vec<(SocketAddr, TcpListener)>,
+    pub(crate) datagrams: Vec<(SocketAddr, UdpSocket)>,
 }
 
 /// An address with its sockets.
@@ -148,7 +157,7 @@ impl Sockets {
     /// The listeners, for whoever changes their owner: to connect from a listener's address a socket needs the same
     /// owner (`SO_REUSEPORT`, socket(7)).
     pub fn listeners(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let tls = self.tls.iter().flat_map(|(listeners, _)| listeners);
+        let tls = self.tls.iter().flat_map(|it| &it.streams);
         let tls = tls.map(|(_, listener)| listener.as_fd());
         self.places.iter().map(|place| place.listener.as_fd()).chain(tls)
     }
@@ -223,19 +232,21 @@ impl Sockets {
     }
 }
 
-fn open_tls(
-    tls: &TlsOptions,
-    opening: &Opening,
-) -> Result<(Vec<(SocketAddr, TcpListener)>, Identity), BindError> {
-    let identity = Identity::load(&tls.files)?;
-    let mut listeners = Vec::new();
+fn open_tls(tls: &TlsOptions, opening: &Opening) -> Result<Secured, BindError> {
+    let identity = Identity::load(tls)?;
+    let failed = |address| move |source| BindError::Reactor { address, source };
+    let (mut streams, mut datagrams) = (Vec::new(), Vec::new());
     for &wanted in &tls.listen {
         let listener = opening.tcp(wanted, TLS_FLAG)?;
-        let address = listener.local_addr();
-        let address = address.map_err(|source| BindError::Reactor { address: wanted, source })?;
-        listeners.push((address, listener));
+        let address = listener.local_addr().map_err(failed(wanted))?;
+        streams.push((address, listener));
     }
-    Ok((listeners, identity))
+    for &wanted in &tls.dtls {
+        let socket = opening.udp(wanted, DTLS_FLAG)?;
+        let address = socket.local_addr().map_err(failed(wanted))?;
+        datagrams.push((address, socket));
+    }
+    Ok(Secured { identity, streams, datagrams })
 }
 
 fn open_four(

@@ -32,6 +32,8 @@
 
 mod bind;
 mod connect_back;
+#[cfg(feature = "dtls")]
+mod dtls;
 mod express;
 mod live;
 mod neighbours;

@@ -117,6 +117,7 @@ fn needs_restart(running: &Stun, new: &Stun) -> Vec<&'static str> {
         ("[stun] mode", running.mode != new.mode),
         ("[stun] partner_key", running.partner_key != new.partner_key),
         ("[stun] tls_listen", running.tls_listen != new.tls_listen),
+        ("[stun] dtls_listen", running.dtls_listen != new.dtls_listen),
         ("[stun] probes", running.probes != new.probes),
         ("[stun] xdp", running.xdp != new.xdp),
         ("[stun] shards", running.shards != new.shards),

@@ -101,6 +101,9 @@ fn announce(server: &Server) {
     for address in server.tls_addresses() {
         tracing::info!("listening on TLS {address}");
     }
+    for address in server.dtls_addresses() {
+        tracing::info!("listening on DTLS {address}");
+    }
 }
 
 fn family(address: &SocketAddr) -> &'static str {

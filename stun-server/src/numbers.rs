@@ -28,7 +28,7 @@ fn metrics(counters: &Counters) -> Metrics {
         "ntcp_stun_messages_received_total",
         "Messages that arrived, by transport.",
         "transport",
-        [("udp", counters.udp), ("tcp", counters.tcp)],
+        [("udp", counters.udp), ("tcp", counters.tcp), ("dtls", counters.dtls)],
     );
     let mut count = |name: &str, help: &str, value| {
         metrics.counter(&format!("ntcp_stun_{name}_total"), help, value);
@@ -50,6 +50,17 @@ fn metrics(counters: &Counters) -> Metrics {
     );
     count("answered_in_driver", "Successes of the network driver (XDP).", counters.in_driver);
     count("tls_refused", "Streams closed because of what came over TLS.", counters.tls_refused);
+    count(
+        "dtls_cookies",
+        "Cookies given to who wants to speak DTLS; nothing is kept for them.",
+        counters.dtls_cookies,
+    );
+    count("dtls_handshakes", "DTLS handshakes that were finished.", counters.dtls_handshakes);
+    count(
+        "dtls_refused",
+        "DTLS hellos with a wrong cookie or beyond the bounds, and sessions that went wrong.",
+        counters.dtls_refused,
+    );
     count("replies_lost", "Replies that could not be sent.", counters.lost);
     metrics.counters(
         "ntcp_stun_errors_total",

@@ -33,6 +33,8 @@ pub struct Options {
     /// Streams open at once on all listeners; a further one is closed as soon as it is accepted. Default 16,384, at
     /// about 1 KiB each while they are idle.
     pub max_streams: usize,
+    /// DTLS sessions open at once on all sockets, a thirty-second part of them for each IPv4 address or IPv6 /64. Default 4,096.
+    pub max_dtls_sessions: usize,
     /// How long a stream may stay without its first message. Default 30 s.
     pub first_message: Duration,
     /// How long a stream may stay without a further message. Default 180 s: peers keep the stream that found their
@@ -47,11 +49,13 @@ pub struct Options {
     pub probe_limits: Limits,
 }
 
-/// Where TLS is spoken, and with what certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where TLS and DTLS are spoken, and with what certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsOptions {
-    /// Where to listen. Port 0 takes a free one.
+    /// Where to listen for TLS. Port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
+    /// Where to listen for DTLS, which needs the feature `dtls` and a key for ECDSA. Port 0 takes a free one.
+    pub dtls: Vec<SocketAddr>,
     /// The certificate.
     pub files: CertificateFiles,
 }
@@ -97,6 +101,7 @@ impl From<&Stun> for Options {
             },
             policy: Policy::default(),
             max_streams: 16_384,
+            max_dtls_sessions: 4096,
             first_message: Duration::from_secs(30),
             next_message: Duration::from_secs(180),
             unread_reply: Duration::from_secs(10),
@@ -115,7 +120,7 @@ impl Options {
     pub fn load(stun: &Stun) -> Result<Self, PolicyError> {
         let options = Self { policy: Policy::load(stun)?, ..Self::from(stun) };
         if let Some(tls) = &options.tls {
-            Identity::load(&tls.files)?;
+            Identity::load(tls)?;
         }
         match (&stun.partner_key, stun.mode) {
             (Some(path), StunMode::Partner) => {
@@ -132,6 +137,7 @@ fn tls(stun: &Stun) -> Option<TlsOptions> {
     let (certificate, key) = (stun.tls_certificate.clone()?, stun.tls_key.clone()?);
     Some(TlsOptions {
         listen: stun.tls_listen.clone(),
+        dtls: stun.dtls_listen.clone(),
         files: CertificateFiles { certificate, key },
     })
 }

@@ -1,6 +1,8 @@
 //! [`Server`]: its sockets, and what runs on them.
 
 use crate::bind::{BindError, Sockets};
+#[cfg(feature = "dtls")]
+use crate::dtls::{Counts, Endpoint};
 use crate::express::Express;
 use crate::live::{Follower, Live, Reloader};
 use crate::neighbours;
@@ -13,7 +15,7 @@ use crate::streams::{Listener, Streams};
 use crate::tls::Identity;
 use async_io::Async;
 use futures::StreamExt;
-use futures::future::{Either, select};
+use futures::future::{Either, join, select};
 use futures::stream::FuturesUnordered;
 use ntcp_service::bind::Opening;
 use ntcp_stun::server::{
@@ -22,6 +24,8 @@ use ntcp_stun::server::{
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
+#[cfg(feature = "dtls")]
+use std::net::UdpSocket;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,6 +45,9 @@ pub struct Server {
     shards: Vec<Shard>,
     listeners: Vec<Listener>,
     tls: Vec<SocketAddr>,
+    dtls: Vec<SocketAddr>,
+    #[cfg(feature = "dtls")]
+    endpoints: Vec<Endpoint>,
     live: Arc<Live>,
     identity: Option<Identity>,
 }
@@ -52,6 +59,8 @@ pub(crate) struct Core {
     other: Other,
     express: Arc<Express>,
     tls_refused: AtomicU64,
+    #[cfg(feature = "dtls")]
+    pub(crate) dtls: Counts,
 }
 
 impl Core {
@@ -122,15 +131,25 @@ impl Server {
             let listener = Async::new_nonblocking(place.listener).map_err(failed)?;
             listeners.push(Listener { listener, identity: None });
         }
-        let (mut tls, mut identity) = (Vec::new(), None);
-        if let Some((own, its)) = sockets.tls {
-            for (address, listener) in own {
+        let (mut tls, mut dtls, mut identity) = (Vec::new(), Vec::new(), None);
+        #[cfg(feature = "dtls")]
+        let mut endpoints = Vec::new();
+        if let Some(secured) = sockets.tls {
+            for (address, listener) in secured.streams {
                 let listener = Async::new_nonblocking(listener);
                 let listener = listener.map_err(|source| BindError::Reactor { address, source })?;
-                listeners.push(Listener { listener, identity: Some(its.clone()) });
+                let its = Some(secured.identity.clone());
+                listeners.push(Listener { listener, identity: its });
                 tls.push(address);
             }
-            identity = Some(its);
+            for (address, socket) in secured.datagrams {
+                dtls.push(address);
+                #[cfg(feature = "dtls")]
+                endpoints.extend(endpoint((socket, address), &secured.identity, options)?);
+                #[cfg(not(feature = "dtls"))]
+                drop(socket);
+            }
+            identity = Some(secured.identity);
         }
         for (address, senders) in sockets.forged {
             for (shard, socket) in shards.iter_mut().zip(senders) {
@@ -171,11 +190,16 @@ impl Server {
                 other: other.clone(),
                 express: Arc::new(sockets.express),
                 tls_refused: AtomicU64::new(0),
+                #[cfg(feature = "dtls")]
+                dtls: Counts::default(),
             }),
             other,
             shards,
             listeners,
             tls,
+            dtls,
+            #[cfg(feature = "dtls")]
+            endpoints,
             live,
             identity,
         })
@@ -197,6 +221,11 @@ impl Server {
     /// The addresses where it speaks TLS.
     pub fn tls_addresses(&self) -> &[SocketAddr] {
         &self.tls
+    }
+
+    /// The addresses where it speaks DTLS.
+    pub fn dtls_addresses(&self) -> &[SocketAddr] {
+        &self.dtls
     }
 
     /// Tells the server, once it runs, what has changed in its configuration.
@@ -226,6 +255,8 @@ impl Server {
     /// Serves until `stop` is ready, and returns what was counted. Cancel safe: dropping the future closes every socket.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Counters {
         let meter = self.meter();
+        #[cfg(feature = "dtls")]
+        let endpoints = self.endpoints;
         let Self { options, quartets, core, other, shards, listeners, .. } = self;
         let threads = match Threads::start(shards) {
             Ok(threads) => threads,
@@ -245,7 +276,17 @@ impl Server {
         for listener in listeners {
             sockets.push(Arc::clone(&streams).serve(listener, Arc::clone(&core)));
         }
-        let serving = async { while sockets.next().await.is_some() {} };
+        #[cfg(feature = "dtls")]
+        let mut sessions: FuturesUnordered<_> =
+            endpoints.into_iter().map(|it| it.serve(Arc::clone(&core))).collect();
+        #[cfg(not(feature = "dtls"))]
+        let mut sessions = FuturesUnordered::<std::future::Ready<()>>::new();
+        let serving = async {
+            join(async { while sockets.next().await.is_some() {} }, async {
+                while sessions.next().await.is_some() {}
+            })
+            .await;
+        };
         let (serving, watching) = (pin!(serving), pin!(other.watch(&quartets)));
         match select(pin!(stop), select(serving, watching)).await {
             Either::Left(_) => {}
@@ -273,6 +314,8 @@ impl Meter {
         counters.udp += counters.in_driver;
         counters.successes += counters.in_driver;
         counters.tls_refused += self.core.tls_refused.load(Ordering::Relaxed);
+        #[cfg(feature = "dtls")]
+        self.core.dtls.add_to(&mut counters);
         for tally in &self.tallies {
             counters += tally.read();
         }
@@ -282,6 +325,24 @@ impl Meter {
         }
         counters
     }
+}
+
+/// A socket where DTLS is spoken; `None` if the identity is for streams alone.
+#[cfg(feature = "dtls")]
+fn endpoint(
+    (socket, address): (UdpSocket, SocketAddr),
+    identity: &Identity,
+    options: &Options,
+) -> Result<Option<Endpoint>, BindError> {
+    let Some(credentials) = &identity.datagrams else { return Ok(None) };
+    let budget = options.budget.map(|limits| {
+        let mut budget = Budget::new(limits, random_keys());
+        budget.name_neighbours(neighbours::networks());
+        budget
+    });
+    let endpoint =
+        Endpoint::new((socket, address), credentials, options, (random_secret(), budget));
+    endpoint.map(Some).map_err(|source| BindError::Reactor { address, source })
 }
 
 /// The partner of each quartet, with a socket on this host's first address.

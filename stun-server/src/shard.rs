@@ -56,8 +56,18 @@ impl Place {
         self.socket.try_clone()
     }
 
+    #[cfg(feature = "dtls")]
+    pub(crate) fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
+    #[cfg(feature = "dtls")]
+    pub(crate) fn is_any(&self) -> bool {
+        self.is_any
+    }
+
     /// The server's address that a datagram came to; `None` for one that was sent to many, which is not ours to answer.
-    fn local(&self, destination: Destination) -> Option<SocketAddr> {
+    pub(crate) fn local(&self, destination: Destination) -> Option<SocketAddr> {
         match destination {
             Destination::Untold => Some(self.address),
             Destination::Many => None,

@@ -1,9 +1,13 @@
-//! TLS: the certificate, which can be read again while the server runs, and the layer between a stream and its messages.
+//! TLS: the certificate, which can be read again while the server runs and is that of DTLS too, and the layer between a
+//! stream and its messages.
 //!
 //! ALPN (RFC 7443): a client that offers `stun.nat-discovery` or `stun.turn` is answered with the first of them that it
 //! offers; one that offers only others is refused, and one that offers none is served. `stun.turn` is answered because a TURN
 //! client's Binding requests are; there is no TURN here.
 
+#[cfg(feature = "dtls")]
+use crate::dtls::Credentials;
+use crate::options::TlsOptions;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -21,7 +25,7 @@ const PROTOCOLS: [&[u8]; 2] = [b"stun.nat-discovery", b"stun.turn"];
 const BUFFER: usize = 16 << 10;
 
 /// The files of a certificate and its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertificateFiles {
     /// PEM: the certificate, then those between it and the authority's.
     pub certificate: PathBuf,
@@ -55,6 +59,11 @@ pub enum TlsError {
         /// What is wrong.
         problem: String,
     },
+    /// The program speaks no DTLS.
+    #[error(
+        "[stun] dtls_listen: this program was built without DTLS; remove the key, or build with the feature \"dtls\""
+    )]
+    NoDtls,
     /// Certificate and key do not belong together, or are of a kind that is not known.
     #[error(
         "[stun] tls_certificate = \"{}\", tls_key = \"{}\" cannot be used: {problem}; name a certificate and the key that it was made for",
@@ -69,8 +78,19 @@ pub enum TlsError {
     },
 }
 
+/// What the files of a certificate hold.
+struct Loaded {
+    certified: Arc<CertifiedKey>,
+    /// DER.
+    #[cfg_attr(
+        not(feature = "dtls"),
+        expect(dead_code, reason = "what TLS needs is in the other field")
+    )]
+    key: PrivateKeyDer<'static>,
+}
+
 impl CertificateFiles {
-    fn load(&self) -> Result<CertifiedKey, TlsError> {
+    fn load(&self) -> Result<Loaded, TlsError> {
         let (name, what) = ("tls_certificate", "certificate");
         let bytes = read(name, &self.certificate)?;
         let broken = |problem: String| TlsError::Broken {
@@ -92,11 +112,14 @@ impl CertificateFiles {
             what,
             problem: error.to_string(),
         })?;
-        let unfit = |error: rustls::Error| TlsError::Unfit {
-            files: self.clone(),
-            problem: error.to_string(),
-        };
-        CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(unfit)
+        let provider = ring::default_provider();
+        let certified = CertifiedKey::from_der(chain, key.clone_key(), &provider);
+        let certified = certified.map_err(|error| self.unfit(error.to_string()))?;
+        Ok(Loaded { certified: Arc::new(certified), key })
+    }
+
+    fn unfit(&self, problem: String) -> TlsError {
+        TlsError::Unfit { files: self.clone(), problem }
     }
 }
 
@@ -115,35 +138,68 @@ impl ResolvesServerCert for Current {
     }
 }
 
-/// What the server is over TLS.
+/// What the server is over TLS and DTLS.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     config: Arc<ServerConfig>,
     current: Arc<Current>,
+    /// `None` where DTLS is not spoken.
+    #[cfg(feature = "dtls")]
+    pub(crate) datagrams: Option<Arc<Credentials>>,
+}
+
+/// What of it DTLS needs.
+#[cfg(feature = "dtls")]
+impl From<&Loaded> for dimpl::DtlsCertificate {
+    fn from(loaded: &Loaded) -> Self {
+        // There is one: it has been read so.
+        let own = loaded.certified.cert.first();
+        Self {
+            certificate: own.map(|it| it.to_vec()).unwrap_or_default(),
+            private_key: loaded.key.secret_der().to_vec(),
+        }
+    }
 }
 
 impl Identity {
-    pub(crate) fn load(files: &CertificateFiles) -> Result<Self, TlsError> {
-        let current = Arc::new(Current(RwLock::new(Arc::new(files.load()?))));
+    pub(crate) fn load(tls: &TlsOptions) -> Result<Self, TlsError> {
+        let files = &tls.files;
+        let loaded = files.load()?;
+        let current = Arc::new(Current(RwLock::new(Arc::clone(&loaded.certified))));
         let provider = Arc::new(ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider);
-        let builder = builder.with_safe_default_protocol_versions().map_err(|error| {
-            TlsError::Unfit { files: files.clone(), problem: error.to_string() }
-        })?;
+        let builder = builder.with_safe_default_protocol_versions();
+        let builder = builder.map_err(|error| files.unfit(error.to_string()))?;
         let resolver: Arc<dyn ResolvesServerCert> = Arc::<Current>::clone(&current);
         let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         // A client asks once and goes: nothing is kept for its return.
         config.send_tls13_tickets = 0;
-        Ok(Self { config: Arc::new(config), current })
+        #[cfg(not(feature = "dtls"))]
+        if !tls.dtls.is_empty() {
+            return Err(TlsError::NoDtls);
+        }
+        Ok(Self {
+            config: Arc::new(config),
+            current,
+            #[cfg(feature = "dtls")]
+            datagrams: match &tls.dtls[..] {
+                [] => None,
+                _ => Some(Credentials::new((&loaded).into()).map_err(|it| files.unfit(it))?),
+            },
+        })
     }
 
     /// Reads the files again; what is in use stays if they are no good. Whether the certificate is another one.
     pub(crate) fn reload(&self, files: &CertificateFiles) -> Result<bool, TlsError> {
-        let new = Arc::new(files.load()?);
+        let loaded = files.load()?;
+        #[cfg(feature = "dtls")]
+        if let Some(credentials) = &self.datagrams {
+            credentials.exchange((&loaded).into()).map_err(|it| files.unfit(it))?;
+        }
         let mut current = self.current.0.write().unwrap_or_else(PoisonError::into_inner);
-        let is_another = current.cert != new.cert;
-        *current = new;
+        let is_another = current.cert != loaded.certified.cert;
+        *current = loaded.certified;
         Ok(is_another)
     }
 }

@@ -150,9 +150,9 @@ fn a_reload_takes_over_users_and_policy() {
 }
 
 /// The certificate that a server shows.
-fn certificate(address: SocketAddr) -> Vec<u8> {
+fn certificate(address: SocketAddr, protocol: &str) -> Vec<u8> {
     let shown = Command::new("openssl")
-        .args(["s_client", "-connect", &address.to_string()])
+        .args(["s_client", protocol, "-connect", &address.to_string()])
         .stdin(Stdio::null())
         .output()
         .unwrap()
@@ -176,15 +176,19 @@ fn a_reload_exchanges_the_certificate() {
     };
     let (first, second) = (make(), make());
     let files = [write(&folder, "chain.pem", &first.0), write(&folder, "key.pem", &first.1)];
+    let dtls = if cfg!(feature = "dtls") { "dtls_listen = ['127.0.0.1:0']" } else { "" };
     let path = folder.configure(&format!(
-        "[stun]\ntls_listen = ['127.0.0.1:0']\ntls_certificate = '{}'\ntls_key = '{}'\n",
+        "[stun]\ntls_listen = ['127.0.0.1:0']\ntls_certificate = '{}'\ntls_key = '{}'\n{dtls}\n",
         files[0], files[1]
     ));
     let (mut program, _, plain) = start(&["--config", path.to_str().unwrap()]);
-    let address = program.address_after("listening on TLS");
+    let mut spoken = vec![(program.address_after("listening on TLS"), "-tls1_3")];
+    if !dtls.is_empty() {
+        spoken.push((program.address_after("listening on DTLS"), "-dtls1_2"));
+    }
     let is_shown = |pem: &str| {
-        let shown = certificate(address);
-        pem.replace('\r', "").as_bytes().starts_with(&shown)
+        let pem = pem.replace('\r', "");
+        spoken.iter().all(|(at, protocol)| pem.as_bytes().starts_with(&certificate(*at, protocol)))
     };
     assert!(is_shown(&first.0));
     // Half of an exchange, and then the whole.

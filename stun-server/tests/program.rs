@@ -56,6 +56,20 @@ fn check_and_configuration_tell_the_mode() {
     let broken = write("broken.pem", &one.cert.pem().replace("END CERT", "END OF CERT"));
     let own_key = write("key.pem", &one.signing_key.serialize_pem());
     let other_key = write("other-key.pem", &other.signing_key.serialize_pem());
+    let ed25519 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
+    let params = rcgen::CertificateParams::new(vec!["stun.example.org".to_owned()]);
+    let edwards = params.expect("parameters").self_signed(&ed25519).expect("a certificate");
+    let edwards = write("ed25519.pem", &edwards.pem());
+    let ed25519 = write("ed25519-key.pem", &ed25519.serialize_pem());
+    let dtls = |certificate: &str, key: &str| {
+        let files = format!("tls_certificate = '{certificate}'\ntls_key = '{key}'");
+        format!("[stun]\ndtls_listen = ['127.0.0.1:5349']\n{files}")
+    };
+    let without = "built without DTLS; remove the key, or build with the feature";
+    let (dtls_served, dtls_refused) = match cfg!(feature = "dtls") {
+        true => ((0, "DTLS on 127.0.0.1:5349"), "DTLS needs an ECDSA key on the curve P-256"),
+        false => ((2, without), without),
+    };
     let tls = |certificate: &str, key: &str| {
         let files = format!("tls_certificate = '{certificate}'\ntls_key = '{key}'");
         format!("[stun]\ntls_listen = ['127.0.0.1:5349']\n{files}")
@@ -80,6 +94,9 @@ fn check_and_configuration_tell_the_mode() {
         (&tls(&certificate, &other_key), 2, "name a certificate and the key that it was made for"),
         (&tls(&broken, &own_key), 2, "[stun] tls_certificate = "),
         (&tls(&certificate, &own_key), 0, "TLS on 127.0.0.1:5349"),
+        (&tls(&edwards, &ed25519), 0, "TLS on 127.0.0.1:5349"),
+        (&dtls(&certificate, &own_key), dtls_served.0, dtls_served.1),
+        (&dtls(&edwards, &ed25519), 2, dtls_refused),
         ("[stun]\nmode = 'partners'", 2, "write auto, basic, dual, forged or partner"),
         (&long_term(&good), 0, "configuration is good"),
         (&long_term(&bad), 2, "line 2: a name or a password is missing; write name:password"),

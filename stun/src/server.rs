@@ -140,6 +140,9 @@ pub enum Transport {
     Udp,
     /// On a stream, which can be answered on that stream only.
     Tcp,
+    /// As datagrams of a DTLS session (RFC 7350), whose source has proved that it is there, and which can be answered in that
+    /// session only.
+    Dtls,
 }
 
 /// A reply that was written.
@@ -327,7 +330,7 @@ impl Server {
         let binding = Binding::new(&self.policy, message, request);
         match request.transport {
             Transport::Udp => binding.answer_within(self.budget.as_mut(), reply),
-            Transport::Tcp => binding.answer(reply),
+            Transport::Tcp | Transport::Dtls => binding.answer(reply),
         }
     }
 

@@ -1,6 +1,8 @@
 //! The server in a thread of the test, asked by clients of our own and of others.
 
 mod conformance;
+#[cfg(feature = "dtls")]
+mod dtls;
 mod express;
 mod partner;
 mod probes;

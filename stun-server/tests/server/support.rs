@@ -3,8 +3,10 @@
 use futures::channel::oneshot;
 use ntcp_stun::attribute::ChangeRequest;
 use ntcp_stun::{Class, Message, Method, TransactionId, Writer};
-use ntcp_stun_server::{Counters, Options, Server};
+use ntcp_stun_server::{CertificateFiles, Counters, Options, Server};
+use rustls::pki_types::CertificateDer;
 use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,6 +16,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Running {
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) tls: Vec<SocketAddr>,
+    #[cfg_attr(not(feature = "dtls"), expect(dead_code, reason = "nobody asks it"))]
+    pub(crate) dtls: Vec<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Counters>>,
 }
@@ -22,11 +26,12 @@ impl Running {
     pub(crate) fn start(options: &Options) -> Self {
         let server = Server::bind(options).expect("the server binds");
         let (addresses, tls) = (server.addresses(), server.tls_addresses().to_vec());
+        let dtls = server.dtls_addresses().to_vec();
         let (stop, stopped) = oneshot::channel();
         let run =
             move || async_io::block_on(server.run(async { stopped.await.unwrap_or_default() }));
         let thread = Some(std::thread::spawn(run));
-        Self { addresses, tls, stop: Some(stop), thread }
+        Self { addresses, tls, dtls, stop: Some(stop), thread }
     }
 
     /// On 127.0.0.1 alone.
@@ -93,4 +98,33 @@ pub(crate) fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     buffer.truncate(length);
     Message::parse_classic(&buffer).expect("a message");
     (buffer, from)
+}
+
+/// A folder with a certificate for `stun.example.org` and its key, gone when dropped.
+pub(crate) struct Authority {
+    folder: PathBuf,
+    pub(crate) certificate: CertificateDer<'static>,
+}
+
+impl Authority {
+    pub(crate) fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("ntcp-tls-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let made = rcgen::generate_simple_self_signed(vec!["stun.example.org".to_owned()]);
+        let made = made.expect("a certificate");
+        std::fs::write(folder.join("certificate.pem"), made.cert.pem()).expect("written");
+        std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).expect("written");
+        Self { folder, certificate: made.cert.der().clone() }
+    }
+
+    pub(crate) fn files(&self) -> CertificateFiles {
+        let at = |name| self.folder.join(name);
+        CertificateFiles { certificate: at("certificate.pem"), key: at("key.pem") }
+    }
+}
+
+impl Drop for Authority {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
 }

@@ -1,45 +1,23 @@
 //! The server over TLS.
 
-use crate::support::{PATIENCE, Running, options, request};
+use crate::support::{Authority, PATIENCE, Running, options, request};
 use ntcp_stun::attribute::XorMappedAddress;
 use ntcp_stun::framing::Deframer;
 use ntcp_stun::{Message, TransactionId};
-use ntcp_stun_server::{CertificateFiles, Options, TlsOptions};
-use rustls::pki_types::{CertificateDer, ServerName};
+use ntcp_stun_server::{Options, TlsOptions};
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A folder with a certificate for `stun.example.org` and its key, gone when dropped.
-struct Authority {
-    folder: PathBuf,
-    certificate: CertificateDer<'static>,
-}
-
 impl Authority {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("ntcp-tls-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        let made = rcgen::generate_simple_self_signed(vec!["stun.example.org".to_owned()]);
-        let made = made.expect("a certificate");
-        std::fs::write(folder.join("certificate.pem"), made.cert.pem()).expect("written");
-        std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).expect("written");
-        Self { folder, certificate: made.cert.der().clone() }
-    }
-
-    fn files(&self) -> CertificateFiles {
-        let at = |name| self.folder.join(name);
-        CertificateFiles { certificate: at("certificate.pem"), key: at("key.pem") }
-    }
-
     /// A server with this certificate, and where it speaks TLS.
     fn serve(&self) -> (Running, SocketAddr) {
         let listen = vec!["127.0.0.1:0".parse().expect("an address")];
-        let tls = Some(TlsOptions { listen, files: self.files() });
+        let tls = Some(TlsOptions { listen, files: self.files(), ..TlsOptions::default() });
         let server = Running::start(&Options { tls, ..options(&["127.0.0.1:0"], &[]) });
         let address = server.tls[0];
         (server, address)
@@ -58,12 +36,6 @@ impl Authority {
         let stream = TcpStream::connect(server).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         StreamOwned::new(connection, stream)
-    }
-}
-
-impl Drop for Authority {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -161,7 +133,7 @@ fn what_is_not_tls_is_closed_and_counted() {
 fn a_handshake_that_is_never_finished_ends() {
     let authority = Authority::new("half");
     let listen = vec!["127.0.0.1:0".parse().expect("an address")];
-    let tls = Some(TlsOptions { listen, files: authority.files() });
+    let tls = Some(TlsOptions { listen, files: authority.files(), ..TlsOptions::default() });
     let first_message = Duration::from_millis(200);
     let plain = options(&["127.0.0.1:0"], &[]);
     let server = Running::start(&Options { tls, first_message, ..plain });

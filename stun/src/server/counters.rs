@@ -12,6 +12,8 @@ pub struct Counters {
     pub udp: u64,
     /// Messages that came over TCP.
     pub tcp: u64,
+    /// Messages that came over DTLS.
+    pub dtls: u64,
     /// Binding success responses, all kinds.
     pub successes: u64,
     /// Responses, success or error, to clients of RFC 3489.
@@ -52,6 +54,12 @@ pub struct Counters {
     pub over_budget: u64,
     /// Streams that were closed because what came was not TLS as it should be; counted by whoever has the streams.
     pub tls_refused: u64,
+    /// Cookies given to who wants to speak DTLS; this and the next two are counted by whoever has the sessions.
+    pub dtls_cookies: u64,
+    /// DTLS handshakes that were finished.
+    pub dtls_handshakes: u64,
+    /// DTLS hellos with a wrong cookie or beyond the bounds, and sessions that went wrong.
+    pub dtls_refused: u64,
     /// Replies that were made but could not be sent; counted by whoever sends them.
     pub lost: u64,
     /// Dropped: no source port, or no room for the reply.
@@ -63,6 +71,7 @@ impl Counters {
         match request.transport {
             Transport::Udp => self.udp += 1,
             Transport::Tcp => self.tcp += 1,
+            Transport::Dtls => self.dtls += 1,
         }
         match outcome {
             Ok(answer) => self.note_answer(answer),
@@ -100,6 +109,7 @@ impl AddAssign for Counters {
     fn add_assign(&mut self, other: Self) {
         self.udp += other.udp;
         self.tcp += other.tcp;
+        self.dtls += other.dtls;
         self.successes += other.successes;
         self.classic += other.classic;
         self.changed += other.changed;
@@ -120,6 +130,9 @@ impl AddAssign for Counters {
         self.unknown_methods += other.unknown_methods;
         self.over_budget += other.over_budget;
         self.tls_refused += other.tls_refused;
+        self.dtls_cookies += other.dtls_cookies;
+        self.dtls_handshakes += other.dtls_handshakes;
+        self.dtls_refused += other.dtls_refused;
         self.lost += other.lost;
         self.unanswerable += other.unanswerable;
     }

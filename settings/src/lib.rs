@@ -54,8 +54,8 @@ pub use log_level::{LogLevel, LogLevelError};
 pub use node_name::{NodeName, NodeNameError};
 pub use registry_url::{RegistryUrl, RegistryUrlError};
 pub use section::{
-    BROKER_PORT, Config, HolePunch, Log, Metrics, Node, STUN_PORT, STUNS_PORT, Security, Service,
-    Spoof, Stun, TCP_BROKER_PORT, Tcp,
+    BROKER_PORT, Config, HolePunch, Log, Metrics, Node, Registry, STUN_PORT, STUNS_PORT, Security,
+    Service, Spoof, Stun, TCP_BROKER_PORT, Tcp,
 };
 pub use service_user::{ServiceUser, ServiceUserError};
 pub use strict::sections;

@@ -158,7 +158,8 @@ const REMEMBERED_REFRESHES: usize = 8;
 /// once in 500 million, delays what it says to the peer's next one.
 #[derive(Debug, Default)]
 pub(super) struct Refreshes {
-    marks: [u32; REMEMBERED_REFRESHES],
+    /// As bytes, which may lie anywhere.
+    marks: [[u8; 4]; REMEMBERED_REFRESHES],
     /// How many of them there are, and which is the oldest once all are.
     count: u8,
     oldest: u8,
@@ -167,9 +168,8 @@ pub(super) struct Refreshes {
 impl Refreshes {
     /// Notes a refresh; `false` if it is known already.
     pub(super) fn note(&mut self, transaction: TransactionId) -> bool {
-        let words = transaction.as_bytes().chunks_exact(4);
-        let words = words.filter_map(|it| it.first_chunk().map(|it| u32::from_be_bytes(*it)));
-        let mark = words.fold(0, |mark, word| mark ^ word);
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = *transaction.as_bytes();
+        let mark = [a ^ e ^ i, b ^ f ^ j, c ^ g ^ k, d ^ h ^ l];
         let count = usize::from(self.count);
         if self.marks[..count].contains(&mark) {
             return false;

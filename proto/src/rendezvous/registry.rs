@@ -276,6 +276,6 @@ mod tests {
 
     #[test]
     fn a_peer_takes_no_more_room_than_a_broker_of_a_million_can_afford() {
-        assert!(size_of::<Option<Registration>>() <= 360, "{}", size_of::<Option<Registration>>());
+        assert!(size_of::<Option<Registration>>() <= 352, "{}", size_of::<Option<Registration>>());
     }
 }

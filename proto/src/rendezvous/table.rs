@@ -1,5 +1,6 @@
 //! The registry in memory.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
@@ -19,6 +20,8 @@ pub struct Table {
     secret: [u64; 2],
     peers: Vec<Option<Registration>>,
     free: Vec<u32>,
+    /// The place that was asked for last; whether it still is the right one is seen there.
+    last: Cell<u32>,
     ids: Index,
     names: Index,
     links: Index,
@@ -47,7 +50,14 @@ impl Table {
     }
 
     fn place(&self, id: RegistrationId) -> Option<u32> {
-        self.ids.find(self.hash(id), |it| self.at(it).is_some_and(|it| it.id == id))
+        // A message is looked at in several steps, each of which asks for its peer.
+        let last = self.last.get();
+        if self.at(last).is_some_and(|it| it.id == id) {
+            return Some(last);
+        }
+        let place = self.ids.find(id_hash(id), |it| self.at(it).is_some_and(|it| it.id == id))?;
+        self.last.set(place);
+        Some(place)
     }
 
     fn count_mut(&mut self, ip: IpAddr) -> &mut u32 {
@@ -94,6 +104,11 @@ impl Table {
         let name = registration.name_str().filter(|_| !registration.link().is_broker())?;
         Some(self.hash(name))
     }
+}
+
+/// Ids are drawn by brokers: nobody else can choose them, and they lie evenly by themselves.
+fn id_hash(RegistrationId(bytes): RegistrationId) -> u64 {
+    u64::from_be_bytes(bytes)
 }
 
 fn prefix(ip: std::net::Ipv6Addr) -> u64 {
@@ -156,7 +171,7 @@ impl Registry for Table {
             (self.peers.len() - 1) as u32
         });
         self.peers[place as usize] = Some(registration);
-        self.ids.insert(self.hash(id), place);
+        self.ids.insert(id_hash(id), place);
         if let Some(hash) = name {
             self.names.insert(hash, place);
         }
@@ -167,7 +182,7 @@ impl Registry for Table {
         let place = self.place(id)?;
         let registration = self.peers[place as usize].take()?;
         self.free.push(place);
-        self.ids.remove(self.hash(id), place);
+        self.ids.remove(id_hash(id), place);
         if let Some(hash) = self.name_hash(&registration) {
             self.names.remove(hash, place);
         }

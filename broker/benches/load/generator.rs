@@ -37,6 +37,8 @@ pub(crate) enum What {
     Refresh,
     /// Look others up that are registered at any broker.
     Lookup,
+    /// Each refreshes once and is looked up once.
+    Each,
     /// Half of them refresh, half look up, and so many a second call.
     Everything {
         calls: f64,
@@ -71,6 +73,8 @@ pub(crate) struct Generator {
     keeper: usize,
     /// Who registers next.
     next_newcomer: usize,
+    /// Whose turn is next where each has one, twice.
+    next_one: usize,
 }
 
 impl Generator {
@@ -87,6 +91,7 @@ impl Generator {
             dice: 0x9E37_79B9_7F4A_7C15,
             keeper: 0,
             next_newcomer: 0,
+            next_one: 0,
         })
     }
 
@@ -105,8 +110,10 @@ impl Generator {
     ) -> Result<Tally> {
         self.tally = Tally::default();
         let start = Instant::now();
-        let registering = load.what == What::Register;
-        let measured_from = start + if registering { Duration::ZERO } else { WARM_UP };
+        // What ends by itself is measured whole.
+        let is_finite = matches!(load.what, What::Register | What::Each);
+        self.next_one = 0;
+        let measured_from = start + if is_finite { Duration::ZERO } else { WARM_UP };
         let ends = measured_from + load.lasts;
         let spent = || -> Result<(Duration, Duration)> {
             let servers = servers.iter().map(|it| it.cpu()).sum::<Result<Duration>>()?;
@@ -120,11 +127,15 @@ impl Generator {
                 self.measuring = true;
                 before = Some(spent()?);
             }
-            let done = if registering { self.is_everybody_known() } else { now >= ends };
-            if done {
+            let done = match load.what {
+                What::Register => self.next_newcomer >= self.crowd.peers.len(),
+                What::Each => self.next_one >= 2 * self.crowd.peers.len(),
+                _ => now >= ends,
+            };
+            if done && (!is_finite || self.pending.len() == 0) {
                 break;
             }
-            ensure!(now < ends, "not everybody is registered after {:?}", load.lasts);
+            ensure!(now < ends, "not everybody has had a turn after {:?}", load.lasts);
             self.receive()?;
             let elapsed = now.saturating_duration_since(filled).as_secs_f64();
             filled = now;
@@ -194,10 +205,6 @@ impl Generator {
         Ok(())
     }
 
-    fn is_everybody_known(&self) -> bool {
-        self.next_newcomer >= self.crowd.peers.len() && self.pending.len() == 0
-    }
-
     fn roll(&mut self, below: usize) -> usize {
         self.dice ^= self.dice << 13;
         self.dice ^= self.dice >> 7;
@@ -218,6 +225,18 @@ impl Generator {
                 }
                 self.next_newcomer += 1;
                 self.hello(newcomer, newcomer % self.brokers.len())?;
+            }
+            What::Each => {
+                let (one, refreshes) = (self.next_one / 2, self.next_one.is_multiple_of(2));
+                if one >= count {
+                    return Ok(false);
+                }
+                self.next_one += 1;
+                if refreshes {
+                    self.refresh(one)?;
+                } else {
+                    self.look_for((one + 1) % count, one)?;
+                }
             }
             What::Refresh => self.refresh(peer)?,
             What::Lookup => self.look_up(peer)?,
@@ -261,6 +280,10 @@ impl Generator {
 
     fn look_up(&mut self, peer: usize) -> Result<()> {
         let wanted = self.other_than(peer);
+        self.look_for(peer, wanted)
+    }
+
+    fn look_for(&mut self, peer: usize, wanted: usize) -> Result<()> {
         let body = Body::Lookup(Crowd::name(wanted));
         self.request(peer, Asked::Lookup(wanted), body).map(drop)
     }
@@ -366,7 +389,8 @@ impl Generator {
         match (&message.body, place) {
             (Body::Invite(punch), None) => self.on_invite(peer, &message, punch, now),
             (Body::CalleeAnswer(answer), None) => {
-                ensure!(answer.result.is_ok(), "declined: {answer:?}");
+                // Nobody here declines: a broker has given up on the callee, or on a letter to it.
+                self.tally.refused += u64::from(answer.result.is_err());
                 Ok(())
             }
             (_, Some(place)) => self.on_answer(place, &message.body, now),

@@ -5,15 +5,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use crate::crowd::Manner;
+use crate::faults;
 use crate::generator::{Generator, Load, What};
 use crate::process::{Broker, Database, Echo, Process, prefer, prefer_session};
 use crate::tally::{Kind, Tally, median, per};
 
 /// The measured processes have this processor, the generator the other one, the database that one too.
-const SERVERS: usize = 0;
-const OURS: usize = 1;
+pub(crate) const SERVERS: usize = 0;
+pub(crate) const OURS: usize = 1;
 /// Nobody needs as long to register.
-const REGISTERING: Duration = Duration::from_secs(900);
+pub(crate) const REGISTERING: Duration = Duration::from_secs(900);
 /// Calls a second beside everything else.
 const CALLS: f64 = 500.0;
 
@@ -21,6 +22,7 @@ pub(crate) struct Plan {
     peers: Vec<usize>,
     manner: Manner,
     redis: bool,
+    faults: bool,
     lasts: Duration,
     rounds: usize,
     window: usize,
@@ -32,6 +34,7 @@ impl Plan {
             peers: vec![10_000, 100_000],
             manner: Manner::Sealed,
             redis: false,
+            faults: false,
             lasts: Duration::from_secs(3),
             rounds: 3,
             window: 256,
@@ -47,6 +50,7 @@ impl Plan {
                 }
                 "--plain" => plan.manner = Manner::Plain,
                 "--redis" => plan.redis = true,
+                "--faults" => plan.faults = true,
                 "--seconds" => plan.lasts = Duration::from_secs_f64(value()?.parse()?),
                 "--rounds" => plan.rounds = value()?.parse()?,
                 "--window" => plan.window = value()?.parse()?,
@@ -59,6 +63,9 @@ impl Plan {
     pub(crate) fn run(&self) -> Result<()> {
         prefer_session();
         prefer(None, OURS)?;
+        if self.faults {
+            return faults::run(self.manner);
+        }
         let most = self.peers.iter().copied().max().unwrap_or(0);
         let database = self.redis.then(|| Database::start(OURS)).transpose()?;
         let echo = Echo::start(SERVERS)?;

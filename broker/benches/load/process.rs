@@ -39,6 +39,17 @@ impl Process {
         i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).context("a process has a number")
     }
 
+    /// Ends it at once.
+    fn kill(&mut self) -> Result<()> {
+        self.0.kill()?;
+        self.0.wait()?;
+        Ok(())
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) -> Result<()> {
+        Ok(rustix::process::kill_process(self.pid()?, signal)?)
+    }
+
     /// Processor time of all its threads so far.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let mut nanos = 0;
@@ -84,12 +95,13 @@ pub(crate) fn free_udp() -> Result<SocketAddr> {
 pub(crate) struct Database {
     pub(crate) process: Process,
     address: SocketAddr,
+    processor: usize,
 }
 
 impl Database {
     pub(crate) fn start(processor: usize) -> Result<Self> {
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        Ok(Self { process: Self::spawn(address, processor)?, address })
+        Ok(Self { process: Self::spawn(address, processor)?, address, processor })
     }
 
     fn spawn(address: SocketAddr, processor: usize) -> Result<Process> {
@@ -103,6 +115,19 @@ impl Database {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(process)
+    }
+
+    /// Ends it and starts an empty one in its place.
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process = Self::spawn(self.address, self.processor)?;
+        Ok(())
+    }
+
+    /// Forgets everything.
+    pub(crate) fn wipe(&self) -> Result<()> {
+        let client = redis::Client::open(self.url())?;
+        Ok(redis::cmd("FLUSHALL").query(&mut client.get_connection()?)?)
     }
 
     pub(crate) fn url(&self) -> String {

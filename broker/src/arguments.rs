@@ -7,7 +7,7 @@ use anyhow::bail;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use ntcp_broker::{DirectoryAddress, Options};
 use ntcp_proto::rendezvous::{Config as Limits, ForgeLimits, Forging, InTheClear};
-use ntcp_settings::{Config, Spoof};
+use ntcp_settings::{Config, Registry, Spoof};
 
 use crate::access::Wanted;
 
@@ -101,11 +101,25 @@ impl Arguments {
             false => InTheClear::Refused,
         };
         let (forging, forgers) = forging(&config.spoof);
-        let limits = Limits { forging, forgers, in_the_clear, ..Limits::default() };
+        let limits = Limits { forging, forgers, in_the_clear, ..limits(&config.registry) };
         let url = config.registry.url.as_ref();
         let directory = url.map(|url| DirectoryAddress::find(url.as_str())).transpose()?;
         let drain = config.service.drain;
         Ok(Options { udp, tcp, limits, directory, drain, ..Options::default() })
+    }
+}
+
+/// How many peers, and calls in the same proportion.
+fn limits(registry: &Registry) -> Limits {
+    let whole = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let (default, peers) = (Limits::default(), whole(registry.peers));
+    let share = |most: usize| (peers / (default.max_registrations / most)).max(most);
+    Limits {
+        max_registrations: peers,
+        max_registrations_per_address: whole(registry.peers_per_address),
+        max_sessions: share(default.max_sessions),
+        max_parked: share(default.max_parked),
+        ..default
     }
 }
 

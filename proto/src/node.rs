@@ -407,9 +407,9 @@ impl Node {
                     running.session.on_forged(result, now);
                 }
             }
-            client::Event::PeerRefused { session, .. } => {
+            client::Event::PeerRefused { session, code, .. } => {
                 if let Some(running) = self.sessions.get_mut(&session) {
-                    running.session.refused(now);
+                    running.session.refused(code, now);
                 }
             }
             client::Event::ConnectFailed { request, error } => {

@@ -32,6 +32,7 @@ mod authenticate;
 mod binding;
 mod bucket;
 mod cluster;
+mod compact;
 mod config;
 mod connect;
 mod cookie;
@@ -41,6 +42,8 @@ mod forgers;
 pub mod forging;
 #[cfg(test)]
 mod hostile;
+mod index;
+mod leases;
 mod link;
 mod memory;
 mod parked;
@@ -50,6 +53,7 @@ mod registry;
 mod relay;
 mod secure;
 mod session;
+mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 mod timers;
@@ -74,6 +78,7 @@ use cluster::Cluster;
 use cookie::Cookies;
 use dismissal::Dismissal;
 use forging::{Forgery, Meters};
+use leases::Leases;
 use memory::Memory;
 use parked::ParkingLot;
 use probing::Prober;
@@ -87,7 +92,8 @@ pub use config::{Config, InTheClear, Names};
 pub use counters::Counters;
 pub use forging::{ForgeLimits, Forging};
 pub use link::{Link, StreamId};
-pub use registry::{Registration, Registry, Table};
+pub use registry::{Registration, Registry};
+pub use table::Table;
 pub use vocabulary::{Command, Departure, Event, Input};
 
 /// What a request of the broker's own is about.
@@ -126,6 +132,7 @@ pub struct Broker<R = Table> {
     prober: Prober,
     memory: Memory,
     timers: Timers,
+    leases: Leases,
     /// There if the broker is not alone.
     cluster: Option<Cluster>,
     /// There once the broker stops.
@@ -139,7 +146,10 @@ pub struct Broker<R = Table> {
 impl Broker {
     /// A broker with an empty table in memory.
     pub fn new(config: Config, seed: Seed, now: Instant) -> Self {
-        Self::with_registry(config, Table::default(), seed, now)
+        // What is drawn from this seed elsewhere begins with the key of the nonces, which is never shown either.
+        let mut entropy = Entropy::new(Seed(seed.0.map(|byte| !byte)));
+        let table = Table::new([entropy.number(), entropy.number()]);
+        Self::with_registry(config, table, seed, now)
     }
 }
 
@@ -169,6 +179,7 @@ impl<R: Registry> Broker<R> {
             prober: Prober::default(),
             memory: Memory::default(),
             timers: Timers::default(),
+            leases: Leases::new(now),
             dismissal: None,
             wall_clock: WallClock::default(),
             counters: Counters::default(),
@@ -307,7 +318,7 @@ impl<R: Registry> Broker<R> {
     /// Sends to a registered peer.
     fn send(&mut self, id: RegistrationId, message: &Message) {
         if let Some(registration) = self.registry.get(id) {
-            self.send_on(registration.link, id, message);
+            self.send_on(registration.link(), id, message);
         }
     }
 
@@ -321,7 +332,7 @@ impl<R: Registry> Broker<R> {
 
     /// Sends to a registered peer, twice where one datagram could get lost.
     fn send_surely(&mut self, id: RegistrationId, message: &Message) {
-        let Some(link) = self.registry.get(id).map(|it| it.link) else { return };
+        let Some(link) = self.registry.get(id).map(Registration::link) else { return };
         if self.deliver_elsewhere(link, message) {
             return;
         }
@@ -358,14 +369,11 @@ impl<R: Registry> Machine for Broker<R> {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
+        while let Some(look) = self.leases.take_due(now) {
+            self.on_look(look, now);
+        }
         while let Some(timer) = self.timers.take_due(now) {
             match timer {
-                timers::Timer::Lease(id) => {
-                    if self.registry.get(id).is_some_and(|it| !it.link.is_broker()) {
-                        self.counters.expired += 1;
-                    }
-                    self.remove(id, Departure::Expired);
-                }
                 timers::Timer::Challenge(id) => self.on_challenge_timer(id, now),
                 timers::Timer::Session(id) => self.on_session_timer(id, now),
                 timers::Timer::Parked(ticket) => self.on_parked_timer(ticket),
@@ -387,6 +395,7 @@ impl<R: Registry> Machine for Broker<R> {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        self.timers.next()
+        let lease = self.leases.next().map(|at| Deadline::new(at, "end a lease"));
+        lease.into_iter().chain(self.timers.next()).min_by_key(|it| it.at)
     }
 }

@@ -56,8 +56,8 @@ pub use node_name::{NodeName, NodeNameError};
 pub use registry_url::{RegistryUrl, RegistryUrlError};
 pub use secret::Secret;
 pub use section::{
-    Access, BROKER_PORT, Config, HolePunch, Log, Metrics, Node, STUN_PORT, STUNS_PORT, Security,
-    Service, Spoof, Stun, TCP_BROKER_PORT, Tcp,
+    Access, BROKER_PORT, Config, HolePunch, Log, Metrics, Node, Registry, STUN_PORT, STUNS_PORT,
+    Security, Service, Spoof, Stun, TCP_BROKER_PORT, Tcp,
 };
 pub use service_user::{ServiceUser, ServiceUserError};
 pub use strict::sections;

@@ -36,7 +36,7 @@ pub struct Config {
     pub hole_punch: HolePunch,
     /// `[tcp]`: signalling over TCP, for peers and for the broker, and how much peers may connect.
     pub tcp: Tcp,
-    /// `[registry]`: what several brokers share.
+    /// `[registry]`: where a broker keeps its peers, and how many.
     pub registry: Registry,
     /// `[spoof]`: packets in other hosts' names, for the broker, and a peer's consent.
     pub spoof: Spoof,
@@ -231,8 +231,8 @@ impl Default for Tcp {
     }
 }
 
-/// `[registry]`: what several brokers share.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+/// `[registry]`: where a broker keeps its peers, and how many.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Registry {
@@ -240,6 +240,20 @@ pub struct Registry {
     /// `redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER]`. Whoever can write there is believed by all of them. Default:
     /// none; this broker is alone and keeps its peers in memory.
     pub url: Option<RegistryUrl>,
+    /// Broker: peers registered at once, 1 to 16777216; a further one is refused. A quarter as many calls are
+    /// arranged in 15 s. Default: 65536.
+    #[serde(deserialize_with = "number::within::<_, 1, 16_777_216>")]
+    pub peers: u32,
+    /// Broker: peers registered at once from one IPv4 address or IPv6 /64, 1 to 65536; a further one is
+    /// refused. Default: 256.
+    #[serde(deserialize_with = "number::within::<_, 1, 65_536>")]
+    pub peers_per_address: u32,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { url: None, peers: 65_536, peers_per_address: 256 }
+    }
 }
 
 /// `[spoof]`: packets in other hosts' names, for the broker, and a peer's consent.

@@ -204,6 +204,14 @@ struct Post {
 /// The broker has ended.
 struct Ended;
 
+/// Whether the database knows what it was told a moment ago. If not, it was emptied, or this broker was counted as dead:
+/// its names are gone or may be others'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    Kept,
+    Lost,
+}
+
 impl Post {
     fn run(mut self) {
         loop {
@@ -261,17 +269,23 @@ impl Post {
                 }
             }
             if beaten.elapsed() >= HEARTBEAT {
-                self.beat(connection)?;
+                if self.beat(connection)? == Memory::Lost {
+                    tracing::warn!(host = %self.line.host, "the directory has forgotten this broker: entering its names anew");
+                    self.line.tell(News::Reunited);
+                }
                 beaten = Instant::now();
             }
         }
     }
 
-    /// A sign of life.
-    fn beat(&self, connection: &mut Connection) -> RedisResult<()> {
-        let mut set = redis::cmd("SET");
-        set.arg(key(b"broker", &self.line.own.0)).arg(1).arg("PX").arg(millis(LIFE));
-        set.query::<Value>(connection).map(drop)
+    /// A sign of life; tells whether the one before was still there.
+    fn beat(&self, connection: &mut Connection) -> RedisResult<Memory> {
+        let own = key(b"broker", &self.line.own.0);
+        let mut both = redis::pipe();
+        both.cmd("EXISTS").arg(&own);
+        both.cmd("SET").arg(&own).arg(1).arg("PX").arg(millis(LIFE)).ignore();
+        let (known,) = both.query::<(bool,)>(connection)?;
+        Ok(if known { Memory::Kept } else { Memory::Lost })
     }
 
     fn carry_out(

@@ -1,6 +1,6 @@
 //! Several brokers as one, with a real database between them.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -263,6 +263,22 @@ fn brokers_go_on_while_the_database_is_away_and_recover_when_it_is_back_empty() 
         matches!(found, Body::Found(_)).then_some(())
     });
     meets_soon(&mut other, &mut local);
+}
+
+#[test]
+fn a_database_that_was_emptied_is_told_everything_again() {
+    let database = Database::start();
+    let members = [0; 2].map(|_| Member::start(&database));
+    let mut bob = members[0].register("bob");
+    let mut alice = members[1].register("alice");
+    meets_soon(&mut alice, &mut bob);
+    let mut line = TcpStream::connect(database.address).unwrap();
+    line.write_all(b"FLUSHALL\r\n").unwrap();
+    let mut done = [0; 5];
+    line.read_exact(&mut done).unwrap();
+    assert_eq!(&done, b"+OK\r\n");
+    // Nobody refreshes here: it is the brokers that notice.
+    meets_soon(&mut alice, &mut bob);
 }
 
 #[test]

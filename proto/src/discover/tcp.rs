@@ -578,7 +578,8 @@ impl TcpSurvey {
     /// Whether the mapping is known as well as it will be, also from one connection to the next.
     fn is_told(&self) -> bool {
         let is_pending = |it: &Stream| it.purpose == Purpose::Again && it.is_pending();
-        let is_repeated = self.again.differs().is_some() || !self.streams.iter().any(is_pending);
+        let is_repeating = self.again.is_ending() || self.streams.iter().any(is_pending);
+        let is_repeated = self.again.differs().is_some() || !is_repeating;
         self.is_mapping_told() && is_repeated
     }
 

@@ -30,7 +30,7 @@ mod rounds;
 mod spending;
 mod survey;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -215,6 +215,8 @@ pub struct Session {
     sends: Vec<(CommandId, SocketId, SocketAddr)>,
     /// Connects that are pending.
     connecting: Vec<(CommandId, SocketId)>,
+    /// What the peer, or the broker for it, answered instead of coming.
+    refusal: Option<ErrorCode>,
     commands: VecDeque<Command>,
     events: VecDeque<Event>,
 }
@@ -254,6 +256,7 @@ impl Session {
             settled_on: None,
             sends: Vec::new(),
             connecting: Vec::new(),
+            refusal: None,
             commands: VecDeque::new(),
             events: VecDeque::new(),
         };
@@ -329,8 +332,9 @@ impl Session {
     }
 
     /// The peer will not take part: there is nothing left to wait for.
-    pub fn refused(&mut self, now: Instant) {
+    pub fn refused(&mut self, code: ErrorCode, now: Instant) {
         if matches!(self.state, State::Racing) {
+            self.refusal = Some(code);
             self.fail(now);
         }
     }
@@ -465,16 +469,19 @@ impl Session {
     }
 
     fn close(&mut self, socket: SocketId) {
+        self.connecting.retain(|(_, it)| *it != socket);
         let id = self.names.command();
         self.commands.push_back(Command::Close { id, socket });
     }
 
     fn close_all_but(&mut self, winner: Option<SocketId>) {
-        let pending = self.dialers.iter().filter_map(Dialer::pending);
+        let kept = self.kept_holes();
+        let is_kept = |socket: &SocketId| kept.iter().any(|hole| hole.socket == *socket);
+        let pending = self.connecting.iter().map(|(_, socket)| *socket).filter(|it| !is_kept(it));
         let open = self.streams.open().map(|stream| stream.socket);
-        let engine = self.engine.sockets(&self.kept_holes());
-        let engine = engine.into_iter().chain(self.ghost_socket());
-        let losers: Vec<_> =
+        let engine = self.engine.sockets(&kept).into_iter().chain(self.ghost_socket());
+        // A survey's connects are its own and among the pending ones.
+        let losers: BTreeSet<_> =
             pending.chain(open).chain(engine).filter(|it| Some(*it) != winner).collect();
         for socket in losers {
             if self.is_unheard_ghost(socket) {
@@ -487,6 +494,7 @@ impl Session {
 
     /// Ends a stream with an RST.
     fn abort(&mut self, socket: SocketId) {
+        self.connecting.retain(|(_, it)| *it != socket);
         let id = self.names.command();
         self.commands.push_back(Command::Abort { id, socket });
     }

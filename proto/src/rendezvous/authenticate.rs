@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Asker, Broker, Command, Link, Registration, Registry, refused};
+use super::{Asker, Broker, Command, Link, Registry, refused};
 use crate::secrecy::PublicKey;
 use crate::signal::ErrorCode;
 use crate::signal::codec::Received;
@@ -20,7 +20,8 @@ impl<R: Registry> Broker<R> {
         let message = &received.message;
         let registration = message.registration.and_then(|id| self.registry.get(id));
         let known = registration.filter(|it| Self::vouches(it, received));
-        let Some(&Registration { id, link: known_link, identity, .. }) = known else {
+        let known = known.map(|it| (it.id, it.link(), it.identity));
+        let Some((id, known_link, identity)) = known else {
             self.counters.unknown_registration += 1;
             let answer = message.answer(refused(message, ErrorCode::UnknownRegistration));
             self.refuse_with_nonce(link, answer, length, now);

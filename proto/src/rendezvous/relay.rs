@@ -63,7 +63,7 @@ impl<R: Registry> Broker<R> {
     /// The registered peer that signed a message, on the very link that it is known by.
     pub(super) fn sender(&self, link: Link, received: &Received<'_>) -> Option<RegistrationId> {
         let registration = received.message.registration.and_then(|id| self.registry.get(id));
-        let signed = registration.filter(|it| it.link == link && Self::vouches(it, received));
+        let signed = registration.filter(|it| it.link() == link && Self::vouches(it, received));
         signed.map(|&Registration { id, .. }| id)
     }
 

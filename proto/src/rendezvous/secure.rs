@@ -104,12 +104,12 @@ impl Gate {
     pub(super) fn admits(&mut self, ip: IpAddr, now: Instant) -> bool {
         let site = site(ip);
         if self.by_site.len() >= MAX_SITES && !self.by_site.contains_key(&site) {
-            self.by_site.retain(|_, bucket| !bucket.is_full(BURST, PER_SECOND, now));
+            self.by_site.retain(|_, bucket| !bucket.is_full(now));
             if self.by_site.len() >= MAX_SITES {
                 return false;
             }
         }
-        let bucket = self.by_site.entry(site).or_insert_with(|| Bucket::full(BURST, now));
+        let bucket = self.by_site.entry(site).or_insert_with(|| Bucket::full(now));
         bucket.take(BURST, PER_SECOND, now)
     }
 }

@@ -37,6 +37,8 @@ struct Refreshing {
     transaction: TransactionId,
     ladder: Ladder,
     profile: Option<Profile>,
+    /// The round-trip time that it tells.
+    rtt: Option<Duration>,
 }
 
 /// How a registration stands after something happened.
@@ -138,6 +140,7 @@ impl Registration {
             transaction: core.transaction(),
             ladder: self.standing.way.ladder(core.rtt),
             profile,
+            rtt: core.rtt,
         });
         self.send_refresh(core, now);
     }
@@ -149,7 +152,7 @@ impl Registration {
             lease: core.config.lease,
             candidates: refresh.profile.as_ref().map(|it| it.candidates.clone()),
             nat: refresh.profile.as_ref().map(|it| it.nat),
-            rtt: core.rtt,
+            rtt: refresh.rtt,
         });
         let message = Message::new(refresh.transaction, body);
         core.send(&self.standing, &self.standing.request(message, transmit));
@@ -192,6 +195,7 @@ impl Registration {
         self.refresh_at = now + interval(core, refreshed.lease);
         self.standing.nonce = None;
         self.stale = 0;
+        let told = refresh.rtt;
         self.shown = refresh.profile.unwrap_or_else(|| self.shown.clone());
         if self.observed != refreshed.observed {
             let (before, after) = (self.observed, refreshed.observed);
@@ -199,6 +203,9 @@ impl Registration {
             core.tell(Event::ObservedAddressChanged { before, after });
         }
         self.show(core, now);
+        if self.refresh.is_none() && is_much_shorter(core.rtt, told) {
+            self.start_refresh(core, None, now);
+        }
     }
 
     /// Whether the refresh under way asks in this transaction.
@@ -247,6 +254,14 @@ impl Registration {
     pub(super) fn abandon(self, core: &mut Core) {
         core.close(self.standing.way);
     }
+}
+
+/// Whether a round trip turned out so much shorter than the broker believes that a caller should not wait
+/// as long as it says: both sides start by what the broker knows. The first one is measured while a node
+/// that has just come up has much else to do, and the next refresh may be far off.
+fn is_much_shorter(rtt: Option<Duration>, told: Option<Duration>) -> bool {
+    const SLACK: Duration = Duration::from_millis(1);
+    rtt.is_some_and(|rtt| told.is_none_or(|told| rtt + SLACK < told * 7 / 8))
 }
 
 /// Three refreshes fit into a lease, so that two may fail.

@@ -84,9 +84,9 @@ fn crowd(brokers: [&Broker; 2], first: usize) {
     let mut peers: Vec<Peer> = (0..CROWD)
         .map(|place| comes(brokers[usize::from(place % 3 == 2)], first + place))
         .collect();
-    for place in 0..CROWD / 10 {
+    for (place, caller) in peers.iter_mut().take(CROWD / 10).enumerate() {
         let callee = format!("peer-{}", first + CROWD - 1 - place);
-        peers[place].send(connect(&callee));
+        caller.send(connect(&callee));
     }
     for peer in peers.iter_mut().step_by(3) {
         peer.send(Body::Unregister);

@@ -76,7 +76,7 @@ fn read_token_keys(path: &Path) -> anyhow::Result<BTreeMap<KeyId, TokenKey>> {
 /// What a token is to be.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Wanted {
-    /// The file with the keys [default: [access] `token_keys` of the configuration].
+    /// The file with the keys, if not the one that `token_keys` of the configuration names.
     #[arg(long, value_name = "FILE")]
     keys: Option<std::path::PathBuf>,
     /// The name of the key to use [default: the only one].

@@ -1,6 +1,6 @@
 //! The load: so many requests at once, or so many a second, each answer checked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,10 @@ use crate::tally::{Kind, Tally};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Before what is measured.
 const WARM_UP: Duration = Duration::from_millis(300);
+/// A peer refreshes for the first time so many seconds after it has registered, as clients do.
+const FIRST_REFRESH: u32 = 20;
+/// With more requests under way none is sent for a lease alone.
+const MOST_KEPT_UP: usize = 512;
 /// A peer that was not told of its lease for so long refreshes it, whatever else is measured.
 const KEEP_UP: u32 = 120;
 /// A paced load does not make up for more than this.
@@ -71,6 +75,8 @@ pub(crate) struct Generator {
     dice: u64,
     /// Who is looked at next for its lease.
     keeper: usize,
+    /// Who has just registered, and the second in which it refreshes.
+    fresh: VecDeque<(usize, u32)>,
     /// Who registers next.
     next_newcomer: usize,
     /// Whose turn is next where each has one, twice.
@@ -90,6 +96,7 @@ impl Generator {
             measuring: false,
             dice: 0x9E37_79B9_7F4A_7C15,
             keeper: 0,
+            fresh: VecDeque::new(),
             next_newcomer: 0,
             next_one: 0,
         })
@@ -317,7 +324,17 @@ impl Generator {
     /// Has some refresh whose lease has not been lengthened for long.
     fn keep_up(&mut self, now: Instant) -> Result<()> {
         let second = self.second(now);
-        for _ in 0..8 {
+        // No more at once than waits anyway: what a broker's socket has no room for is lost.
+        let room = MOST_KEPT_UP.saturating_sub(self.pending.len());
+        for _ in 0..room {
+            let Some((peer, _)) = self.fresh.front().filter(|(_, due)| *due <= second) else {
+                break;
+            };
+            let peer = *peer;
+            self.fresh.pop_front();
+            self.refresh(peer)?;
+        }
+        for _ in 0..room.min(8) {
             let count = self.crowd.peers.len();
             let peer = self.keeper % count.max(1);
             self.keeper = peer + 1;
@@ -433,6 +450,7 @@ impl Generator {
             }
             (Asked::Register(initiation), _) => {
                 self.crowd.be_known((peer, own), (broker, second), &message, initiation)?;
+                self.fresh.push_back((peer, second + FIRST_REFRESH));
                 if counts {
                     self.tally.note(Kind::Register, now.saturating_duration_since(sent));
                 }
@@ -489,6 +507,7 @@ impl Generator {
                     self.calls.remove(&request.peer);
                 }
                 self.tally.refused += 1;
+                self.tally.first_refused.get_or_insert(format!("{code}"));
             }
             (Asked::Lookup(_), ErrorCode::UnknownPeer) => self.tally.missing += 1,
             (Asked::Call(_), ErrorCode::UnknownPeer) => {

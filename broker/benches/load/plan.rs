@@ -144,7 +144,7 @@ impl Stage<'_> {
         }
         let bound = median(bounds);
         println!("| echo | | | {bound:.2} | 1.00 | | |");
-        let micros = registered.micros();
+        let micros = per(registered.cpu, registered.count(Kind::Register));
         row(Kind::Register, &registered, (micros, micros / bound));
         for (kind, _, micros, ratios, last) in &asked {
             row(*kind, last, (median(micros.clone()), median(ratios.clone())));
@@ -202,4 +202,7 @@ fn row(kind: Kind, tally: &Tally, (micros, ratio): (f64, f64)) {
         tally.refused,
         tally.missing,
     );
+    if let Some(why) = &tally.first_refused {
+        println!("(refused: {why})");
+    }
 }

@@ -38,6 +38,8 @@ pub(crate) enum What {
     Echo(SocketAddr),
     /// Register all that are not.
     Register,
+    /// Nothing, until everybody who came has refreshed once.
+    Settle,
     Refresh,
     /// Look others up that are registered at any broker.
     Lookup,
@@ -118,7 +120,7 @@ impl Generator {
         self.tally = Tally::default();
         let start = Instant::now();
         // What ends by itself is measured whole.
-        let is_finite = matches!(load.what, What::Register | What::Each);
+        let is_finite = matches!(load.what, What::Register | What::Settle | What::Each);
         self.next_one = 0;
         let measured_from = start + if is_finite { Duration::ZERO } else { WARM_UP };
         let ends = measured_from + load.lasts;
@@ -136,6 +138,7 @@ impl Generator {
             }
             let done = match load.what {
                 What::Register => self.next_newcomer >= self.crowd.peers.len(),
+                What::Settle => self.fresh.is_empty(),
                 What::Each => self.next_one >= 2 * self.crowd.peers.len(),
                 _ => now >= ends,
             };
@@ -233,6 +236,7 @@ impl Generator {
                 self.next_newcomer += 1;
                 self.hello(newcomer, newcomer % self.brokers.len())?;
             }
+            What::Settle => return Ok(false),
             What::Each => {
                 let (one, refreshes) = (self.next_one / 2, self.next_one.is_multiple_of(2));
                 if one >= count {

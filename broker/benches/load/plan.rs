@@ -124,6 +124,7 @@ impl Stage<'_> {
     fn measure(&mut self, size: usize, empty: u64) -> Result<()> {
         self.generator.grow(size);
         let registered = self.load(What::Register, None, REGISTERING)?;
+        self.load(What::Settle, None, REGISTERING)?;
         println!("\n## {size} peers\n");
         println!(
             "| | a second | of a core | broker's \u{b5}s each | ratio to the echo | database's \u{b5}s each | lost, refused, missing |"
@@ -134,7 +135,7 @@ impl Stage<'_> {
             .map(|(kind, what)| (kind, what, Vec::new(), Vec::new(), Tally::default()));
         for _ in 0..self.plan.rounds {
             let echo = self.echo()?;
-            let bound = echo.micros();
+            let bound = per(echo.cpu, echo.count(Kind::Echo));
             bounds.push(bound);
             for (_, what, micros, ratios, last) in &mut asked {
                 *last = self.load(*what, None, self.plan.lasts)?;

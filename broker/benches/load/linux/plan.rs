@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::crowd::Manner;
-use crate::faults;
-use crate::generator::{Generator, Load, What};
-use crate::process::{Broker, Database, Echo, Process, prefer, prefer_session};
-use crate::tally::{Kind, Tally, median, per};
+use super::crowd::Manner;
+use super::faults;
+use super::generator::{Generator, Load, What};
+use super::process::{Broker, Database, Echo, Process, prefer, prefer_session};
+use super::tally::{Kind, Tally, median, per};
 
 /// The measured processes have this processor, the generator the other one, the database that one too.
 pub(crate) const SERVERS: usize = 0;

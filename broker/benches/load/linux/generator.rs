@@ -10,11 +10,11 @@ use ntcp_proto::signal::message::{Answer, Body, Message};
 use ntcp_proto::signal::{ErrorCode, Punch, Role};
 use ntcp_stun::TransactionId;
 
-use crate::crowd::{Crowd, LEASE, Manner};
-use crate::pending::{Asked, Call, Pending, Request};
-use crate::process::Process;
-use crate::sockets::Sockets;
-use crate::tally::{Kind, Tally};
+use super::crowd::{Crowd, LEASE, Manner};
+use super::pending::{Asked, Call, Pending, Request};
+use super::process::Process;
+use super::sockets::Sockets;
+use super::tally::{Kind, Tally};
 
 /// After this time an answer does not come any more.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -202,14 +202,16 @@ impl Generator {
         Ok(())
     }
 
-    /// Gives up on what has waited too long; who registers tries again.
+    /// Gives up on what has waited too long; who registers or refreshes tries again.
     fn sweep(&mut self, now: Instant) -> Result<()> {
         for Request { asked, peer, broker, .. } in self.pending.expired(PATIENCE, now) {
             self.tally.lost += 1;
             match asked {
                 Asked::Hello | Asked::Register(_) => self.hello(peer, broker)?,
                 Asked::Call(_) => drop(self.calls.remove(&peer)),
-                Asked::Echo | Asked::Refresh | Asked::Lookup(_) => {}
+                // As a client does: nobody loses its lease because a datagram was lost.
+                Asked::Refresh => self.refresh(peer)?,
+                Asked::Echo | Asked::Lookup(_) => {}
             }
         }
         Ok(())

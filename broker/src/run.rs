@@ -39,7 +39,8 @@ static CANNOT_ACCEPT: Rarely = Rarely::new(Duration::from_secs(60));
 pub struct Broker {
     machine: rendezvous::Broker,
     datagrams: Vec<Datagrams>,
-    receiver: Receiver,
+    /// Away only while it is read from.
+    receiver: Option<Receiver>,
     listeners: Vec<Async<TcpListener>>,
     streams: Streams,
     directory: Option<Directory>,
@@ -119,7 +120,7 @@ impl Broker {
         Ok(Self {
             machine,
             datagrams: datagrams.map_err(BindError::Reactor)?,
-            receiver: Receiver::new(datagrams::BATCH),
+            receiver: Some(Receiver::new(datagrams::BATCH)),
             listeners: listeners.map_err(BindError::Reactor)?,
             streams: Streams::new(options),
             directory,
@@ -158,11 +159,17 @@ impl Broker {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Counters {
         let mut stop = pin!(stop.fuse());
         let mut timer = Timer::never();
+        // What the timer is set to: setting it costs as much as a message, and it seldom changes.
+        let mut set_to = None;
         loop {
             let deadline = self.machine.poll_timeout().map(|it| it.at);
-            match deadline.into_iter().chain(self.accept_after).chain(self.ends_at).min() {
-                Some(at) => timer.set_at(at),
-                None => timer = Timer::never(),
+            let next = deadline.into_iter().chain(self.accept_after).chain(self.ends_at).min();
+            if next != set_to {
+                set_to = next;
+                match next {
+                    Some(at) => timer.set_at(at),
+                    None => timer = Timer::never(),
+                }
             }
             let woken = poll_fn(|context| self.poll_woken(&mut stop, &mut timer, context)).await;
             // Clocks are set while programs run.
@@ -184,6 +191,7 @@ impl Broker {
             woken.news.into_iter().for_each(|news| self.on_news(news));
             woken.questions.into_iter().for_each(|question| self.on_question(question));
             if woken.deadline {
+                set_to = None;
                 let now = Instant::now();
                 self.accept_after = self.accept_after.filter(|at| *at > now);
                 self.machine.handle_timeout(now);
@@ -280,8 +288,15 @@ impl Broker {
 
     /// Reads what has arrived, many datagrams a call, and sends the answers to these before it reads more.
     fn receive(&mut self, index: usize) {
+        if let Some(mut receiver) = self.receiver.take() {
+            self.receive_into(&mut receiver, index);
+            self.receiver = Some(receiver);
+        }
+    }
+
+    fn receive_into(&mut self, receiver: &mut Receiver, index: usize) {
         for _ in 0..DRAUGHTS {
-            let count = match self.datagrams[index].receive(&mut self.receiver) {
+            let count = match self.datagrams[index].receive(receiver) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // An ICMP error about an earlier datagram: it was lost, like any other.
@@ -291,12 +306,13 @@ impl Broker {
                 }
             };
             let now = Instant::now();
-            for datagram in (0..count).filter_map(|it| self.receiver.datagram(it)) {
+            for datagram in (0..count).filter_map(|it| receiver.datagram(it)) {
                 let Ok(local) = self.datagrams[index].local(datagram.destination) else { continue };
                 let link = Link::Udp { local, remote: datagram.source };
                 self.machine.handle_input(Input::Received { link, payload: datagram.bytes }, now);
+                // At once, though it leaves with the others: the next answer takes this one's memory.
+                self.carry_out();
             }
-            self.carry_out();
             self.flush();
             if count < datagrams::BATCH {
                 return;

@@ -9,37 +9,17 @@
 //!
 //! A figure is the processor time of the broker's process (all threads, user and system) divided by the answers of the same
 //! time, and its ratio to that of an echo that does the same with the system's calls and nothing in between. So it
-//! hardly matters what else the machine does. `--plain` has peers speak in the clear; `--redis` starts a database and two
-//! brokers that share it; `--faults` instead has three share one that is stopped, restarted and wiped under load. `--peers` grows one broker from the first number to the last; by default 10,000 and 100,000.
-//! Everything is on loopback, and ends with the run.
+//! hardly matters what else the machine does. `--peers` grows one broker from the first number to the last; by default
+//! 10,000 and 100,000. `--plain` has peers speak in the clear; `--redis` starts a database and two brokers that share it;
+//! `--faults` instead has three share one that is stopped, restarted and wiped under load. Everything is on loopback, and
+//! ends with the run.
 
 #[cfg(target_os = "linux")]
-mod crowd;
-#[cfg(target_os = "linux")]
-mod echo;
-#[cfg(target_os = "linux")]
-mod faults;
-#[cfg(target_os = "linux")]
-mod generator;
-#[cfg(target_os = "linux")]
-mod pending;
-#[cfg(target_os = "linux")]
-mod plan;
-#[cfg(target_os = "linux")]
-mod process;
-#[cfg(target_os = "linux")]
-mod sockets;
-#[cfg(target_os = "linux")]
-mod tally;
+mod linux;
 
 #[cfg(target_os = "linux")]
 fn main() -> anyhow::Result<()> {
-    // Cargo passes `--bench`.
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
-    match words.as_slice() {
-        [echo, address] if echo == "--echo" => echo::run(address.parse()?),
-        words => plan::Plan::parse(words)?.run(),
-    }
+    linux::main()
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -16,6 +16,11 @@ impl Bucket {
         Self { full_at: now }
     }
 
+    /// When it will be full.
+    pub(super) fn full_at(&self) -> Instant {
+        self.full_at
+    }
+
     /// Whether it is full by now: nothing is lost if it is forgotten.
     pub(super) fn is_full(&self, now: Instant) -> bool {
         self.full_at <= now

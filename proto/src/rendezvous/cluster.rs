@@ -30,7 +30,6 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
 
-use super::bucket::Bucket;
 use super::registry::{CallPlace, Newcomer};
 use super::timers::Timer;
 use super::{Asker, Broker, Command, Departure, Link, Registration, Registry, access, refused};
@@ -73,8 +72,8 @@ pub struct Listing {
 
 impl Listing {
     fn of(registration: &Registration) -> Self {
-        let Registration { fingerprint, nat, identity, .. } = *registration;
-        Self { fingerprint, nat, identity }
+        let Registration { fingerprint, identity, .. } = *registration;
+        Self { fingerprint, nat: registration.nat(), identity }
     }
 
     /// As it stands in a directory: the certificate (32 bytes), the key behind its length (1 byte: 32, or 0 without
@@ -459,13 +458,13 @@ impl<R: Registry> Broker<R> {
                 Some(true) => self.remove(id, Departure::Replaced),
                 None => {}
             }
-            self.enter_guest(link, guest, message, now);
+            self.enter_guest(link, guest, message);
         }
         self.set_lease(id, now + GUEST_MEMORY);
         self.on_connect(Asker { id, link }, message, connect, now);
     }
 
-    fn enter_guest(&mut self, link: Link, guest: Guest, message: &Message, now: Instant) {
+    fn enter_guest(&mut self, link: Link, guest: Guest, message: &Message) {
         let Body::Connect(connect) = &message.body else { return };
         self.registry.insert(Registration::new(Newcomer {
             id: guest.id,
@@ -481,7 +480,6 @@ impl<R: Registry> Broker<R> {
             rtt: connect.rtt,
             lease: GUEST_MEMORY,
             registered_in: message.transaction,
-            bucket: Bucket::full(now),
         }));
         if let Some(cluster) = &mut self.cluster {
             cluster.guests += 1;

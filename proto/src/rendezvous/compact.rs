@@ -1,10 +1,11 @@
 //! What of a peer is kept in fewer bytes than it is spoken of in.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ntcp_stun::TransactionId;
 
+use super::bucket::Bucket;
 use super::link::Link;
 use crate::candidate::{Candidate, CandidateKind, Transport};
 use crate::uri::PeerName;
@@ -151,6 +152,27 @@ impl From<Micros> for Option<Duration> {
     }
 }
 
+/// When a peer may send a whole burst of requests again: nanoseconds after the broker started, 0 if it has sent none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Rested(u64);
+
+impl Rested {
+    /// Takes a token of the peer's, if there is one.
+    pub(super) fn take(
+        &mut self,
+        (burst, per_second): (u32, u32),
+        start: Instant,
+        now: Instant,
+    ) -> bool {
+        let mut bucket = Bucket::full(start + Duration::from_nanos(self.0));
+        let taken = bucket.take(burst, per_second, now);
+        let nanos = bucket.full_at().saturating_duration_since(start).as_nanos();
+        // 584 years of running are enough.
+        self.0 = u64::try_from(nanos).unwrap_or(u64::MAX);
+        taken
+    }
+}
+
 /// How many of a peer's refreshes are remembered, so that a late copy does not undo a younger one.
 const REMEMBERED_REFRESHES: usize = 8;
 
@@ -242,6 +264,17 @@ mod tests {
             assert_eq!(KeptLink::from(link).link(), link);
         }
         assert_eq!(size_of::<KeptLink>(), 16);
+    }
+
+    #[test]
+    fn a_peer_s_requests_are_counted_as_by_a_bucket() {
+        let start = crate::machine::any_instant();
+        let (mut rested, mut bucket) = (Rested::default(), Bucket::full(start));
+        for step in 0..500_u64 {
+            let now = start + Duration::from_millis(step * step % 977 + step * 9);
+            let taken = rested.take((5, 50), start, now);
+            assert_eq!(taken, bucket.take(5, 50, now), "step {step}");
+        }
     }
 
     #[test]

@@ -278,7 +278,7 @@ impl<R: Registry> Broker<R> {
         };
         let caller_rtt = connect.rtt.or(caller.rtt());
         let (caller_delay, callee_delay) = start_delays(caller_rtt, callee.rtt());
-        let hints = self.memory.hints([callee.nat, connect.nat], now);
+        let hints = self.memory.hints([callee.nat(), connect.nat], now);
         let for_caller = Punch {
             session: id,
             secret,
@@ -287,7 +287,7 @@ impl<R: Registry> Broker<R> {
             transport: connect.transport,
             peer: callee.name(),
             candidates: gathered.unwrap_or_else(|| callee.candidates()),
-            nat: callee.nat,
+            nat: callee.nat(),
             fingerprint: callee.fingerprint,
             identity: callee.identity,
             start_after: caller_delay,

@@ -77,7 +77,7 @@ impl Forgers {
 
 /// Whether nothing is known that speaks against a peer as a forger.
 pub(super) fn may_be_public(registration: &Registration) -> bool {
-    registration.nat.nat != Some(true)
+    registration.nat().nat != Some(true)
 }
 
 impl<R: Registry> Broker<R> {
@@ -112,7 +112,7 @@ impl<R: Registry> Broker<R> {
     /// A forger that is able to and takes no part itself.
     fn able(&self, family: Family, peers: [RegistrationId; 2]) -> Option<Performer> {
         let is_there = |id: RegistrationId| {
-            let forger = self.registry.get(id).filter(|it| it.nat.nat == Some(false));
+            let forger = self.registry.get(id).filter(|it| it.nat().nat == Some(false));
             forger.is_some_and(|it| Family::of(it.link().remote().ip()) == family)
         };
         let forgers = self.prober.forgers().iter().filter(|(_, known)| known.is_possible());

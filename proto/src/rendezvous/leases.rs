@@ -56,6 +56,11 @@ impl Leases {
         Self { start, buckets: BTreeMap::new(), exact: BTreeSet::new() }
     }
 
+    /// When the broker started.
+    pub(super) fn start(&self) -> Instant {
+        self.start
+    }
+
     /// Has a lease end at `ends`.
     pub(super) fn set(&mut self, id: RegistrationId, lease: &mut Lease, ends: Instant) {
         lease.ends = self.nanos(ends);
@@ -86,7 +91,14 @@ impl Leases {
             Noted::Exactly => {
                 self.exact.insert((self.start + Duration::from_nanos(lease.ends), id));
             }
-            Noted::In(bucket) => self.buckets.entry(bucket).or_default().push(id),
+            Noted::In(bucket) => {
+                let bucket = self.buckets.entry(bucket).or_default();
+                if bucket.len() == bucket.capacity() {
+                    // By a quarter instead of twice: together they are as long as there are peers.
+                    bucket.reserve_exact(bucket.len() / 4 + 4);
+                }
+                bucket.push(id);
+            }
             Noted::Nowhere => {}
         }
     }

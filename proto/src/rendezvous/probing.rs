@@ -219,7 +219,7 @@ impl<R: Registry> Broker<R> {
         let own = families.filter(|family| own && rested(self.prober.own(*family)));
         let others = self.prober.forgers.iter().filter(|(_, known)| rested(known));
         let others = others.filter_map(|(id, _)| {
-            let forger = self.registry.get(id).filter(|it| it.nat.nat == Some(false))?;
+            let forger = self.registry.get(id).filter(|it| it.nat().nat == Some(false))?;
             Some((Performer::Forger(id), Family::of(forger.link().remote().ip())))
         });
         own.map(|family| (Performer::Own, family)).chain(others).collect()
@@ -235,7 +235,7 @@ impl<R: Registry> Broker<R> {
             Performer::Own => None,
             Performer::Forger(id) => Some(site(self.registry.get(id)?.link().remote().ip())),
         };
-        let known = |id| self.registry.get(id).map(|it| (it.link(), it.nat));
+        let known = |id| self.registry.get(id).map(|it| (it.link(), it.nat()));
         let address = |id: &RegistrationId| match known(*id) {
             Some((Link::Udp { remote, .. }, nat))
                 // What stays inside the forger's own site says nothing.

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use ntcp_stun::TransactionId;
 
 use super::access::Said;
-use super::bucket::Bucket;
 use super::cluster::Denial;
 use super::leases::Look;
 use super::registry::Newcomer;
@@ -199,7 +198,6 @@ impl<R: Registry> Broker<R> {
             rtt: register.rtt,
             lease,
             registered_in: message.transaction,
-            bucket: Bucket::full(now),
         }));
         self.set_lease(id, now + lease);
         self.counters.registered += 1;
@@ -255,9 +253,10 @@ impl<R: Registry> Broker<R> {
             if let Some(rtt) = refresh.rtt {
                 registration.set_rtt(rtt);
             }
-            let nat = refresh.nat.unwrap_or(registration.nat);
-            let has_news = nat != registration.nat;
-            registration.nat = nat;
+            let before = registration.nat();
+            let nat = refresh.nat.unwrap_or(before);
+            let has_news = nat != before;
+            registration.set_nat(nat);
             if let Some(candidates) = &refresh.candidates {
                 registration.set_candidates(candidates);
             }
@@ -286,8 +285,9 @@ impl<R: Registry> Broker<R> {
             return;
         }
         let body = match here.and_then(|it| self.registry.get(it)) {
-            Some(&Registration { fingerprint, nat, identity, .. }) => {
-                Body::Found(Found { fingerprint, nat, identity })
+            Some(it) => {
+                let Registration { fingerprint, identity, .. } = *it;
+                Body::Found(Found { fingerprint, nat: it.nat(), identity })
             }
             None => refused(message, ErrorCode::UnknownPeer),
         };
@@ -355,8 +355,9 @@ impl<R: Registry> Broker<R> {
     /// Takes one of the peer's tokens.
     pub(super) fn take_token(&mut self, id: RegistrationId, now: Instant) -> bool {
         let (burst, per_second) = (self.config.burst, self.config.requests_per_second);
+        let start = self.leases.start();
         let registration = self.registry.get_mut(id);
-        registration.is_some_and(|it| it.bucket.take(burst, per_second, now))
+        registration.is_some_and(|it| it.rested.take((burst, per_second), start, now))
     }
 
     /// Forgets a peer. Its calls and invitations end by their own timers.

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use ntcp_stun::TransactionId;
 
-use super::bucket::Bucket;
 use super::cluster::BrokerId;
-use super::compact::{KeptLink, Micros, Millis, Refreshes, Shown};
+use super::compact::{KeptLink, Micros, Millis, Refreshes, Rested, Shown};
 use super::leases::Lease;
 use super::link::{Link, StreamId};
 use super::register::Challenge;
@@ -27,14 +26,14 @@ pub struct Registration {
     pub id: RegistrationId,
     /// Signs what passes between it and us.
     pub key: RegistrationKey,
-    /// What its NAT does.
-    pub nat: NatSummary,
     /// Its certificate.
     pub fingerprint: Fingerprint,
     /// Its key, to which its name is bound; `None` for one that registered in the clear.
     pub identity: Option<PublicKey>,
     /// Whether its TCP paths are to be the bare socket.
     pub bare: bool,
+    /// As in NAT-SUMMARY.
+    nat: [u8; 8],
     link: KeptLink,
     shown: Shown,
     rtt: Micros,
@@ -50,8 +49,8 @@ pub struct Registration {
     pub(super) lease: Lease,
     /// Its latest refreshes.
     pub(super) refreshes: Refreshes,
-    /// Its requests.
-    pub(super) bucket: Bucket,
+    /// When it may send a whole burst of requests again.
+    pub(super) rested: Rested,
     affairs: Option<Box<Affairs>>,
 }
 
@@ -104,7 +103,6 @@ pub(super) struct Newcomer {
     /// How long it is remembered after each refresh.
     pub(super) lease: Duration,
     pub(super) registered_in: TransactionId,
-    pub(super) bucket: Bucket,
 }
 
 /// Where a call is.
@@ -121,11 +119,11 @@ pub(super) enum CallPlace {
 impl Registration {
     pub(super) fn new(newcomer: Newcomer) -> Self {
         let Newcomer { id, key, link, name, candidates, nat, fingerprint, .. } = newcomer;
-        let Newcomer { identity, bare, rtt, lease, registered_in, bucket, .. } = newcomer;
+        let Newcomer { identity, bare, rtt, lease, registered_in, .. } = newcomer;
         Self {
             id,
             key,
-            nat,
+            nat: nat.to_bytes(),
             fingerprint,
             identity,
             bare,
@@ -138,7 +136,7 @@ impl Registration {
             registered_in,
             lease: Lease::UNSET,
             refreshes: Refreshes::default(),
-            bucket,
+            rested: Rested::default(),
             affairs: None,
         }
     }
@@ -170,6 +168,15 @@ impl Registration {
 
     pub(super) fn set_candidates(&mut self, candidates: &[Candidate]) {
         self.shown = Shown::new(self.name_str(), candidates);
+    }
+
+    /// What its NAT does.
+    pub fn nat(&self) -> NatSummary {
+        NatSummary::from_bytes(self.nat)
+    }
+
+    pub(super) fn set_nat(&mut self, nat: NatSummary) {
+        self.nat = nat.to_bytes();
     }
 
     /// Its round-trip time to us, as it measured it.
@@ -276,6 +283,6 @@ mod tests {
 
     #[test]
     fn a_peer_takes_no_more_room_than_a_broker_of_a_million_can_afford() {
-        assert!(size_of::<Option<Registration>>() <= 352, "{}", size_of::<Option<Registration>>());
+        assert!(size_of::<Option<Registration>>() <= 336, "{}", size_of::<Option<Registration>>());
     }
 }

@@ -198,3 +198,115 @@ impl Registry for Table {
         self.enter(link, (id, place));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use ntcp_stun::TransactionId;
+
+    use super::super::registry::Newcomer;
+    use super::*;
+    use crate::entropy::{Entropy, Seed};
+    use crate::signal::{Fingerprint, NatSummary, RegistrationKey};
+
+    fn link(number: u64) -> Link {
+        let port = 1000 + (number % 50_000) as u16;
+        match number % 3 {
+            0 => udp(SocketAddr::from(([192, 0, 2, (number % 7) as u8], port))),
+            1 => udp(SocketAddr::from(([0x2001, 0xdb8, 0, number as u16 % 5, 0, 0, 0, 9], port))),
+            _ => Link::Tcp {
+                stream: StreamId(number),
+                remote: SocketAddr::from(([198, 51, 100, 3], port)),
+            },
+        }
+    }
+
+    fn udp(remote: SocketAddr) -> Link {
+        Link::Udp { local: Some(IpAddr::from([203, 0, 113, 1])), remote }
+    }
+
+    fn registration(number: u64, id: RegistrationId) -> Registration {
+        Registration::new(Newcomer {
+            id,
+            key: RegistrationKey([7; 32]),
+            link: link(number),
+            name: (!number.is_multiple_of(4)).then(|| name(number)),
+            candidates: Vec::new(),
+            nat: NatSummary::default(),
+            fingerprint: Fingerprint([7; 32]),
+            identity: None,
+            bare: false,
+            rtt: None,
+            lease: Duration::from_secs(60),
+            registered_in: TransactionId::new([7; 12]),
+        })
+    }
+
+    fn name(number: u64) -> PeerName {
+        format!("peer-{number}").parse().unwrap()
+    }
+
+    /// Whether every way to a peer leads there, and none elsewhere.
+    fn check(table: &Table, known: &BTreeMap<u64, (RegistrationId, Link)>) {
+        assert_eq!(table.len(), known.len());
+        let mut met = BTreeSet::new();
+        let mut next = 0;
+        while let Some((id, after)) = table.next_from(next) {
+            assert!(met.insert(id));
+            next = after;
+        }
+        assert_eq!(met, known.values().map(|(id, _)| *id).collect());
+        for number in 0..200 {
+            let id = known.get(&number).map(|(id, _)| *id);
+            assert_eq!(table.find(&name(number)), id.filter(|_| !number.is_multiple_of(4)));
+            assert_eq!(id.and_then(|id| table.get(id)).map(|it| it.id), id);
+        }
+        for (id, link) in known.values() {
+            assert_eq!(table.on_link(*link), Some(*id));
+            if let Link::Tcp { stream, .. } = link {
+                assert_eq!(table.on_stream(*stream), Some(*id));
+            }
+            let ip = link.remote().ip();
+            let here = known.values().filter(|(_, it)| site(it.remote().ip()) == site(ip));
+            assert_eq!(table.count_at(ip), here.count());
+        }
+    }
+
+    #[test]
+    fn peers_are_found_by_everything_that_names_them_until_they_leave() {
+        let mut entropy = Entropy::new(Seed::from_number(1));
+        let (mut table, mut known) = (Table::new([1, 2]), BTreeMap::new());
+        for step in 0..3000_u64 {
+            let number = entropy.below(200);
+            match known.get(&number).copied() {
+                None => {
+                    let id = RegistrationId(entropy.bytes());
+                    table.insert(registration(number, id));
+                    known.insert(number, (id, link(number)));
+                }
+                Some((id, _)) if entropy.below(2) == 0 => {
+                    // To a link that nobody else has.
+                    let other = link(number + 200 * (1 + entropy.below(100)));
+                    table.relink(id, other);
+                    known.insert(number, (id, other));
+                }
+                Some((id, _)) => {
+                    assert_eq!(table.remove(id).map(|it| it.id), Some(id));
+                    assert!(table.get(id).is_none() && table.remove(id).is_none());
+                    known.remove(&number);
+                }
+            }
+            if step % 100 == 0 {
+                check(&table, &known);
+            }
+        }
+        for (id, _) in known.values() {
+            table.remove(*id);
+        }
+        check(&table, &BTreeMap::new());
+        assert!(table.hosts.is_empty() && table.prefixes.is_empty() && table.streams.is_empty());
+    }
+}

@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
 
-use crate::crowd::Manner;
-use crate::generator::{Generator, Load, What};
-use crate::plan::{OURS, REGISTERING, SERVERS};
-use crate::process::{Broker, Database, Process};
-use crate::tally::{Kind, Tally};
+use super::crowd::Manner;
+use super::generator::{Generator, Load, What};
+use super::plan::{OURS, REGISTERING, SERVERS};
+use super::process::{Broker, Database, Process};
+use super::tally::{Kind, Tally};
 
 const BROKERS: usize = 3;
 /// Peers at first, and who come in each phase.

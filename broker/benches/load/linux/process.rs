@@ -12,7 +12,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 /// How long a process may take to begin.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How much the measured processes and the generator are preferred to others, where that is permitted.
-const PRECEDENCE: i32 = -10;
+const PRECEDENCE: i32 = -19;
 
 /// A process that ends with its owner.
 pub(crate) struct Process(Child);

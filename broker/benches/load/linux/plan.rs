@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::crowd::Manner;
-use crate::faults;
-use crate::generator::{Generator, Load, What};
-use crate::process::{Broker, Database, Echo, Process, prefer, prefer_session};
-use crate::tally::{Kind, Tally, median, per};
+use super::crowd::Manner;
+use super::faults;
+use super::generator::{Generator, Load, What};
+use super::process::{Broker, Database, Echo, Process, prefer, prefer_session};
+use super::tally::{Kind, Tally, median, per};
 
 /// The measured processes have this processor, the generator the other one, the database that one too.
 pub(crate) const SERVERS: usize = 0;
@@ -124,6 +124,7 @@ impl Stage<'_> {
     fn measure(&mut self, size: usize, empty: u64) -> Result<()> {
         self.generator.grow(size);
         let registered = self.load(What::Register, None, REGISTERING)?;
+        self.load(What::Settle, None, REGISTERING)?;
         println!("\n## {size} peers\n");
         println!(
             "| | a second | of a core | broker's \u{b5}s each | ratio to the echo | database's \u{b5}s each | lost, refused, missing |"
@@ -134,7 +135,7 @@ impl Stage<'_> {
             .map(|(kind, what)| (kind, what, Vec::new(), Vec::new(), Tally::default()));
         for _ in 0..self.plan.rounds {
             let echo = self.echo()?;
-            let bound = echo.micros();
+            let bound = per(echo.cpu, echo.count(Kind::Echo));
             bounds.push(bound);
             for (_, what, micros, ratios, last) in &mut asked {
                 *last = self.load(*what, None, self.plan.lasts)?;
@@ -144,7 +145,7 @@ impl Stage<'_> {
         }
         let bound = median(bounds);
         println!("| echo | | | {bound:.2} | 1.00 | | |");
-        let micros = registered.micros();
+        let micros = per(registered.cpu, registered.count(Kind::Register));
         row(Kind::Register, &registered, (micros, micros / bound));
         for (kind, _, micros, ratios, last) in &asked {
             row(*kind, last, (median(micros.clone()), median(ratios.clone())));
@@ -202,4 +203,7 @@ fn row(kind: Kind, tally: &Tally, (micros, ratio): (f64, f64)) {
         tally.refused,
         tally.missing,
     );
+    if let Some(why) = &tally.first_refused {
+        println!("(refused: {why})");
+    }
 }

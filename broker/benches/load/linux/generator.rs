@@ -1,6 +1,6 @@
 //! The load: so many requests at once, or so many a second, each answer checked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -10,16 +10,20 @@ use ntcp_proto::signal::message::{Answer, Body, Message};
 use ntcp_proto::signal::{ErrorCode, Punch, Role};
 use ntcp_stun::TransactionId;
 
-use crate::crowd::{Crowd, LEASE, Manner};
-use crate::pending::{Asked, Call, Pending, Request};
-use crate::process::Process;
-use crate::sockets::Sockets;
-use crate::tally::{Kind, Tally};
+use super::crowd::{Crowd, LEASE, Manner};
+use super::pending::{Asked, Call, Pending, Request};
+use super::process::Process;
+use super::sockets::Sockets;
+use super::tally::{Kind, Tally};
 
 /// After this time an answer does not come any more.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Before what is measured.
 const WARM_UP: Duration = Duration::from_millis(300);
+/// A peer refreshes for the first time so many seconds after it has registered, as clients do.
+const FIRST_REFRESH: u32 = 20;
+/// With more requests under way none is sent for a lease alone.
+const MOST_KEPT_UP: usize = 512;
 /// A peer that was not told of its lease for so long refreshes it, whatever else is measured.
 const KEEP_UP: u32 = 120;
 /// A paced load does not make up for more than this.
@@ -34,6 +38,8 @@ pub(crate) enum What {
     Echo(SocketAddr),
     /// Register all that are not.
     Register,
+    /// Nothing, until everybody who came has refreshed once.
+    Settle,
     Refresh,
     /// Look others up that are registered at any broker.
     Lookup,
@@ -71,6 +77,8 @@ pub(crate) struct Generator {
     dice: u64,
     /// Who is looked at next for its lease.
     keeper: usize,
+    /// Who has just registered, and the second in which it refreshes.
+    fresh: VecDeque<(usize, u32)>,
     /// Who registers next.
     next_newcomer: usize,
     /// Whose turn is next where each has one, twice.
@@ -90,6 +98,7 @@ impl Generator {
             measuring: false,
             dice: 0x9E37_79B9_7F4A_7C15,
             keeper: 0,
+            fresh: VecDeque::new(),
             next_newcomer: 0,
             next_one: 0,
         })
@@ -111,7 +120,7 @@ impl Generator {
         self.tally = Tally::default();
         let start = Instant::now();
         // What ends by itself is measured whole.
-        let is_finite = matches!(load.what, What::Register | What::Each);
+        let is_finite = matches!(load.what, What::Register | What::Settle | What::Each);
         self.next_one = 0;
         let measured_from = start + if is_finite { Duration::ZERO } else { WARM_UP };
         let ends = measured_from + load.lasts;
@@ -129,6 +138,7 @@ impl Generator {
             }
             let done = match load.what {
                 What::Register => self.next_newcomer >= self.crowd.peers.len(),
+                What::Settle => self.fresh.is_empty(),
                 What::Each => self.next_one >= 2 * self.crowd.peers.len(),
                 _ => now >= ends,
             };
@@ -192,14 +202,16 @@ impl Generator {
         Ok(())
     }
 
-    /// Gives up on what has waited too long; who registers tries again.
+    /// Gives up on what has waited too long; who registers or refreshes tries again.
     fn sweep(&mut self, now: Instant) -> Result<()> {
         for Request { asked, peer, broker, .. } in self.pending.expired(PATIENCE, now) {
             self.tally.lost += 1;
             match asked {
                 Asked::Hello | Asked::Register(_) => self.hello(peer, broker)?,
                 Asked::Call(_) => drop(self.calls.remove(&peer)),
-                Asked::Echo | Asked::Refresh | Asked::Lookup(_) => {}
+                // As a client does: nobody loses its lease because a datagram was lost.
+                Asked::Refresh => self.refresh(peer)?,
+                Asked::Echo | Asked::Lookup(_) => {}
             }
         }
         Ok(())
@@ -226,6 +238,7 @@ impl Generator {
                 self.next_newcomer += 1;
                 self.hello(newcomer, newcomer % self.brokers.len())?;
             }
+            What::Settle => return Ok(false),
             What::Each => {
                 let (one, refreshes) = (self.next_one / 2, self.next_one.is_multiple_of(2));
                 if one >= count {
@@ -317,7 +330,17 @@ impl Generator {
     /// Has some refresh whose lease has not been lengthened for long.
     fn keep_up(&mut self, now: Instant) -> Result<()> {
         let second = self.second(now);
-        for _ in 0..8 {
+        // No more at once than waits anyway: what a broker's socket has no room for is lost.
+        let room = MOST_KEPT_UP.saturating_sub(self.pending.len());
+        for _ in 0..room {
+            let Some((peer, _)) = self.fresh.front().filter(|(_, due)| *due <= second) else {
+                break;
+            };
+            let peer = *peer;
+            self.fresh.pop_front();
+            self.refresh(peer)?;
+        }
+        for _ in 0..room.min(8) {
             let count = self.crowd.peers.len();
             let peer = self.keeper % count.max(1);
             self.keeper = peer + 1;
@@ -433,6 +456,7 @@ impl Generator {
             }
             (Asked::Register(initiation), _) => {
                 self.crowd.be_known((peer, own), (broker, second), &message, initiation)?;
+                self.fresh.push_back((peer, second + FIRST_REFRESH));
                 if counts {
                     self.tally.note(Kind::Register, now.saturating_duration_since(sent));
                 }
@@ -489,6 +513,7 @@ impl Generator {
                     self.calls.remove(&request.peer);
                 }
                 self.tally.refused += 1;
+                self.tally.first_refused.get_or_insert(format!("{code}"));
             }
             (Asked::Lookup(_), ErrorCode::UnknownPeer) => self.tally.missing += 1,
             (Asked::Call(_), ErrorCode::UnknownPeer) => {

@@ -44,6 +44,8 @@ pub(crate) struct Tally {
     pub(crate) lost: u64,
     /// Refusals that say "later": a limit of the broker.
     pub(crate) refused: u64,
+    /// The first of them.
+    pub(crate) first_refused: Option<String>,
     /// Names that somebody is known to have and that were not found.
     pub(crate) missing: u64,
     /// Answers that are not what they should be.

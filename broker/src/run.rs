@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_io::{Async, Timer};
 use futures::{Future, FutureExt, Stream, StreamExt};
@@ -20,7 +20,7 @@ use ntcp_service::bind::Opening;
 use crate::datagrams::{self, Datagrams};
 use crate::directory::{Directory, News};
 use crate::forger::Forger;
-use crate::status::{self, Question, Tally};
+use crate::status::{self, Question, Renewal, Tally};
 use crate::streams::{Happening, Streams};
 use crate::{BindError, Observer, Options, Sockets, Status};
 
@@ -172,6 +172,9 @@ impl Broker {
                 }
             }
             let woken = poll_fn(|context| self.poll_woken(&mut stop, &mut timer, context)).await;
+            // Clocks are set while programs run.
+            let unix = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+            self.machine.set_wall_clock(unix, Instant::now());
             if woken.stopped {
                 let now = Instant::now();
                 self.ends_at = Some(now + self.observer.drain());
@@ -186,10 +189,7 @@ impl Broker {
             }
             woken.streams.into_iter().for_each(|happening| self.on_stream(happening));
             woken.news.into_iter().for_each(|news| self.on_news(news));
-            for question in woken.questions {
-                // Who asked may have given up.
-                let _ = question.send(self.status());
-            }
+            woken.questions.into_iter().for_each(|question| self.on_question(question));
             if woken.deadline {
                 set_to = None;
                 let now = Instant::now();
@@ -213,6 +213,25 @@ impl Broker {
             return true;
         }
         self.machine.is_deserted()
+    }
+
+    fn on_question(&mut self, question: Question) {
+        match question {
+            Question::Status(asker) => {
+                // Who asked may have given up.
+                let _ = asker.send(self.status());
+            }
+            Question::Renewal(Renewal { keys, names, access }) => {
+                self.machine.set_keys(keys);
+                if let Some(names) = names {
+                    self.machine.set_names(names);
+                }
+                if let Some(access) = access {
+                    self.machine.set_access(access);
+                }
+                tracing::info!("keys, names and access taken over");
+            }
+        }
     }
 
     fn status(&self) -> Status {

@@ -26,6 +26,7 @@ use unclaimed::Unclaimed;
 
 pub use calls::{CallError, CallId};
 
+use crate::access::Credentials;
 use crate::address::Family;
 use crate::candidate::{Candidate, Transport};
 use crate::command::{Ends, Names, Owner};
@@ -271,6 +272,11 @@ impl Node {
     pub fn set_nat(&mut self, nat: NatReport, now: Instant) {
         self.nat = Some(nat);
         self.announce(now);
+    }
+
+    /// What is shown to a broker that is closed to outsiders, from the next registration on.
+    pub fn set_credentials(&mut self, credentials: Option<Credentials>) {
+        self.client.set_credentials(credentials);
     }
 
     /// The TTL with which a SYN opens the outermost NAT of this host; sessions that begin from now on

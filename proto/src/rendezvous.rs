@@ -27,6 +27,7 @@
 //! Sends need no answers here, unlike the commands of peers: a datagram that the system refuses is
 //! one that the network lost.
 
+mod access;
 mod authenticate;
 mod binding;
 mod bucket;
@@ -72,6 +73,7 @@ use crate::signal::codec::{MAX_MESSAGE_BYTES, ParseError, Received};
 use crate::signal::envelope::Envelope;
 use crate::signal::message::{Body, Message, Refused};
 use crate::signal::{ErrorCode, RegistrationId, SessionId, SignalMethod};
+use access::WallClock;
 use cluster::Cluster;
 use cookie::Cookies;
 use dismissal::Dismissal;
@@ -84,6 +86,7 @@ use secure::{Gate, Keys, Spent};
 use session::Session;
 use timers::Timers;
 
+pub use access::{Access, Account};
 pub use cluster::{BrokerId, Claim, Listing, Whereabouts};
 pub use config::{Config, InTheClear, Names};
 pub use counters::Counters;
@@ -134,6 +137,7 @@ pub struct Broker<R = Table> {
     cluster: Option<Cluster>,
     /// There once the broker stops.
     dismissal: Option<Dismissal>,
+    wall_clock: WallClock,
     counters: Counters,
     commands: VecDeque<Command>,
     events: VecDeque<Event>,
@@ -177,6 +181,7 @@ impl<R: Registry> Broker<R> {
             timers: Timers::default(),
             leases: Leases::new(now),
             dismissal: None,
+            wall_clock: WallClock::default(),
             counters: Counters::default(),
             commands: VecDeque::new(),
             events: VecDeque::new(),
@@ -237,7 +242,7 @@ impl<R: Registry> Broker<R> {
         let message = &received.message;
         match (&message.body, message.body.kind().0) {
             (Body::Register(register), _) => {
-                self.on_register(link, (message, register), length, now);
+                self.on_register(link, (received, register), length, now);
             }
             (Body::Hello, _) => self.on_hello(link, message, length, now),
             (Body::Secure(secure), _) => self.on_secure(link, (message, secure), length, now),

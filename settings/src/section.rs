@@ -5,6 +5,7 @@ use crate::log_format::LogFormat;
 use crate::log_level::LogLevel;
 use crate::node_name::NodeName;
 use crate::registry_url::RegistryUrl;
+use crate::secret::Secret;
 use crate::service_user::ServiceUser;
 use crate::stun_words::{StunAccess, StunAmplification, StunMode};
 use crate::{duration, list, number, switch};
@@ -41,6 +42,8 @@ pub struct Config {
     pub spoof: Spoof,
     /// `[security]`: keys, for peers and for the broker.
     pub security: Security,
+    /// `[access]`: who may use a broker.
+    pub access: Access,
     /// `[log]`: what goes to standard error.
     pub log: Log,
     /// `[metrics]`: where a server tells its numbers and its health.
@@ -335,6 +338,24 @@ pub struct Security {
     /// `true` or `false`. Default: `false`.
     #[serde(deserialize_with = "switch::switch")]
     pub plain_paths: bool,
+}
+
+/// `[access]`: who may use a broker that is closed to outsiders.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Access {
+    /// Peers: a token of the broker's operator or of an application's own backend, or a file with one, read at the start.
+    /// Goes before `user`. Default: none.
+    pub token: Option<Secret>,
+    /// Peers: the account to use instead. Default: none.
+    pub user: Option<String>,
+    /// Peers: its password. Default: none.
+    pub password: Option<Secret>,
+    /// Broker: a file with accounts; with it, the broker is closed to outsiders. Default: none.
+    pub accounts: Option<PathBuf>,
+    /// Broker: a file with the keys that tokens are minted with; with it, the broker is closed to outsiders. Default: none.
+    pub token_keys: Option<PathBuf>,
 }
 
 /// `[log]`: what goes to standard error.

@@ -27,13 +27,20 @@ const RETRY: Duration = Duration::from_millis(250);
 /// Added to a lease: the broker lets go of a name before the directory does.
 const LEASE_SLACK: Duration = Duration::from_secs(2);
 
-/// Enters a name unless a living broker has it; answers with the holder, and then with whoever wanted it.
+/// Enters a name unless a living broker has it, or a dead one had it for a peer with another key, which may come back until its
+/// lease ends; answers with the holder, and then with whoever wanted it. A value is the broker (8 bytes), the certificate (32)
+/// and the key behind its length (1 byte).
 const CLAIM: &str = "
+local function owner(value)
+    return string.sub(value, 41, 41 + (string.byte(value, 41) or 0))
+end
 local held = redis.call('GET', KEYS[1])
 if held then
     local holder = string.sub(held, 1, 8)
-    if holder ~= ARGV[1] and redis.call('EXISTS', 'ntcp:broker:' .. holder) == 1 then
-        return {holder}
+    if holder ~= ARGV[1] then
+        if redis.call('EXISTS', 'ntcp:broker:' .. holder) == 1 or owner(held) ~= owner(ARGV[2]) then
+            return {holder}
+        end
     end
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])

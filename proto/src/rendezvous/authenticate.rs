@@ -23,13 +23,15 @@ impl<R: Registry> Broker<R> {
         let known = known.map(|it| (it.id, it.link(), it.identity));
         let Some((id, known_link, identity)) = known else {
             self.counters.unknown_registration += 1;
-            self.refuse_with_nonce(link, message, ErrorCode::UnknownRegistration, length, now);
+            let answer = message.answer(refused(message, ErrorCode::UnknownRegistration));
+            self.refuse_with_nonce(link, answer, length, now);
             return None;
         };
         if link != known_link {
             if !self.has_proved(link, message, now) {
                 self.counters.stale_nonce += 1;
-                self.refuse_with_nonce(link, message, ErrorCode::StaleNonce, length, now);
+                let answer = message.answer(refused(message, ErrorCode::StaleNonce));
+                self.refuse_with_nonce(link, answer, length, now);
                 return None;
             }
             if moves(link, &message.body) {
@@ -83,15 +85,13 @@ impl<R: Registry> Broker<R> {
     pub(super) fn refuse_with_nonce(
         &mut self,
         link: Link,
-        message: &Message,
-        code: ErrorCode,
+        answer: Message,
         length: usize,
         now: Instant,
     ) {
         if self.leaves_it_to_others() {
             return;
         }
-        let answer = message.answer(refused(message, code));
         let nonce = self.cookies.bake(link, now);
         self.answer_unproven(link, &answer.with_nonce(nonce), length);
     }

@@ -32,9 +32,10 @@ use std::time::{Duration, Instant};
 
 use super::registry::{CallPlace, Newcomer};
 use super::timers::Timer;
-use super::{Asker, Broker, Command, Departure, Link, Registration, Registry, refused};
+use super::{Asker, Broker, Command, Departure, Link, Registration, Registry, access, refused};
+use crate::access::AccessDenied;
 use crate::secrecy::PublicKey;
-use crate::signal::message::{Body, Found, Message, Register};
+use crate::signal::message::{Body, Found, Message, Refused, Register};
 use crate::signal::{
     ErrorCode, Fingerprint, NatSummary, RegistrationId, RegistrationKey, SessionId, SignalMethod,
 };
@@ -99,7 +100,7 @@ impl Listing {
 pub enum Claim {
     /// It is ours for the length of the lease.
     Ours,
-    /// A living broker has it.
+    /// A living broker has it, or a dead one had it for a peer with another key, whose lease has not ended.
     Held(BrokerId),
     /// The directory is away.
     Unknown,
@@ -119,8 +120,24 @@ pub struct Whereabouts {
 pub(super) enum Denial {
     /// It is told so.
     Refused(ErrorCode),
+    /// It is told why it is not let in.
+    KeptOut(AccessDenied),
     /// It hears once the directory has been asked.
     NotYet,
+}
+
+impl Denial {
+    /// What it is told, if anything yet.
+    pub(super) fn refusal(self) -> Option<Refused> {
+        let refused = |code| Refused::new(SignalMethod::Register, code);
+        match self {
+            Self::Refused(code) => Some(refused(code)),
+            Self::KeptOut(reason) => {
+                Some(Refused { access: Some(reason), ..refused(access::code(reason)) })
+            }
+            Self::NotYet => None,
+        }
+    }
 }
 
 /// A Register that waits for the directory.

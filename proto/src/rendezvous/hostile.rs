@@ -1,5 +1,7 @@
 //! What strangers, thieves and crowds cannot do. Tests.
 
+mod access;
+mod floods;
 mod forging;
 mod secrecy;
 
@@ -37,6 +39,8 @@ fn register(wanted: &str) -> Body {
         consents: false,
         bare: false,
         offers_to_forge: false,
+        account: None,
+        meant_for: None,
     })
 }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use ntcp_stun::TransactionId;
 
+use super::access::Said;
 use super::cluster::Denial;
 use super::leases::Look;
 use super::registry::Newcomer;
@@ -13,6 +14,7 @@ use super::{
     StreamId, refused,
 };
 use crate::secrecy::PublicKey;
+use crate::signal::codec::Received;
 use crate::signal::message::{Body, Found, Message, Refresh, Refreshed, Register, Registered};
 use crate::signal::{ErrorCode, Ladder, Pace, RegistrationId, RegistrationKey};
 use crate::uri::PeerName;
@@ -39,16 +41,17 @@ impl<R: Registry> Broker<R> {
     pub(super) fn on_register(
         &mut self,
         link: Link,
-        (message, register): (&Message, &Register),
+        (received, register): (&Received<'_>, &Register),
         length: usize,
         now: Instant,
     ) {
+        let message = &received.message;
         if self.config.in_the_clear == InTheClear::Refused {
             self.counters.in_the_clear += 1;
             let answer = message.answer(refused(message, ErrorCode::SecrecyRequired));
             return self.answer_unproven(link, &answer, length);
         }
-        if !self.has_proved(link, message, now) {
+        if !self.has_proved(link, message, now) || self.needs_nonce(link, message, now) {
             let code = if message.nonce.is_some() {
                 self.counters.stale_nonce += 1;
                 ErrorCode::StaleNonce
@@ -56,7 +59,7 @@ impl<R: Registry> Broker<R> {
                 self.counters.challenged += 1;
                 ErrorCode::Unauthenticated
             };
-            self.refuse_with_nonce(link, message, code, length, now);
+            self.refuse_with_nonce(link, message.answer(refused(message, code)), length, now);
             return;
         }
         let known = self.registry.on_link(link);
@@ -67,11 +70,17 @@ impl<R: Registry> Broker<R> {
             self.tell_registered(id, message, now);
             return;
         }
-        if let Err(denial) = self.admit(link, register, (known, None), now) {
-            let Denial::Refused(code) = denial else { return };
-            let answer = message.answer(refused(message, code));
-            self.answer_proven(link, &answer);
-            return;
+        // Passwords are not guessed faster here than by handshakes.
+        if self.config.access.is_some() && !self.gate.admits(link.remote().ip(), now) {
+            self.counters.rate_limited += 1;
+            let answer = message.answer(refused(message, ErrorCode::TooManyRequests));
+            return self.answer_proven(link, &answer);
+        }
+        let admitted = self.let_in(register, received, Said::InTheClear, now);
+        let admitted = admitted.and_then(|()| self.admit(link, register, (known, None), now));
+        if let Err(denial) = admitted {
+            let Some(refused) = denial.refusal() else { return };
+            return self.answer_proven(link, &message.answer(Body::Refused(refused)));
         }
         let id = self.enter(link, message, (register, None), now);
         self.tell_registered(id, message, now);

@@ -117,6 +117,8 @@ impl Crowd {
             consents: false,
             bare: false,
             offers_to_forge: false,
+            account: None,
+            meant_for: None,
         })
     }
 

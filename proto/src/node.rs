@@ -26,6 +26,7 @@ use unclaimed::Unclaimed;
 
 pub use calls::{CallError, CallId};
 
+use crate::access::Credentials;
 use crate::address::Family;
 use crate::candidate::{Candidate, Transport};
 use crate::command::{Ends, Names, Owner};
@@ -273,6 +274,11 @@ impl Node {
         self.announce(now);
     }
 
+    /// What is shown to a broker that is closed to outsiders, from the next registration on.
+    pub fn set_credentials(&mut self, credentials: Option<Credentials>) {
+        self.client.set_credentials(credentials);
+    }
+
     /// The TTL with which a SYN opens the outermost NAT of this host; sessions that begin from now on
     /// use it.
     pub fn set_opener_ttl(&mut self, ttl: Option<u8>) {
@@ -401,9 +407,9 @@ impl Node {
                     running.session.on_forged(result, now);
                 }
             }
-            client::Event::PeerRefused { session, .. } => {
+            client::Event::PeerRefused { session, code, .. } => {
                 if let Some(running) = self.sessions.get_mut(&session) {
-                    running.session.refused(now);
+                    running.session.refused(code, now);
                 }
             }
             client::Event::ConnectFailed { request, error } => {

@@ -14,7 +14,6 @@ use ntcp_proto::puncher::session::Path;
 use ntcp_proto::segment::{Options, Segment};
 use ntcp_proto::uri::TransportChoice;
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 
 const PATIENCE: Duration = Duration::from_secs(6);
 /// NATs beside those of the matrix.
@@ -144,8 +143,6 @@ fn a_socket_that_is_pending_beside_a_stream_to_the_same_end_is_closed_with_the_r
 proptest! {
     #![proptest_config(ProptestConfig {
         max_shrink_iters: 16,
-        // The same cases each time.
-        rng_seed: RngSeed::Fixed(1),
         ..ProptestConfig::with_cases(40)
     })]
 

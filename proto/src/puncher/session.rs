@@ -31,7 +31,7 @@ mod spending;
 mod survey;
 mod udp;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -223,6 +223,8 @@ pub struct Session {
     sends: Vec<(CommandId, SocketId, SocketAddr)>,
     /// Connects that are pending.
     connecting: Vec<(CommandId, SocketId)>,
+    /// What the peer, or the broker for it, answered instead of coming.
+    refusal: Option<ErrorCode>,
     commands: VecDeque<Command>,
     events: VecDeque<Event>,
 }
@@ -263,6 +265,7 @@ impl Session {
             settled_on: None,
             sends: Vec::new(),
             connecting: Vec::new(),
+            refusal: None,
             commands: VecDeque::new(),
             events: VecDeque::new(),
         };
@@ -342,8 +345,9 @@ impl Session {
     }
 
     /// The peer will not take part: there is nothing left to wait for.
-    pub fn refused(&mut self, now: Instant) {
+    pub fn refused(&mut self, code: ErrorCode, now: Instant) {
         if matches!(self.state, State::Racing) {
+            self.refusal = Some(code);
             self.fail(now);
         }
     }
@@ -478,16 +482,20 @@ impl Session {
     }
 
     fn close(&mut self, socket: SocketId) {
+        self.connecting.retain(|(_, it)| *it != socket);
         let id = self.names.command();
         self.commands.push_back(Command::Close { id, socket });
     }
 
     fn close_all_but(&mut self, winner: Option<SocketId>) {
-        let pending = self.dialers.iter().filter_map(Dialer::pending);
+        let kept = self.kept_holes();
+        let is_kept = |socket: &SocketId| kept.iter().any(|hole| hole.socket == *socket);
+        let pending = self.connecting.iter().map(|(_, socket)| *socket).filter(|it| !is_kept(it));
         let open = self.streams.open().map(|stream| stream.socket);
-        let engine = self.engine.sockets(&self.kept_holes());
-        let engine = engine.into_iter().chain(self.ghost_socket()).chain(self.udp_sockets());
-        let losers: Vec<_> =
+        let engine = self.engine.sockets(&kept).into_iter().chain(self.ghost_socket());
+        let engine = engine.chain(self.udp_sockets());
+        // A survey's connects are its own and among the pending ones.
+        let losers: BTreeSet<_> =
             pending.chain(open).chain(engine).filter(|it| Some(*it) != winner).collect();
         for socket in losers {
             if self.is_unheard_ghost(socket) {
@@ -500,6 +508,7 @@ impl Session {
 
     /// Ends a stream with an RST.
     fn abort(&mut self, socket: SocketId) {
+        self.connecting.retain(|(_, it)| *it != socket);
         let id = self.names.command();
         self.commands.push_back(Command::Abort { id, socket });
     }

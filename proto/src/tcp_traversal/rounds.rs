@@ -83,9 +83,10 @@ impl Rounds {
         Self { purpose, round: peers.clamp(1, MAX_ROUNDS), stage: Stage::Surveying }
     }
 
-    /// The round after this one, or the peer's if that is later; `None` after the last.
+    /// The round after this one, or the peer's if that is later; `None` after the last. A peer that
+    /// claims to be beyond the last is taken to be in it.
     pub fn next(self, peers: u8) -> Option<Self> {
-        let round = (self.round + 1).max(peers);
+        let round = (self.round + 1).max(peers.min(MAX_ROUNDS));
         (round <= MAX_ROUNDS).then_some(Self { round, stage: Stage::Surveying, ..self })
     }
 
@@ -182,7 +183,8 @@ mod tests {
         let first = Rounds::first(Purpose::Foretold, 0);
         assert_eq!(first.next(4).unwrap().round, 4);
         assert_eq!(first.next(1).unwrap().round, 2);
-        assert_eq!(first.next(MAX_ROUNDS + 1), None);
+        assert_eq!(first.next(u8::MAX).unwrap().round, MAX_ROUNDS, "no later than the last");
+        assert_eq!(first.next(MAX_ROUNDS).unwrap().next(0), None);
         assert_eq!(Rounds::first(Purpose::Recovery, 3).round, 3);
         assert_eq!(Rounds::first(Purpose::Recovery, u8::MAX).round, MAX_ROUNDS);
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::nat::{Mapping, NatReport};
+use crate::node::MAX_SESSIONS;
 use crate::puncher::checklist::Pair;
 use crate::puncher::report::{
     Attempt, AttemptResult, Evidence, Nats, Outcome, milliseconds, milliseconds_since,
@@ -184,6 +185,14 @@ impl Session {
     fn reason(&self, attempts: &[Attempt], now: Instant) -> String {
         let peer = self.introduction.peer.as_ref();
         let peer = peer.map_or("the peer", |name| name.as_str());
+        match self.refusal {
+            Some(ErrorCode::Declined) => return format!("{peer} declined the call"),
+            Some(ErrorCode::NoAnswer) => {
+                return format!("{peer} is registered, but did not answer the broker");
+            }
+            Some(code) => return format!("{peer} was not reached by the broker: {code}"),
+            None => {}
+        }
         if attempts.is_empty() {
             let choice = self.introduction.transport;
             return format!(
@@ -206,6 +215,22 @@ impl Session {
 
     fn advice(&self, now: Instant) -> Vec<String> {
         let mut advice = Vec::new();
+        match self.refusal {
+            Some(ErrorCode::Declined) => {
+                return vec![format!(
+                    "call again in some seconds: a node declines while it stops, and while it opens \
+                     {MAX_SESSIONS} paths already"
+                )];
+            }
+            Some(_) => {
+                return vec![
+                    "look whether it still runs: a peer that has gone without a word is registered \
+                     until its lease ends"
+                        .into(),
+                ];
+            }
+            None => {}
+        }
         if let Some(at) = self.engine.spending.retry_at() {
             let seconds = milliseconds_since(now, at) / 1e3;
             advice.push(format!(

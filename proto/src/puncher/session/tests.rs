@@ -502,3 +502,24 @@ fn a_path_that_stands_at_the_deadline_is_taken() {
     assert!(matches!(world.path(Role::Controlling), Path::Udp { .. }));
     assert_eq!(world.settled_after(Role::Controlling), 4 * D);
 }
+
+#[test]
+fn a_peer_that_does_not_come_is_named_with_what_it_answered() {
+    for (code, words, way_out) in [
+        (ErrorCode::Declined, "declined the call", "call again in some seconds"),
+        (ErrorCode::NoAnswer, "did not answer the broker", "until its lease ends"),
+        (ErrorCode::ServerError, "500 server error", "whether it still runs"),
+    ] {
+        let now = any_instant();
+        let (role, choice) = (Role::Controlling, TransportChoice::Udp);
+        let mut session = session(role, choice, Vec::new(), now);
+        session.refused(code, now);
+        let report = match session.poll_event() {
+            Some(Event::Failed { report }) => report,
+            other => panic!("{other:?}"),
+        };
+        let reason = report.reason.unwrap();
+        assert!(reason.contains(words), "{reason}");
+        assert!(report.advice.iter().any(|it| it.contains(way_out)), "{:?}", report.advice);
+    }
+}

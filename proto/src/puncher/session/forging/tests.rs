@@ -120,7 +120,7 @@ fn whenever_it_ends_the_capture_and_the_socket_are_closed_and_nothing_more_is_se
     assert!(closes(&commands, capture) && closes(&commands, socket), "{commands:?}");
     let (mut late, socket) = armed(now);
     drained(&mut late);
-    late.refused(now);
+    late.refused(ErrorCode::Declined, now);
     assert!(closes(&drained(&mut late), socket));
     for session in [&mut early, &mut late] {
         assert_eq!(session.poll_timeout(), None);

@@ -4,18 +4,23 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use ntcp_broker::{DirectoryAddress, Options};
 use ntcp_proto::rendezvous::{Config as Limits, ForgeLimits, Forging, InTheClear};
-use ntcp_settings::{Config, Spoof};
+use ntcp_settings::{Config, Registry, Spoof};
+
+use crate::access::Wanted;
 
 /// The connection broker: peers register under names and call each other; the broker tells both
 /// when and where to open a direct path. It relays no data.
 ///
 /// Exit status: 0 stopped as told, 1 failed, 2 wrong usage or configuration.
 #[derive(Debug, Parser)]
-#[command(name = "ntcp-broker", version)]
+#[command(name = "ntcp-broker", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    /// Something else than serving.
+    #[command(subcommand)]
+    pub(crate) errand: Option<Errand>,
     /// What to serve.
     #[arg(value_enum, default_value_t = Service::All)]
     service: Service,
@@ -38,6 +43,13 @@ pub(crate) struct Arguments {
     /// Log more; twice for every message.
     #[arg(short, long, action = ArgAction::Count)]
     pub(crate) verbose: u8,
+}
+
+/// Something else than serving.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Errand {
+    /// Mint a token that lets a peer use a broker that is closed to outsiders, and print it.
+    Token(Wanted),
 }
 
 /// Which brokers to run.
@@ -89,11 +101,25 @@ impl Arguments {
             false => InTheClear::Refused,
         };
         let (forging, forgers) = forging(&config.spoof);
-        let limits = Limits { forging, forgers, in_the_clear, ..Limits::default() };
+        let limits = Limits { forging, forgers, in_the_clear, ..limits(&config.registry) };
         let url = config.registry.url.as_ref();
         let directory = url.map(|url| DirectoryAddress::find(url.as_str())).transpose()?;
         let drain = config.service.drain;
         Ok(Options { udp, tcp, limits, directory, drain, ..Options::default() })
+    }
+}
+
+/// How many peers, and calls in the same proportion.
+fn limits(registry: &Registry) -> Limits {
+    let whole = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let (default, peers) = (Limits::default(), whole(registry.peers));
+    let share = |most: usize| (peers / (default.max_registrations / most)).max(most);
+    Limits {
+        max_registrations: peers,
+        max_registrations_per_address: whole(registry.peers_per_address),
+        max_sessions: share(default.max_sessions),
+        max_parked: share(default.max_parked),
+        ..default
     }
 }
 
@@ -125,7 +151,15 @@ pub(crate) fn describe(options: &Options, config: &Config) -> String {
         Some(url) => format!(", one of several at {url}"),
         None => String::new(),
     };
+    let access = match &options.limits.access {
+        None => String::new(),
+        Some(access) => format!(
+            ", closed: {} accounts and {} keys of tokens",
+            access.accounts.len(),
+            access.token_keys.len()
+        ),
+    };
     let metrics: Vec<_> = config.metrics.listen.into_iter().collect();
     let [udp, tcp] = [list("UDP", &options.udp), list("TCP", &options.tcp)];
-    format!("{udp}, {tcp}, {}{forging}{registry}", list("metrics", &metrics))
+    format!("{udp}, {tcp}, {}{forging}{registry}{access}", list("metrics", &metrics))
 }

@@ -1,36 +1,35 @@
-//! UDP sockets that answer from the very address that was asked.
+//! UDP sockets that take and send many datagrams a system call, and answer from the very address that was asked.
 //!
 //! A host with several addresses that listens on all of them would answer from whichever its route
-//! prefers, and the asker would not know the answer. On Linux each datagram tells the address it
-//! was sent to (`IP_PKTINFO`, `IPV6_RECVPKTINFO`), and the answer says so too.
+//! prefers, and the asker would not know the answer. On Linux such a socket is told the address each
+//! datagram was sent to, and says it with the answer.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::task::{Context, Poll};
 
 use async_io::Async;
+use ntcp_raw::batch::{self, Destination, Receiver, Sender};
 
-/// One UDP socket.
+/// Datagrams that are taken, and sent, with one call.
+pub(crate) const BATCH: usize = 64;
+
+/// One UDP socket, and what waits to be sent from it.
 #[derive(Debug)]
 pub(crate) struct Datagrams {
     socket: Async<UdpSocket>,
     address: SocketAddr,
-}
-
-/// A datagram that arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Arrived {
-    pub(crate) length: usize,
-    pub(crate) source: SocketAddr,
-    /// The address it was sent to.
-    pub(crate) local: Option<IpAddr>,
+    sender: Sender,
 }
 
 impl Datagrams {
     pub(crate) fn new(socket: UdpSocket) -> io::Result<Self> {
         let address = socket.local_addr()?;
-        system::prepare(&socket, address)?;
-        Ok(Self { socket: Async::new_nonblocking(socket)?, address })
+        if address.ip().is_unspecified() {
+            batch::tell_destinations(&socket)?;
+        }
+        let socket = Async::new_nonblocking(socket)?;
+        Ok(Self { socket, address, sender: Sender::new(BATCH) })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -41,124 +40,52 @@ impl Datagrams {
         self.socket.poll_readable(context)
     }
 
-    /// The next datagram; `WouldBlock` when there is none.
-    pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<Arrived> {
-        system::receive(self.socket.get_ref(), buffer)
+    /// Takes the next datagrams; `WouldBlock` when there are none.
+    pub(crate) fn receive(&self, receiver: &mut Receiver) -> io::Result<usize> {
+        receiver.receive(self.socket.get_ref())
     }
 
-    /// Sends; a full buffer is a lost datagram.
-    pub(crate) fn send(
-        &self,
-        payload: &[u8],
-        local: Option<IpAddr>,
-        remote: SocketAddr,
-    ) -> io::Result<()> {
-        system::send(self.socket.get_ref(), payload, local, remote)
+    /// The address of ours that a datagram came to, if it is known; `Err` for one that was sent to many, which is not
+    /// ours to answer.
+    pub(crate) fn local(&self, destination: Destination) -> Result<Option<IpAddr>, ToMany> {
+        match destination {
+            Destination::Own { ip, .. } => Ok(Some(ip)),
+            Destination::Untold if self.address.ip().is_unspecified() => Ok(None),
+            Destination::Untold => Ok(Some(self.address.ip())),
+            Destination::Many => Err(ToMany),
+        }
+    }
+
+    /// Has a datagram leave with the next [`Self::flush`].
+    pub(crate) fn send(&mut self, payload: &[u8], local: Option<IpAddr>, remote: SocketAddr) {
+        if self.sender.room(payload.len()).is_none() {
+            self.flush();
+        }
+        let Some(room) = self.sender.room(payload.len()) else { return };
+        room[..payload.len()].copy_from_slice(payload);
+        let from = local.filter(|_| self.address.ip().is_unspecified());
+        self.sender.push(payload.len(), remote, from.map(|ip| source(ip, remote)));
+    }
+
+    /// Sends what waits; a full buffer is lost datagrams.
+    pub(crate) fn flush(&mut self) {
+        let lost = self.sender.flush(self.socket.get_ref()).lost;
+        if lost > 0 {
+            tracing::trace!(lost, "send");
+        }
     }
 }
 
-#[cfg(target_os = "linux")]
-mod system {
-    use std::io::{self, IoSlice, IoSliceMut};
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-    use std::os::fd::AsRawFd;
+/// A datagram that was sent to a broadcast or multicast address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ToMany;
 
-    use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
-    use nix::sys::socket::{
-        ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg,
-        setsockopt,
-    };
-
-    use super::Arrived;
-
-    pub(super) fn prepare(socket: &UdpSocket, address: SocketAddr) -> io::Result<()> {
-        match address {
-            SocketAddr::V4(_) => setsockopt(socket, Ipv4PacketInfo, &true)?,
-            SocketAddr::V6(_) => setsockopt(socket, Ipv6RecvPacketInfo, &true)?,
+/// Our address, for an answer to `remote`: a link-local one is one only on the interface that the request came in on.
+fn source(ip: IpAddr, remote: SocketAddr) -> SocketAddr {
+    match (ip, remote) {
+        (IpAddr::V6(ip), SocketAddr::V6(remote)) if ip.is_unicast_link_local() => {
+            SocketAddrV6::new(ip, 0, 0, remote.scope_id()).into()
         }
-        Ok(())
-    }
-
-    pub(super) fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Arrived> {
-        let mut control = nix::cmsg_space!(libc::in6_pktinfo);
-        let mut parts = [IoSliceMut::new(buffer)];
-        let flags = MsgFlags::MSG_DONTWAIT;
-        let message =
-            recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
-        let source = message.address.as_ref().and_then(address_of);
-        let source = source.ok_or(io::ErrorKind::InvalidData)?;
-        let local = message.cmsgs()?.find_map(|control| match control {
-            ControlMessageOwned::Ipv4PacketInfo(info) => {
-                Some(IpAddr::V4(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr))))
-            }
-            ControlMessageOwned::Ipv6PacketInfo(info) => {
-                Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)))
-            }
-            _ => None,
-        });
-        Ok(Arrived { length: message.bytes, source, local })
-    }
-
-    pub(super) fn send(
-        socket: &UdpSocket,
-        payload: &[u8],
-        local: Option<IpAddr>,
-        remote: SocketAddr,
-    ) -> io::Result<()> {
-        let parts = [IoSlice::new(payload)];
-        let to = SockaddrStorage::from(remote);
-        let send = |control: &[ControlMessage<'_>]| {
-            sendmsg(socket.as_raw_fd(), &parts, control, MsgFlags::MSG_DONTWAIT, Some(&to))
-        };
-        match local {
-            Some(IpAddr::V4(ip)) => {
-                let info = libc::in_pktinfo {
-                    ipi_ifindex: 0,
-                    ipi_spec_dst: libc::in_addr { s_addr: u32::from(ip).to_be() },
-                    ipi_addr: libc::in_addr { s_addr: 0 },
-                };
-                send(&[ControlMessage::Ipv4PacketInfo(&info)])?
-            }
-            Some(IpAddr::V6(ip)) => {
-                let ipi6_addr = libc::in6_addr { s6_addr: ip.octets() };
-                let info = libc::in6_pktinfo { ipi6_addr, ipi6_ifindex: 0 };
-                send(&[ControlMessage::Ipv6PacketInfo(&info)])?
-            }
-            None => send(&[])?,
-        };
-        Ok(())
-    }
-
-    fn address_of(storage: &SockaddrStorage) -> Option<SocketAddr> {
-        if let Some(address) = storage.as_sockaddr_in() {
-            return Some(SocketAddr::from((address.ip(), address.port())));
-        }
-        storage.as_sockaddr_in6().map(|address| SocketAddr::from((address.ip(), address.port())))
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-mod system {
-    use std::io;
-    use std::net::{IpAddr, SocketAddr, UdpSocket};
-
-    use super::Arrived;
-
-    pub(super) fn prepare(_: &UdpSocket, _: SocketAddr) -> io::Result<()> {
-        Ok(())
-    }
-
-    pub(super) fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Arrived> {
-        let (length, source) = socket.recv_from(buffer)?;
-        Ok(Arrived { length, source, local: None })
-    }
-
-    pub(super) fn send(
-        socket: &UdpSocket,
-        payload: &[u8],
-        _: Option<IpAddr>,
-        remote: SocketAddr,
-    ) -> io::Result<()> {
-        socket.send_to(payload, remote).map(drop)
+        (ip, _) => SocketAddr::new(ip, 0),
     }
 }

@@ -31,6 +31,22 @@ pub(crate) fn read(config: &Config) -> anyhow::Result<Vec<SecretKey>> {
         None if config.security.old_keys.is_empty() => return Ok(keys),
         None => bail!("[security] old_keys without a place for the new one: set [security] key"),
     }
+    keys.extend(old(config)?);
+    Ok(keys)
+}
+
+/// The keys as they are by now; none is made. Without a place for them there are none, and the one that was drawn stays.
+pub(crate) fn read_again(config: &Config) -> anyhow::Result<Vec<SecretKey>> {
+    let Some(path) = place(config) else { return Ok(Vec::new()) };
+    let Some(key) = key_file::read(&path)? else {
+        bail!("key file {} is not there any more", path.display())
+    };
+    let newest = std::iter::once(SecretKey::from_bytes(key));
+    Ok(newest.chain(old(config)?).collect())
+}
+
+fn old(config: &Config) -> anyhow::Result<Vec<SecretKey>> {
+    let mut keys = Vec::new();
     for path in &config.security.old_keys {
         match key_file::read(path)? {
             Some(key) => keys.push(SecretKey::from_bytes(key)),
@@ -64,15 +80,18 @@ pub(crate) fn names(config: &Config) -> anyhow::Result<Names> {
     Ok(Names { reserved, only_reserved })
 }
 
+/// The lines of a file that say something, with their numbers; what follows `#` does not.
+pub(crate) fn lines(path: &Path) -> io::Result<Vec<(usize, String)>> {
+    let text = std::fs::read_to_string(path)?;
+    let said = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let said = said.enumerate().filter(|(_, line)| !line.is_empty());
+    Ok(said.map(|(place, line)| (place + 1, line.to_owned())).collect())
+}
+
 fn read_names(path: &Path) -> anyhow::Result<BTreeMap<ntcp_proto::uri::PeerName, Vec<PublicKey>>> {
     let mut reserved: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    let text = std::fs::read_to_string(path).map_err(|error: io::Error| anyhow::anyhow!(error))?;
-    for (number, line) in text.lines().enumerate() {
-        let line = line.split('#').next().unwrap_or_default().trim();
-        if line.is_empty() {
-            continue;
-        }
-        let place = || format!("line {}: write a name, a space and a key", number + 1);
+    for (number, line) in lines(path)? {
+        let place = || format!("line {number}: write a name, a space and a key");
         let (name, key) = line.split_once(char::is_whitespace).with_context(place)?;
         let key = key.trim().parse().with_context(place)?;
         reserved.entry(name.parse().with_context(place)?).or_default().push(key);

@@ -32,4 +32,4 @@ pub use directory::{DirectoryAddress, DirectoryError};
 pub use ntcp_service::bind::{BindError as SocketError, Transport};
 pub use options::Options;
 pub use run::{Broker, fill_with_entropy};
-pub use status::{Observer, Status};
+pub use status::{Observer, Renewal, Status};

@@ -1,15 +1,17 @@
 //! `ntcp-broker`: the connection broker.
 #![forbid(unsafe_code)]
 
+mod access;
 mod arguments;
 mod keys;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use ntcp_broker::{Broker, Options, Sockets};
+use ntcp_broker::{Broker, Options, Renewal, Sockets};
 use ntcp_proto::rendezvous::InTheClear;
 use ntcp_service::bind::Opening;
 use ntcp_service::confine::{Needs, confine};
@@ -17,7 +19,7 @@ use ntcp_service::log::{self, Log};
 use ntcp_service::{Reload, Supervisor, descriptors, metrics_listener};
 use ntcp_settings::Config;
 
-use arguments::Arguments;
+use arguments::{Arguments, Errand};
 
 /// What ended the program: the status tells scripts whose fault it was.
 enum Failure {
@@ -42,10 +44,16 @@ fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
     ExitCode::from(status)
 }
 
-fn run(arguments: Arguments) -> Result<(), Failure> {
+fn run(mut arguments: Arguments) -> Result<(), Failure> {
+    let errand = arguments.errand.take();
     let config = arguments.config().map_err(Failure::Configuration)?;
+    if let Some(Errand::Token(wanted)) = errand {
+        println!("{}", access::mint(wanted, &config).map_err(Failure::Configuration)?);
+        return Ok(());
+    }
     let mut options = arguments.options(&config).map_err(Failure::Configuration)?;
     options.limits.names = keys::names(&config).map_err(Failure::Configuration)?;
+    options.limits.access = access::read(&config).map_err(Failure::Configuration)?;
     if arguments.check {
         let key = keys::describe(&config).map_err(Failure::Configuration)?;
         println!("configuration is good: {}, {key}", arguments::describe(&options, &config));
@@ -55,6 +63,27 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let log = Log::begin(log::level(arguments.verbose, config.log.level), config.log.format);
     options.max_streams = descriptors::room_for(options.max_streams);
     serve(&options, config, (log, arguments)).map_err(Failure::Running)
+}
+
+/// The files that are read again on SIGHUP beside the configuration itself.
+fn read_again(config: &Config) -> Vec<PathBuf> {
+    let (security, access) = (&config.security, &config.access);
+    let some = [&security.names, &access.accounts, &access.token_keys];
+    let some = some.into_iter().flatten().chain(&security.old_keys);
+    some.cloned().chain(keys::place(config)).collect()
+}
+
+/// What these files say by now. What cannot be read stays as it is.
+fn renewal(config: &Config) -> Renewal {
+    fn or_say<T>(what: &str, read: anyhow::Result<T>) -> Option<T> {
+        let unread = |error| tracing::error!("{what} stay as they are: {error:#}");
+        read.map_err(unread).ok()
+    }
+    let mut renewal = Renewal::default();
+    renewal.keys = or_say("the broker's keys", keys::read_again(config)).unwrap_or_default();
+    renewal.names = or_say("the names", keys::names(config));
+    renewal.access = or_say("accounts and keys of tokens", access::read(config));
+    renewal
 }
 
 fn serve(
@@ -69,7 +98,8 @@ fn serve(
     opening.finish()?;
     let configuration = config.file().map(Into::into);
     let user = config.service.user.clone();
-    let confined = confine(&Needs { user, configuration, ..Needs::default() }, [])?;
+    let files = read_again(&config);
+    let confined = confine(&Needs { user, configuration, files, ..Needs::default() }, [])?;
     // From here on it runs.
     let broker = Broker::new(sockets, options)?;
     let observer = broker.observer();
@@ -78,6 +108,11 @@ fn serve(
     let reload =
         Reload::new(config, (log, verbose), move || arguments.config()).and(move |config| {
             observed.set_drain(config.service.drain);
+            if !observed.renew(renewal(config)) {
+                tracing::error!(
+                    "too busy to take over keys, names and accounts: send SIGHUP again"
+                );
+            }
         });
     let supervisor = Supervisor::start(Arc::new(observer), metrics, reload)
         .context("signals or metrics cannot be waited for")?;

@@ -66,6 +66,7 @@ fn add_counters(metrics: &mut Metrics, counters: &Counters) {
         replayed,
         in_the_clear,
         reserved_names,
+        kept_out,
         rate_limited,
         at_limit,
         repeated,
@@ -91,42 +92,36 @@ fn add_counters(metrics: &mut Metrics, counters: &Counters) {
         letters,
         illegible_letters,
     } = *counters;
-    let mut count = |name: &str, help: &str, value| {
+    let each = [
+        ("messages_received", "Messages that arrived.", received),
+        ("requests_answered", "Requests of registered peers answered with success.", answered),
+        ("requests_refused", "Requests answered with an error.", refused),
+        ("bindings_answered", "Binding requests answered.", bindings),
+        ("repeated", "Requests answered again as before, or still to be answered.", repeated),
+        ("amplification_avoided", "Answers not sent, as longer than their request.", would_amplify),
+        ("handshakes", "Handshakes computed.", handshakes),
+        ("registrations", "Peers that became registered.", registered),
+        ("registrations_expired", "Peers whose lease ended.", expired),
+        ("registrations_dismissed", "Peers let go since the broker stops.", dismissed),
+        ("name_conflicts", "Registers of a name that another peer holds.", name_conflicts),
+        ("dead_holders", "Holders of a wanted name that did not answer.", dead_holders),
+        ("calls", "Calls whose peers were told of each other.", ordered),
+        ("calls_to_unknown_peers", "Calls to a peer that was not registered.", unknown_peers),
+        ("calls_parked", "Calls that waited for their callee.", parked),
+        ("forge_requests", "Requests to forge a SYN-ACK.", forge_requests),
+        ("forge_requests_refused", "Of those, refused otherwise than with a nonce.", forge_refused),
+        ("forged_segments", "SYN-ACKs forged for peers that both asked.", forged),
+        ("probes", "Datagrams sent in a consenting peer's name.", probes),
+        ("probes_heard", "Of those, arrived.", probes_heard),
+        ("errands", "Forged packets left to peers that offered to send them.", errands),
+        ("outcomes", "Reports of how strategies fared.", outcomes),
+        ("relayed", "News passed from one peer of a meeting to the other.", relayed),
+        ("letters", "Letters of other brokers.", letters),
+        ("letters_illegible", "Of those, the ones that made no sense.", illegible_letters),
+    ];
+    for (name, help, value) in each {
         metrics.counter(&format!("ntcp_broker_{name}_total"), help, value);
-    };
-    count("messages_received", "Messages that arrived.", received);
-    count("requests_answered", "Requests of registered peers answered with success.", answered);
-    count("requests_refused", "Requests answered with an error.", refused);
-    count("bindings_answered", "Binding requests answered.", bindings);
-    count("repeated", "Requests answered again as before, or still to be answered.", repeated);
-    count(
-        "amplification_avoided",
-        "Answers not sent, as longer than their request.",
-        would_amplify,
-    );
-    count("handshakes", "Handshakes computed.", handshakes);
-    count("registrations", "Peers that became registered.", registered);
-    count("registrations_expired", "Peers whose lease ended.", expired);
-    count("registrations_dismissed", "Peers let go since the broker stops.", dismissed);
-    count("name_conflicts", "Registers of a name that another peer holds.", name_conflicts);
-    count("dead_holders", "Holders of a wanted name that did not answer.", dead_holders);
-    count("calls", "Calls whose peers were told of each other.", ordered);
-    count("calls_to_unknown_peers", "Calls to a peer that was not registered.", unknown_peers);
-    count("calls_parked", "Calls that waited for their callee.", parked);
-    count("forge_requests", "Requests to forge a SYN-ACK.", forge_requests);
-    count(
-        "forge_requests_refused",
-        "Of those, refused otherwise than with a nonce.",
-        forge_refused,
-    );
-    count("forged_segments", "SYN-ACKs forged for peers that both asked.", forged);
-    count("probes", "Datagrams sent in a consenting peer's name.", probes);
-    count("probes_heard", "Of those, arrived.", probes_heard);
-    count("errands", "Forged packets left to peers that offered to send them.", errands);
-    count("outcomes", "Reports of how strategies fared.", outcomes);
-    count("relayed", "News passed from one peer of a meeting to the other.", relayed);
-    count("letters", "Letters of other brokers.", letters);
-    count("letters_illegible", "Of those, the ones that made no sense.", illegible_letters);
+    }
     metrics.counters(
         "ntcp_broker_messages_dropped_total",
         "Messages that were not answered, by reason.",
@@ -155,6 +150,7 @@ fn add_counters(metrics: &mut Metrics, counters: &Counters) {
             ("unknown_key", unknown_keys),
             ("in_the_clear", in_the_clear),
             ("reserved_name", reserved_names),
+            ("access", kept_out),
             ("rate_limited", rate_limited),
             ("at_limit", at_limit),
         ],

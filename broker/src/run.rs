@@ -2,10 +2,10 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_io::{Async, Timer};
 use futures::{Future, FutureExt, Stream, StreamExt};
@@ -13,23 +13,25 @@ use ntcp_proto::entropy::Seed;
 use ntcp_proto::rendezvous::{self, BrokerId, Command, Counters, Event, Input, Link, StreamId};
 use ntcp_proto::secrecy::PublicKey;
 use ntcp_proto::{Machine, datagram};
+use ntcp_raw::batch::Receiver;
 use ntcp_service::Rarely;
 use ntcp_service::bind::Opening;
 
-use crate::datagrams::Datagrams;
+use crate::datagrams::{self, Datagrams};
 use crate::directory::{Directory, News};
 use crate::forger::Forger;
-use crate::status::{self, Question, Tally};
+use crate::status::{self, Question, Renewal, Tally};
 use crate::streams::{Happening, Streams};
 use crate::{BindError, Observer, Options, Sockets, Status};
 
-/// How many datagrams, connections or streams are served in one turn of the loop.
+/// How many connections or streams are served in one turn of the loop.
 const BATCH: usize = 64;
+/// How many times in one turn of the loop a socket is asked for as many datagrams as one call takes: under load, waiting
+/// for sockets costs as much as a few messages.
+const DRAUGHTS: usize = 4;
 /// How long no connection is accepted after the system had no room for one: it would say so again
 /// at once, and the loop would do nothing else.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Longest datagram read; a longer one is cut, and refused by the machine for its length.
-const MAX_DATAGRAM: usize = 2048;
 /// Said once a minute, however often it happens.
 static CANNOT_ACCEPT: Rarely = Rarely::new(Duration::from_secs(60));
 
@@ -37,13 +39,14 @@ static CANNOT_ACCEPT: Rarely = Rarely::new(Duration::from_secs(60));
 pub struct Broker {
     machine: rendezvous::Broker,
     datagrams: Vec<Datagrams>,
+    /// Away only while it is read from.
+    receiver: Option<Receiver>,
     listeners: Vec<Async<TcpListener>>,
     streams: Streams,
     directory: Option<Directory>,
     forger: Forger,
     /// Until when no connection is accepted.
     accept_after: Option<Instant>,
-    buffer: [u8; MAX_DATAGRAM],
     tally: Tally,
     observer: Observer,
     questions: Pin<Box<dyn Stream<Item = Question> + Send>>,
@@ -117,12 +120,12 @@ impl Broker {
         Ok(Self {
             machine,
             datagrams: datagrams.map_err(BindError::Reactor)?,
+            receiver: Some(Receiver::new(datagrams::BATCH)),
             listeners: listeners.map_err(BindError::Reactor)?,
             streams: Streams::new(options),
             directory,
             forger,
             accept_after: None,
-            buffer: [0; MAX_DATAGRAM],
             tally: Tally::default(),
             observer,
             questions: Box::pin(questions),
@@ -156,13 +159,22 @@ impl Broker {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Counters {
         let mut stop = pin!(stop.fuse());
         let mut timer = Timer::never();
+        // What the timer is set to: setting it costs as much as a message, and it seldom changes.
+        let mut set_to = None;
         loop {
             let deadline = self.machine.poll_timeout().map(|it| it.at);
-            match deadline.into_iter().chain(self.accept_after).chain(self.ends_at).min() {
-                Some(at) => timer.set_at(at),
-                None => timer = Timer::never(),
+            let next = deadline.into_iter().chain(self.accept_after).chain(self.ends_at).min();
+            if next != set_to {
+                set_to = next;
+                match next {
+                    Some(at) => timer.set_at(at),
+                    None => timer = Timer::never(),
+                }
             }
             let woken = poll_fn(|context| self.poll_woken(&mut stop, &mut timer, context)).await;
+            // Clocks are set while programs run.
+            let unix = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+            self.machine.set_wall_clock(unix, Instant::now());
             if woken.stopped {
                 let now = Instant::now();
                 self.ends_at = Some(now + self.observer.drain());
@@ -177,16 +189,15 @@ impl Broker {
             }
             woken.streams.into_iter().for_each(|happening| self.on_stream(happening));
             woken.news.into_iter().for_each(|news| self.on_news(news));
-            for question in woken.questions {
-                // Who asked may have given up.
-                let _ = question.send(self.status());
-            }
+            woken.questions.into_iter().for_each(|question| self.on_question(question));
             if woken.deadline {
+                set_to = None;
                 let now = Instant::now();
                 self.accept_after = self.accept_after.filter(|at| *at > now);
                 self.machine.handle_timeout(now);
                 self.carry_out();
             }
+            self.flush();
             if self.has_ended() {
                 return self.machine.counters().clone();
             }
@@ -202,6 +213,25 @@ impl Broker {
             return true;
         }
         self.machine.is_deserted()
+    }
+
+    fn on_question(&mut self, question: Question) {
+        match question {
+            Question::Status(asker) => {
+                // Who asked may have given up.
+                let _ = asker.send(self.status());
+            }
+            Question::Renewal(Renewal { keys, names, access }) => {
+                self.machine.set_keys(keys);
+                if let Some(names) = names {
+                    self.machine.set_names(names);
+                }
+                if let Some(access) = access {
+                    self.machine.set_access(access);
+                }
+                tracing::info!("keys, names and access taken over");
+            }
+        }
     }
 
     fn status(&self) -> Status {
@@ -256,11 +286,18 @@ impl Broker {
         if woken.is_anything() { Poll::Ready(woken) } else { Poll::Pending }
     }
 
-    /// Reads what has arrived, and answers each datagram before it reads the next.
+    /// Reads what has arrived, many datagrams a call, and sends the answers to these before it reads more.
     fn receive(&mut self, index: usize) {
-        for _ in 0..BATCH {
-            let arrived = match self.datagrams[index].receive(&mut self.buffer) {
-                Ok(arrived) => arrived,
+        if let Some(mut receiver) = self.receiver.take() {
+            self.receive_into(&mut receiver, index);
+            self.receiver = Some(receiver);
+        }
+    }
+
+    fn receive_into(&mut self, receiver: &mut Receiver, index: usize) {
+        for _ in 0..DRAUGHTS {
+            let count = match self.datagrams[index].receive(receiver) {
+                Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // An ICMP error about an earlier datagram: it was lost, like any other.
                 Err(error) => {
@@ -268,11 +305,24 @@ impl Broker {
                     continue;
                 }
             };
-            let link = Link::Udp { local: arrived.local, remote: arrived.source };
-            let payload = &self.buffer[..arrived.length];
-            self.machine.handle_input(Input::Received { link, payload }, Instant::now());
-            self.carry_out();
+            let now = Instant::now();
+            for datagram in (0..count).filter_map(|it| receiver.datagram(it)) {
+                let Ok(local) = self.datagrams[index].local(datagram.destination) else { continue };
+                let link = Link::Udp { local, remote: datagram.source };
+                self.machine.handle_input(Input::Received { link, payload: datagram.bytes }, now);
+                // At once, though it leaves with the others: the next answer takes this one's memory.
+                self.carry_out();
+            }
+            self.flush();
+            if count < datagrams::BATCH {
+                return;
+            }
         }
+    }
+
+    /// Sends the datagrams that wait.
+    fn flush(&mut self) {
+        self.datagrams.iter_mut().for_each(Datagrams::flush);
     }
 
     fn accept(&mut self, index: usize) {
@@ -385,16 +435,14 @@ impl Broker {
         }
     }
 
-    fn send_datagram(&self, local: Option<std::net::IpAddr>, remote: SocketAddr, payload: &[u8]) {
-        let fits = |it: &&Datagrams| {
+    fn send_datagram(&mut self, local: Option<IpAddr>, remote: SocketAddr, payload: &[u8]) {
+        let fits = |it: &&mut Datagrams| {
             let ours = it.address();
             ours.is_ipv4() == remote.is_ipv4()
                 && (ours.ip().is_unspecified() || local.is_none_or(|local| local == ours.ip()))
         };
-        if let Some(socket) = self.datagrams.iter().find(fits)
-            && let Err(error) = socket.send(payload, local, remote)
-        {
-            tracing::trace!(%error, "send");
+        if let Some(socket) = self.datagrams.iter_mut().find(fits) {
+            socket.send(payload, local, remote);
         }
     }
 }

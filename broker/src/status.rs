@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use futures::channel::{mpsc, oneshot};
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::Stream;
-use ntcp_proto::rendezvous::{Counters, Event};
+use ntcp_proto::rendezvous::{Access, Counters, Event, Names};
+use ntcp_proto::secrecy::SecretKey;
 use ntcp_proto::signal::SessionId;
 use ntcp_service::metrics::Durations;
 use ntcp_service::{Subject, View};
@@ -53,8 +54,25 @@ pub struct Observer {
     drain_ms: Arc<AtomicU64>,
 }
 
-/// Somebody waits for the answer.
-pub(crate) type Question = oneshot::Sender<Status>;
+/// What a running broker takes over at once. Whoever is registered stays so.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Renewal {
+    /// Its keys, the newest first; none keeps those that it has.
+    pub keys: Vec<SecretKey>,
+    /// Which names are for whom, if that has changed.
+    pub names: Option<Names>,
+    /// Whom it lets in, if that has changed.
+    pub access: Option<Option<Access>>,
+}
+
+/// What comes to the loop from outside.
+pub(crate) enum Question {
+    /// Somebody waits for the answer.
+    Status(oneshot::Sender<Status>),
+    /// Something is new.
+    Renewal(Renewal),
+}
 
 /// An observer, and what it asks.
 pub(crate) fn channel(drain: Duration) -> (Observer, impl Stream<Item = Question>) {
@@ -75,10 +93,15 @@ impl Observer {
         Duration::from_millis(self.drain_ms.load(Ordering::Relaxed))
     }
 
+    /// Has the running broker take over what is new; `false` if it has ended, or does not come round to it.
+    pub fn renew(&self, renewal: Renewal) -> bool {
+        self.ask.clone().try_send(Question::Renewal(renewal)).is_ok()
+    }
+
     /// How the broker is; `None` if it has ended, or does not come round to its questions.
     pub async fn status(&self) -> Option<Status> {
         let (answer, answered) = oneshot::channel();
-        self.ask.clone().try_send(answer).ok()?;
+        self.ask.clone().try_send(Question::Status(answer)).ok()?;
         answered.await.ok()
     }
 }

@@ -136,6 +136,13 @@ pub struct Peer {
     /// The public key that the broker must have; repeatable while it changes.
     #[arg(long, value_name = "KEY", value_parser = public_key)]
     pub broker_key: Vec<String>,
+    /// A token (t1:...) for a broker that is closed to outsiders, or better a file with one: others on this machine can
+    /// see what is written here.
+    #[arg(long, value_name = "TOKEN|FILE", conflicts_with = "user")]
+    pub token: Option<String>,
+    /// An account at such a broker; its password is taken from NTCP_ACCESS__PASSWORD or [access] password.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
     /// Hand out TCP paths without encryption, if the peer wants the same.
     #[arg(long)]
     pub plain: bool,
@@ -181,6 +188,14 @@ impl Peer {
             security.broker_keys.clone_from(&self.broker_key);
         }
         security.plain_paths |= self.plain;
+        let access = &mut config.access;
+        if let Some(token) = &self.token {
+            access.token = Some(token.clone().into());
+        }
+        if self.user.is_some() {
+            access.token = None;
+            access.user.clone_from(&self.user);
+        }
         let configured = config.log.level.unwrap_or(LogLevel::Warn);
         config.log.level = Some(match self.verbose {
             0 => configured,

@@ -39,6 +39,7 @@
 //! machines of `ntcp-proto`, and the driver here carries it out.
 #![forbid(unsafe_code)]
 
+mod access;
 mod connection;
 pub mod discover;
 mod driver;

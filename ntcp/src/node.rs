@@ -241,6 +241,18 @@ impl Node {
         own.into_iter().any(same)
     }
 
+    /// Shows another token from the next registration on. The one that stands goes on, also beyond the end of its token; but
+    /// when the broker is restarted or another one takes its place, an old token does not do any more.
+    ///
+    /// # Errors
+    ///
+    /// It is no token.
+    pub fn renew_token(&self, token: &str) -> Result<(), Error> {
+        let credentials = crate::access::read_token(token)?;
+        self.0.handle.order(move |machine, _, _| machine.set_credentials(Some(credentials)));
+        Ok(())
+    }
+
     /// A node at the broker that `uri` names, started at first use.
     async fn elsewhere(&self, uri: &PeerUri, broker: &HostPort) -> Result<Self, Error> {
         if let Some(node) = lock(&self.0.elsewhere).get(broker) {
@@ -251,6 +263,8 @@ impl Node {
         config.hole_punch.broker = None;
         config.tcp.broker = None;
         config.hole_punch.port = 0;
+        // They are for the one broker that was configured.
+        config.access = ntcp_settings::Access::default();
         let node = Box::pin(Self::builder().config(config).broker_of(uri).start()).await?;
         Ok(lock(&self.0.elsewhere).entry(broker.clone()).or_insert(node).clone())
     }

@@ -20,6 +20,7 @@
 //! beside it and the dependency law in CI hold it to that.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod address;
 pub mod candidate;
 pub mod command;

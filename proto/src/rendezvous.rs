@@ -27,10 +27,12 @@
 //! Sends need no answers here, unlike the commands of peers: a datagram that the system refuses is
 //! one that the network lost.
 
+mod access;
 mod authenticate;
 mod binding;
 mod bucket;
 mod cluster;
+mod compact;
 mod config;
 mod connect;
 mod cookie;
@@ -40,6 +42,8 @@ mod forgers;
 pub mod forging;
 #[cfg(test)]
 mod hostile;
+mod index;
+mod leases;
 mod link;
 mod memory;
 mod parked;
@@ -49,6 +53,7 @@ mod registry;
 mod relay;
 mod secure;
 mod session;
+mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 mod timers;
@@ -68,10 +73,12 @@ use crate::signal::codec::{MAX_MESSAGE_BYTES, ParseError, Received};
 use crate::signal::envelope::Envelope;
 use crate::signal::message::{Body, Message, Refused};
 use crate::signal::{ErrorCode, RegistrationId, SessionId, SignalMethod};
+use access::WallClock;
 use cluster::Cluster;
 use cookie::Cookies;
 use dismissal::Dismissal;
 use forging::{Forgery, Meters};
+use leases::Leases;
 use memory::Memory;
 use parked::ParkingLot;
 use probing::Prober;
@@ -79,12 +86,14 @@ use secure::{Gate, Keys, Spent};
 use session::Session;
 use timers::Timers;
 
+pub use access::{Access, Account};
 pub use cluster::{BrokerId, Claim, Listing, Whereabouts};
 pub use config::{Config, InTheClear, Names};
 pub use counters::Counters;
 pub use forging::{ForgeLimits, Forging};
 pub use link::{Link, StreamId};
-pub use registry::{Registration, Registry, Table};
+pub use registry::{Registration, Registry};
+pub use table::Table;
 pub use vocabulary::{Command, Departure, Event, Input};
 
 /// What a request of the broker's own is about.
@@ -123,10 +132,12 @@ pub struct Broker<R = Table> {
     prober: Prober,
     memory: Memory,
     timers: Timers,
+    leases: Leases,
     /// There if the broker is not alone.
     cluster: Option<Cluster>,
     /// There once the broker stops.
     dismissal: Option<Dismissal>,
+    wall_clock: WallClock,
     counters: Counters,
     commands: VecDeque<Command>,
     events: VecDeque<Event>,
@@ -135,7 +146,10 @@ pub struct Broker<R = Table> {
 impl Broker {
     /// A broker with an empty table in memory.
     pub fn new(config: Config, seed: Seed, now: Instant) -> Self {
-        Self::with_registry(config, Table::default(), seed, now)
+        // What is drawn from this seed elsewhere begins with the key of the nonces, which is never shown either.
+        let mut entropy = Entropy::new(Seed(seed.0.map(|byte| !byte)));
+        let table = Table::new([entropy.number(), entropy.number()]);
+        Self::with_registry(config, table, seed, now)
     }
 }
 
@@ -165,7 +179,9 @@ impl<R: Registry> Broker<R> {
             prober: Prober::default(),
             memory: Memory::default(),
             timers: Timers::default(),
+            leases: Leases::new(now),
             dismissal: None,
+            wall_clock: WallClock::default(),
             counters: Counters::default(),
             commands: VecDeque::new(),
             events: VecDeque::new(),
@@ -226,7 +242,7 @@ impl<R: Registry> Broker<R> {
         let message = &received.message;
         match (&message.body, message.body.kind().0) {
             (Body::Register(register), _) => {
-                self.on_register(link, (message, register), length, now);
+                self.on_register(link, (received, register), length, now);
             }
             (Body::Hello, _) => self.on_hello(link, message, length, now),
             (Body::Secure(secure), _) => self.on_secure(link, (message, secure), length, now),
@@ -302,7 +318,7 @@ impl<R: Registry> Broker<R> {
     /// Sends to a registered peer.
     fn send(&mut self, id: RegistrationId, message: &Message) {
         if let Some(registration) = self.registry.get(id) {
-            self.send_on(registration.link, id, message);
+            self.send_on(registration.link(), id, message);
         }
     }
 
@@ -316,7 +332,7 @@ impl<R: Registry> Broker<R> {
 
     /// Sends to a registered peer, twice where one datagram could get lost.
     fn send_surely(&mut self, id: RegistrationId, message: &Message) {
-        let Some(link) = self.registry.get(id).map(|it| it.link) else { return };
+        let Some(link) = self.registry.get(id).map(Registration::link) else { return };
         if self.deliver_elsewhere(link, message) {
             return;
         }
@@ -353,14 +369,11 @@ impl<R: Registry> Machine for Broker<R> {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
+        while let Some(look) = self.leases.take_due(now) {
+            self.on_look(look, now);
+        }
         while let Some(timer) = self.timers.take_due(now) {
             match timer {
-                timers::Timer::Lease(id) => {
-                    if self.registry.get(id).is_some_and(|it| !it.link.is_broker()) {
-                        self.counters.expired += 1;
-                    }
-                    self.remove(id, Departure::Expired);
-                }
                 timers::Timer::Challenge(id) => self.on_challenge_timer(id, now),
                 timers::Timer::Session(id) => self.on_session_timer(id, now),
                 timers::Timer::Parked(ticket) => self.on_parked_timer(ticket),
@@ -382,6 +395,7 @@ impl<R: Registry> Machine for Broker<R> {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        self.timers.next()
+        let lease = self.leases.next().map(|at| Deadline::new(at, "end a lease"));
+        lease.into_iter().chain(self.timers.next()).min_by_key(|it| it.at)
     }
 }

@@ -24,4 +24,5 @@ mod key;
 
 pub use channel::{Channel, EPOCH, OVERHEAD, Unsealed};
 pub use handshake::{Broken, Initiation, Reception};
+pub(crate) use key::parse_hex;
 pub use key::{KeyError, PublicKey, SecretKey};

@@ -122,6 +122,9 @@ fn needs_restart(running: &Config, new: &Config) -> Vec<&'static str> {
         ("[hole_punch]", running.hole_punch != new.hole_punch),
         ("[tcp]", running.tcp != new.tcp),
         ("[log] format", running.log.format != new.log.format),
+        ("[registry]", running.registry != new.registry),
+        ("[spoof]", running.spoof != new.spoof),
+        ("[security] plain", running.security.plain != new.security.plain),
         ("[metrics]", running.metrics != new.metrics),
         ("[service] user", running.service.user != new.service.user),
     ];

@@ -16,6 +16,7 @@ impl Config {
         self.check_stun_mode()?;
         self.check_stun_access()?;
         self.check_stun_tls()?;
+        self.check_access()?;
         self.check_listeners_differ()
     }
 
@@ -118,6 +119,20 @@ impl Config {
         };
         let keys = "[stun] access, realm, credentials";
         Err(self.combination(keys, format!("\"{}\"", stun.access), problem, fix))
+    }
+
+    fn check_access(&self) -> Result<(), Error> {
+        let access = &self.access;
+        let (problem, fix) = match (access.user.is_some(), access.password.is_some()) {
+            (true, false) => (
+                "an account has a password",
+                "set NTCP_ACCESS__PASSWORD, or add [access] password to a file that only you can read",
+            ),
+            (false, true) => ("a password belongs to an account", "add [access] user"),
+            (true, true) | (false, false) => return Ok(()),
+        };
+        let user = access.user.as_deref().unwrap_or("none");
+        Err(self.combination("[access] user, password", format!("\"{user}\""), problem, fix))
     }
 
     fn check_stun_tls(&self) -> Result<(), Error> {

@@ -40,6 +40,7 @@ mod log_level;
 mod node_name;
 mod number;
 mod registry_url;
+mod secret;
 mod section;
 mod service_user;
 mod strict;
@@ -53,9 +54,10 @@ pub use log_format::{LogFormat, LogFormatError};
 pub use log_level::{LogLevel, LogLevelError};
 pub use node_name::{NodeName, NodeNameError};
 pub use registry_url::{RegistryUrl, RegistryUrlError};
+pub use secret::Secret;
 pub use section::{
-    BROKER_PORT, Config, HolePunch, Log, Metrics, Node, STUN_PORT, STUNS_PORT, Security, Service,
-    Spoof, Stun, TCP_BROKER_PORT, Tcp,
+    Access, BROKER_PORT, Config, HolePunch, Log, Metrics, Node, Registry, STUN_PORT, STUNS_PORT,
+    Security, Service, Spoof, Stun, TCP_BROKER_PORT, Tcp,
 };
 pub use service_user::{ServiceUser, ServiceUserError};
 pub use strict::sections;

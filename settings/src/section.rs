@@ -5,6 +5,7 @@ use crate::log_format::LogFormat;
 use crate::log_level::LogLevel;
 use crate::node_name::NodeName;
 use crate::registry_url::RegistryUrl;
+use crate::secret::Secret;
 use crate::service_user::ServiceUser;
 use crate::stun_words::{StunAccess, StunAmplification, StunMode};
 use crate::{duration, list, number, switch};
@@ -35,12 +36,14 @@ pub struct Config {
     pub hole_punch: HolePunch,
     /// `[tcp]`: signalling over TCP, for peers and for the broker, and how much peers may connect.
     pub tcp: Tcp,
-    /// `[registry]`: what several brokers share.
+    /// `[registry]`: where a broker keeps its peers, and how many.
     pub registry: Registry,
     /// `[spoof]`: packets in other hosts' names, for the broker, and a peer's consent.
     pub spoof: Spoof,
     /// `[security]`: keys, for peers and for the broker.
     pub security: Security,
+    /// `[access]`: who may use a broker.
+    pub access: Access,
     /// `[log]`: what goes to standard error.
     pub log: Log,
     /// `[metrics]`: where a server tells its numbers and its health.
@@ -232,8 +235,8 @@ impl Default for Tcp {
     }
 }
 
-/// `[registry]`: what several brokers share.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+/// `[registry]`: where a broker keeps its peers, and how many.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Registry {
@@ -241,6 +244,20 @@ pub struct Registry {
     /// `redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER]`. Whoever can write there is believed by all of them. Default:
     /// none; this broker is alone and keeps its peers in memory.
     pub url: Option<RegistryUrl>,
+    /// Broker: peers registered at once, 1 to 16777216; a further one is refused. A quarter as many calls are
+    /// arranged in 15 s. Default: 65536.
+    #[serde(deserialize_with = "number::within::<_, 1, 16_777_216>")]
+    pub peers: u32,
+    /// Broker: peers registered at once from one IPv4 address or IPv6 /64, 1 to 65536; a further one is
+    /// refused. Default: 256.
+    #[serde(deserialize_with = "number::within::<_, 1, 65_536>")]
+    pub peers_per_address: u32,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { url: None, peers: 65_536, peers_per_address: 256 }
+    }
 }
 
 /// `[spoof]`: packets in other hosts' names, for the broker, and a peer's consent.
@@ -325,6 +342,24 @@ pub struct Security {
     /// `true` or `false`. Default: `false`.
     #[serde(deserialize_with = "switch::switch")]
     pub plain_paths: bool,
+}
+
+/// `[access]`: who may use a broker that is closed to outsiders.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Access {
+    /// Peers: a token of the broker's operator or of an application's own backend, or a file with one, read at the start.
+    /// Goes before `user`. Default: none.
+    pub token: Option<Secret>,
+    /// Peers: the account to use instead. Default: none.
+    pub user: Option<String>,
+    /// Peers: its password. Default: none.
+    pub password: Option<Secret>,
+    /// Broker: a file with accounts; with it, the broker is closed to outsiders. Default: none.
+    pub accounts: Option<PathBuf>,
+    /// Broker: a file with the keys that tokens are minted with; with it, the broker is closed to outsiders. Default: none.
+    pub token_keys: Option<PathBuf>,
 }
 
 /// `[log]`: what goes to standard error.

@@ -5,7 +5,7 @@
 
 use crate::error::Error;
 use crate::section::{
-    Config, HolePunch, Log, Metrics, Node, Registry, Security, Service, Spoof, Stun, Tcp,
+    Access, Config, HolePunch, Log, Metrics, Node, Registry, Security, Service, Spoof, Stun, Tcp,
 };
 use config::{ConfigError, Map, Value, ValueKind};
 use serde::de::{Deserialize, Deserializer, Visitor, value};
@@ -16,7 +16,7 @@ const NOT_AVAILABLE: [&str; 1] = ["relay"];
 
 /// Every section of the file with its keys, in the order of their documentation.
 #[must_use]
-pub fn sections() -> [(&'static str, &'static [&'static str]); 10] {
+pub fn sections() -> [(&'static str, &'static [&'static str]); 11] {
     [
         ("node", fields::<Node>()),
         ("stun", fields::<Stun>()),
@@ -25,6 +25,7 @@ pub fn sections() -> [(&'static str, &'static [&'static str]); 10] {
         ("registry", fields::<Registry>()),
         ("spoof", fields::<Spoof>()),
         ("security", fields::<Security>()),
+        ("access", fields::<Access>()),
         ("log", fields::<Log>()),
         ("metrics", fields::<Metrics>()),
         ("service", fields::<Service>()),
@@ -45,6 +46,7 @@ pub(crate) fn read(tree: Map<String, Value>) -> Result<Config, Error> {
     section(&mut tree, "registry", &mut config.registry)?;
     section(&mut tree, "spoof", &mut config.spoof)?;
     section(&mut tree, "security", &mut config.security)?;
+    section(&mut tree, "access", &mut config.access)?;
     section(&mut tree, "log", &mut config.log)?;
     section(&mut tree, "metrics", &mut config.metrics)?;
     section(&mut tree, "service", &mut config.service)?;

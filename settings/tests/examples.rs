@@ -69,6 +69,11 @@ fn the_reference_file_shows_every_key_with_its_default() {
     let files = [&mut security.key, &mut security.known_brokers, &mut security.names];
     assert!(files.into_iter().all(|file| file.take().is_some()));
     assert!(shown.registry.url.take().is_some());
+    let access = &mut shown.access;
+    assert!(access.token.take().is_some());
+    assert!(access.user.take().is_some() && access.password.take().is_some());
+    let files = [&mut access.accounts, &mut access.token_keys];
+    assert!(files.into_iter().all(|file| file.take().is_some()));
     // They need each other.
     let realm = shown.stun.realm.take();
     assert!(realm.is_some() && shown.stun.credentials.take().is_some());

@@ -27,13 +27,20 @@ const RETRY: Duration = Duration::from_millis(250);
 /// Added to a lease: the broker lets go of a name before the directory does.
 const LEASE_SLACK: Duration = Duration::from_secs(2);
 
-/// Enters a name unless a living broker has it; answers with the holder, and then with whoever wanted it.
+/// Enters a name unless a living broker has it, or a dead one had it for a peer with another key, which may come back until its
+/// lease ends; answers with the holder, and then with whoever wanted it. A value is the broker (8 bytes), the certificate (32)
+/// and the key behind its length (1 byte).
 const CLAIM: &str = "
+local function owner(value)
+    return string.sub(value, 41, 41 + (string.byte(value, 41) or 0))
+end
 local held = redis.call('GET', KEYS[1])
 if held then
     local holder = string.sub(held, 1, 8)
-    if holder ~= ARGV[1] and redis.call('EXISTS', 'ntcp:broker:' .. holder) == 1 then
-        return {holder}
+    if holder ~= ARGV[1] then
+        if redis.call('EXISTS', 'ntcp:broker:' .. holder) == 1 or owner(held) ~= owner(ARGV[2]) then
+            return {holder}
+        end
     end
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
@@ -197,6 +204,14 @@ struct Post {
 /// The broker has ended.
 struct Ended;
 
+/// Whether the database knows what it was told a moment ago. If not, it was emptied, or this broker was counted as dead:
+/// its names are gone or may be others'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    Kept,
+    Lost,
+}
+
 impl Post {
     fn run(mut self) {
         loop {
@@ -254,17 +269,23 @@ impl Post {
                 }
             }
             if beaten.elapsed() >= HEARTBEAT {
-                self.beat(connection)?;
+                if self.beat(connection)? == Memory::Lost {
+                    tracing::warn!(host = %self.line.host, "the directory has forgotten this broker: entering its names anew");
+                    self.line.tell(News::Reunited);
+                }
                 beaten = Instant::now();
             }
         }
     }
 
-    /// A sign of life.
-    fn beat(&self, connection: &mut Connection) -> RedisResult<()> {
-        let mut set = redis::cmd("SET");
-        set.arg(key(b"broker", &self.line.own.0)).arg(1).arg("PX").arg(millis(LIFE));
-        set.query::<Value>(connection).map(drop)
+    /// A sign of life; tells whether the one before was still there.
+    fn beat(&self, connection: &mut Connection) -> RedisResult<Memory> {
+        let own = key(b"broker", &self.line.own.0);
+        let mut both = redis::pipe();
+        both.cmd("EXISTS").arg(&own);
+        both.cmd("SET").arg(&own).arg(1).arg("PX").arg(millis(LIFE)).ignore();
+        let (known,) = both.query::<(bool,)>(connection)?;
+        Ok(if known { Memory::Kept } else { Memory::Lost })
     }
 
     fn carry_out(

@@ -1,6 +1,6 @@
 //! Several brokers as one, with a real database between them.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,13 +10,14 @@ use nix::unistd::Pid;
 use ntcp_proto::signal::message::{Body, Refused};
 use ntcp_proto::signal::{ErrorCode, Punch};
 
-use crate::peer::{Peer, Socket, connect};
+use crate::peer::{Manner, Peer, Socket, connect};
+use crate::program::Folder;
 
 /// Longer than a dead broker is believed alive, and than the database takes to start.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Between two attempts.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Between two attempts: each may take two of the handshakes of which one address has 32 a second.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A process that ends with its owner.
 struct Process(Child);
@@ -41,15 +42,18 @@ impl Drop for Process {
 }
 
 /// A database in memory.
-struct Database {
+pub(crate) struct Database {
     process: Process,
     address: SocketAddr,
+    /// Where its brokers have their key.
+    pub(crate) folder: Folder,
 }
 
 impl Database {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        Self { process: Self::spawn(free), address: free }
+        let folder = Folder::new(&format!("cluster-{}", free.port()));
+        Self { process: Self::spawn(free), address: free, folder }
     }
 
     fn spawn(address: SocketAddr) -> Process {
@@ -62,7 +66,7 @@ impl Database {
         process
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://{}/", self.address)
     }
 }
@@ -78,8 +82,9 @@ impl Member {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ntcp-broker"));
         command.args(["udp", "--udp", "127.0.0.1:0"]).env_clear();
         command.env("NTCP_REGISTRY__URL", database.url());
-        // The peers of these tests are made by hand, and speak in the clear.
         command.env("NTCP_SECURITY__PLAIN", "true");
+        // Brokers of one name have one key.
+        command.env("NTCP_SECURITY__KEY", database.folder.0.join("broker.key"));
         command.current_dir(env!("CARGO_TARGET_TMPDIR")).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -100,13 +105,20 @@ impl Member {
         until(&format!("{name} is registered"), || self.try_register(name).ok())
     }
 
+    /// With a key that belongs to the name.
     fn try_register(&self, name: &str) -> Result<Peer, ErrorCode> {
-        Peer::try_register(Socket::udp(self.udp), name)
+        let number = name.bytes().fold(0, u8::wrapping_add);
+        self.try_register_as(name, &Manner::sealed(number))
+    }
+
+    fn try_register_as(&self, name: &str, manner: &Manner) -> Result<Peer, ErrorCode> {
+        let registered = Peer::register_as(Socket::udp(self.udp), name, manner);
+        registered.map_err(|refused| refused.code)
     }
 }
 
 /// Tries until something comes of it.
-fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = attempt() {
@@ -193,6 +205,35 @@ fn a_peer_of_a_killed_broker_comes_back_on_another() {
 }
 
 #[test]
+fn the_name_of_a_dead_broker_is_for_its_own_key_until_the_lease_ends() {
+    let database = Database::start();
+    let mut members = [0; 2].map(|_| Member::start(&database));
+    let (own, other) = (Manner::sealed(1), Manner::sealed(2));
+    let short = Manner { lease: Duration::from_secs(5), ..Manner::sealed(1) };
+    for (name, manner) in [("bob", &own), ("witness", &own), ("short", &short)] {
+        until(name, || members[0].try_register_as(name, manner).ok());
+    }
+    members[0].process.kill();
+    until("the broker is missed", || members[1].try_register_as("witness", &own).ok());
+    let taken = Some(ErrorCode::NameTaken);
+    assert_eq!(members[1].try_register_as("bob", &other).err(), taken);
+    assert_eq!(members[1].try_register_as("bob", &Manner::CLEAR).err(), taken, "without a key");
+    assert!(members[1].try_register_as("bob", &own).is_ok(), "its owner is back at once");
+    until("the lease ends", || members[1].try_register_as("short", &other).ok());
+}
+
+#[test]
+fn peers_in_the_clear_and_sealed_ones_meet_across_brokers() {
+    let database = Database::start();
+    let members = [0; 2].map(|_| Member::start(&database));
+    let mut bob = members[0].register("bob");
+    let mut caller = until("a caller in the clear", || {
+        members[1].try_register_as("caller", &Manner::CLEAR).ok()
+    });
+    meets_soon(&mut caller, &mut bob);
+}
+
+#[test]
 fn a_peer_of_a_broker_that_stops_is_at_once_free_for_another() {
     let database = Database::start();
     let mut members = [0; 2].map(|_| Member::start(&database));
@@ -222,6 +263,22 @@ fn brokers_go_on_while_the_database_is_away_and_recover_when_it_is_back_empty() 
         matches!(found, Body::Found(_)).then_some(())
     });
     meets_soon(&mut other, &mut local);
+}
+
+#[test]
+fn a_database_that_was_emptied_is_told_everything_again() {
+    let database = Database::start();
+    let members = [0; 2].map(|_| Member::start(&database));
+    let mut bob = members[0].register("bob");
+    let mut alice = members[1].register("alice");
+    meets_soon(&mut alice, &mut bob);
+    let mut line = TcpStream::connect(database.address).unwrap();
+    line.write_all(b"FLUSHALL\r\n").unwrap();
+    let mut done = [0; 5];
+    line.read_exact(&mut done).unwrap();
+    assert_eq!(&done, b"+OK\r\n");
+    // Nobody refreshes here: it is the brokers that notice.
+    meets_soon(&mut alice, &mut bob);
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! The server on loopback, spoken to by hand over real sockets.
 
+#[cfg(target_os = "linux")]
+mod access;
 #[cfg(all(target_os = "linux", feature = "redis"))]
 mod cluster;
 mod operations;
 mod peer;
 #[path = "../../../service/testing/program.rs"]
 mod program;
+#[cfg(all(target_os = "linux", feature = "redis"))]
+mod soak;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};

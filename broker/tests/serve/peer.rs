@@ -4,7 +4,13 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use ntcp_proto::signal::message::{Body, Connect, Message, Nonce, Register, Registered};
+use ntcp_proto::access::Credentials;
+use ntcp_proto::entropy::Seed;
+use ntcp_proto::secrecy::{Channel, Initiation, PublicKey, SecretKey};
+use ntcp_proto::signal::envelope::{Envelope, prologue};
+use ntcp_proto::signal::message::{
+    Body, Connect, Message, Nonce, Refused, Register, Registered, Secure,
+};
 use ntcp_proto::signal::{
     ErrorCode, Fingerprint, NatSummary, RegistrationId, RegistrationKey, Round,
 };
@@ -21,7 +27,11 @@ pub(crate) enum Socket {
 
 impl Socket {
     pub(crate) fn udp(server: SocketAddr) -> Self {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::udp_from(Ipv4Addr::LOCALHOST, server)
+    }
+
+    pub(crate) fn udp_from(own: Ipv4Addr, server: SocketAddr) -> Self {
+        let socket = UdpSocket::bind((own, 0)).unwrap();
         socket.connect(server).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Self::Udp(socket)
@@ -76,12 +86,34 @@ impl Socket {
     }
 }
 
+/// As whom a peer comes.
+#[derive(Clone)]
+pub(crate) struct Manner {
+    /// Its key; `None` speaks in the clear.
+    pub(crate) identity: Option<SecretKey>,
+    /// What it shows to a closed broker.
+    pub(crate) credentials: Option<Credentials>,
+    /// How long it wants to be remembered.
+    pub(crate) lease: Duration,
+}
+
+impl Manner {
+    pub(crate) const CLEAR: Self =
+        Self { identity: None, credentials: None, lease: Duration::from_secs(60) };
+
+    /// Sealed, with the key of this number.
+    pub(crate) fn sealed(number: u8) -> Self {
+        Self { identity: Some(SecretKey::from_bytes([number; 32])), ..Self::CLEAR }
+    }
+}
+
 /// A peer made by hand.
 pub(crate) struct Peer {
     pub(crate) socket: Socket,
     serial: u8,
     pub(crate) registration: RegistrationId,
     pub(crate) key: RegistrationKey,
+    channel: Option<Channel>,
 }
 
 impl Peer {
@@ -89,7 +121,76 @@ impl Peer {
         Self::try_register(socket, name).unwrap()
     }
 
-    pub(crate) fn try_register(mut socket: Socket, name: &str) -> Result<Self, ErrorCode> {
+    /// Registers as somebody.
+    pub(crate) fn register_as(
+        socket: Socket,
+        name: &str,
+        manner: &Manner,
+    ) -> Result<Self, Refused> {
+        match &manner.identity {
+            Some(identity) => Self::shake_hands(socket, name, (identity, manner)),
+            None => Self::in_the_clear(socket, name, manner),
+        }
+    }
+
+    /// What a broker gives to who says Hello: a nonce, and its key.
+    fn hello(socket: &mut Socket) -> (Nonce, PublicKey) {
+        let hello = Message::new(TransactionId::new([0; 12]), Body::Hello).emit(None);
+        socket.send(&hello);
+        let challenge = socket.receive();
+        assert!(challenge.len() <= hello.len());
+        let Message { nonce, body, .. } = Message::parse(&challenge).unwrap().message;
+        let Body::Refused(Refused { identity: Some(key), .. }) = body else { panic!("{body:?}") };
+        (nonce.unwrap(), key)
+    }
+
+    /// The key that a broker shows.
+    pub(crate) fn shown_key(mut socket: Socket) -> PublicKey {
+        Self::hello(&mut socket).1
+    }
+
+    fn shake_hands(
+        mut socket: Socket,
+        name: &str,
+        (identity, manner): (&SecretKey, &Manner),
+    ) -> Result<Self, Refused> {
+        let (nonce, broker) = Self::hello(&mut socket);
+        let mut seed = [0; 32];
+        seed.copy_from_slice(&nonce.as_bytes()[8..]);
+        // Never the same ephemeral key twice.
+        seed.iter_mut().zip(name.bytes()).for_each(|(byte, letter)| *byte ^= letter);
+        let inner = register_as(name, (1, None), manner, Some(broker));
+        let (mut initiation, noise) =
+            Initiation::begin(identity, &broker, &prologue(&nonce), &inner, Seed(seed));
+        let secure = Body::Secure(Secure { hint: broker.hint(), noise });
+        let message = Message::new(TransactionId::new([1; 12]), secure).with_nonce(nonce);
+        socket.send(&message.emit(None));
+        let noise = match Message::parse(&socket.receive()).unwrap().message.body {
+            Body::Secured(noise) => noise,
+            // It has come too often.
+            Body::Refused(refused) => return Err(refused),
+            other => panic!("{other:?}"),
+        };
+        let (payload, channel) = initiation.finish(&noise).unwrap();
+        Self::registered(socket, Message::parse(&payload).unwrap().message.body, Some(channel))
+    }
+
+    fn registered(socket: Socket, answer: Body, channel: Option<Channel>) -> Result<Self, Refused> {
+        let it = match answer {
+            Body::Registered(it) => it,
+            Body::Refused(refused) => return Err(refused),
+            other => panic!("{other:?}"),
+        };
+        let Registered { registration, key, observed, .. } = it;
+        assert_eq!(observed, socket.address());
+        Ok(Self { socket, serial: 1, registration, key, channel })
+    }
+
+    pub(crate) fn try_register(socket: Socket, name: &str) -> Result<Self, ErrorCode> {
+        Self::register_as(socket, name, &Manner::CLEAR).map_err(|refused| refused.code)
+    }
+
+    fn in_the_clear(mut socket: Socket, name: &str, manner: &Manner) -> Result<Self, Refused> {
         let mut nonce = None;
         if let Socket::Udp(_) = socket {
             let first = register(name, 0, None);
@@ -99,23 +200,20 @@ impl Peer {
             nonce = Message::parse(&challenge).unwrap().message.nonce;
             assert!(nonce.is_some());
         }
-        socket.send(&register(name, 1, nonce));
+        socket.send(&register_as(name, (1, nonce), manner, None));
         let answer = socket.receive();
-        let it = match Message::parse(&answer).unwrap().message.body {
-            Body::Registered(it) => it,
-            Body::Refused(refused) => return Err(refused.code),
-            other => panic!("{other:?}"),
-        };
-        let Registered { registration, key, observed, .. } = it;
-        assert_eq!(observed, socket.address());
-        Ok(Self { socket, serial: 1, registration, key })
+        Self::registered(socket, Message::parse(&answer).unwrap().message.body, None)
     }
 
     pub(crate) fn send(&mut self, body: Body) {
         self.serial = self.serial.wrapping_add(1);
         let message = Message::new(self.transaction(), body);
         let message = Message { registration: Some(self.registration), ..message };
-        self.socket.send(&message.emit(Some(&self.key)));
+        let mut bytes = message.emit(Some(&self.key));
+        if let Some(channel) = &mut self.channel {
+            bytes = Envelope::seal(channel, self.registration, message.transaction, bytes);
+        }
+        self.socket.send(&bytes);
     }
 
     /// That of the latest request.
@@ -125,7 +223,15 @@ impl Peer {
 
     /// The next message, which must be signed.
     pub(crate) fn receive(&mut self) -> Message {
-        let bytes = self.socket.receive();
+        let bytes = loop {
+            let bytes = self.socket.receive();
+            let Some(channel) = &mut self.channel else { break bytes };
+            // What matters comes twice over UDP, and is opened once.
+            let envelope = Envelope::parse(&bytes).expect("it is sealed");
+            if let Ok(opened) = envelope.open(channel) {
+                break opened;
+            }
+        };
         let received = Message::parse(&bytes).unwrap();
         assert!(received.is_signed_by(&self.key));
         received.message
@@ -138,18 +244,31 @@ impl Peer {
 }
 
 pub(crate) fn register(name: &str, serial: u8, nonce: Option<Nonce>) -> Vec<u8> {
+    register_as(name, (serial, nonce), &Manner::CLEAR, None)
+}
+
+fn register_as(
+    name: &str,
+    (serial, nonce): (u8, Option<Nonce>),
+    manner: &Manner,
+    meant_for: Option<PublicKey>,
+) -> Vec<u8> {
+    let credentials = manner.credentials.as_ref();
     let body = Body::Register(Register {
         name: Some(name.parse().unwrap()),
         candidates: Vec::new(),
         nat: NatSummary::default(),
         fingerprint: Fingerprint([7; 32]),
-        lease: Duration::from_secs(60),
+        lease: manner.lease,
         rtt: Some(Duration::from_millis(1)),
         consents: false,
         bare: false,
         offers_to_forge: false,
+        account: credentials.map(|it| it.account.clone()),
+        meant_for: meant_for.filter(|_| credentials.is_some()),
     });
-    Message { nonce, ..Message::new(TransactionId::new([serial; 12]), body) }.emit(None)
+    let message = Message { nonce, ..Message::new(TransactionId::new([serial; 12]), body) };
+    message.emit(credentials.map(|it| &it.key))
 }
 
 pub(crate) fn connect(callee: &str) -> Body {

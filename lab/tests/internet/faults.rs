@@ -127,6 +127,19 @@ fn suffer(mishap: &Mishap) {
     }
 }
 
+#[test]
+fn a_socket_that_is_pending_beside_a_stream_to_the_same_end_is_closed_with_the_rest() {
+    suffer(&Mishap {
+        sites: [23, 15],
+        seed: 15_327_504_486_909_068_959,
+        loss: 0.05,
+        transport: TransportChoice::Any,
+        privileges: Privileges::NONE,
+        kill: Some((4959, true)),
+        resets: vec![993, 1369],
+    });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         max_shrink_iters: 16,

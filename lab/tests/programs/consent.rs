@@ -58,6 +58,8 @@ impl<'lab> Peer<'lab> {
             rtt: None,
             consents: false,
             offers_to_forge: false,
+            account: None,
+            meant_for: None,
             bare: false,
         });
         let serial = host.as_bytes()[0];

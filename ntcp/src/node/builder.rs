@@ -14,6 +14,7 @@ use ntcp_settings::{Config, Endpoint, Host};
 
 use super::events::Events;
 use super::{Arrivals, Inner, MAX_WAITING, Node, Shared, Stopped, lock};
+use crate::access;
 use crate::discover::{Diagnosis, Privileges, diagnose};
 use crate::driver::Driver;
 use crate::error::{Error, ErrorKind};
@@ -42,6 +43,23 @@ impl Builder {
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// A token for a broker that is closed to outsiders, as the operator or an application's own backend mints them; goes before
+    /// `[access]`.
+    #[must_use]
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.config.access.token = Some(token.into().into());
+        self
+    }
+
+    /// An account at such a broker; goes before `[access]`.
+    #[must_use]
+    pub fn account(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        let access = &mut self.config.access;
+        access.token = None;
+        (access.user, access.password) = (Some(user.into()), Some(password.into().into()));
         self
     }
 
@@ -74,7 +92,10 @@ impl Builder {
                 })?);
         }
         let (identity, known) = known_and_own(self.config.clone()).await?;
-        let machine_config = machine_config(&self.config, &identity, &known)?;
+        let access = self.config.access.clone();
+        let credentials = blocking::unblock(move || access::credentials(&access)).await?;
+        let mut machine_config = machine_config(&self.config, &identity, &known)?;
+        machine_config.signal.credentials = credentials;
         let (started, result) = oneshot::channel();
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
         let shared = Arc::new(Shared {

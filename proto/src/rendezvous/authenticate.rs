@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Asker, Broker, Command, Link, Registration, Registry, refused};
+use super::{Asker, Broker, Command, Link, Registry, refused};
 use crate::secrecy::PublicKey;
 use crate::signal::ErrorCode;
 use crate::signal::codec::Received;
@@ -20,15 +20,18 @@ impl<R: Registry> Broker<R> {
         let message = &received.message;
         let registration = message.registration.and_then(|id| self.registry.get(id));
         let known = registration.filter(|it| Self::vouches(it, received));
-        let Some(&Registration { id, link: known_link, identity, .. }) = known else {
+        let known = known.map(|it| (it.id, it.link(), it.identity));
+        let Some((id, known_link, identity)) = known else {
             self.counters.unknown_registration += 1;
-            self.refuse_with_nonce(link, message, ErrorCode::UnknownRegistration, length, now);
+            let answer = message.answer(refused(message, ErrorCode::UnknownRegistration));
+            self.refuse_with_nonce(link, answer, length, now);
             return None;
         };
         if link != known_link {
             if !self.has_proved(link, message, now) {
                 self.counters.stale_nonce += 1;
-                self.refuse_with_nonce(link, message, ErrorCode::StaleNonce, length, now);
+                let answer = message.answer(refused(message, ErrorCode::StaleNonce));
+                self.refuse_with_nonce(link, answer, length, now);
                 return None;
             }
             if moves(link, &message.body) {
@@ -82,15 +85,13 @@ impl<R: Registry> Broker<R> {
     pub(super) fn refuse_with_nonce(
         &mut self,
         link: Link,
-        message: &Message,
-        code: ErrorCode,
+        answer: Message,
         length: usize,
         now: Instant,
     ) {
         if self.leaves_it_to_others() {
             return;
         }
-        let answer = message.answer(refused(message, code));
         let nonce = self.cookies.bake(link, now);
         self.answer_unproven(link, &answer.with_nonce(nonce), length);
     }

@@ -30,12 +30,12 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
 
-use super::bucket::Bucket;
-use super::registry::CallPlace;
+use super::registry::{CallPlace, Newcomer};
 use super::timers::Timer;
-use super::{Asker, Broker, Command, Departure, Link, Registration, Registry, refused};
+use super::{Asker, Broker, Command, Departure, Link, Registration, Registry, access, refused};
+use crate::access::AccessDenied;
 use crate::secrecy::PublicKey;
-use crate::signal::message::{Body, Found, Message, Register};
+use crate::signal::message::{Body, Found, Message, Refused, Register};
 use crate::signal::{
     ErrorCode, Fingerprint, NatSummary, RegistrationId, RegistrationKey, SessionId, SignalMethod,
 };
@@ -72,8 +72,8 @@ pub struct Listing {
 
 impl Listing {
     fn of(registration: &Registration) -> Self {
-        let Registration { fingerprint, nat, identity, .. } = *registration;
-        Self { fingerprint, nat, identity }
+        let Registration { fingerprint, identity, .. } = *registration;
+        Self { fingerprint, nat: registration.nat(), identity }
     }
 
     /// As it stands in a directory: the certificate (32 bytes), the key behind its length (1 byte: 32, or 0 without
@@ -100,7 +100,7 @@ impl Listing {
 pub enum Claim {
     /// It is ours for the length of the lease.
     Ours,
-    /// A living broker has it.
+    /// A living broker has it, or a dead one had it for a peer with another key, whose lease has not ended.
     Held(BrokerId),
     /// The directory is away.
     Unknown,
@@ -120,8 +120,24 @@ pub struct Whereabouts {
 pub(super) enum Denial {
     /// It is told so.
     Refused(ErrorCode),
+    /// It is told why it is not let in.
+    KeptOut(AccessDenied),
     /// It hears once the directory has been asked.
     NotYet,
+}
+
+impl Denial {
+    /// What it is told, if anything yet.
+    pub(super) fn refusal(self) -> Option<Refused> {
+        let refused = |code| Refused::new(SignalMethod::Register, code);
+        match self {
+            Self::Refused(code) => Some(refused(code)),
+            Self::KeptOut(reason) => {
+                Some(Refused { access: Some(reason), ..refused(access::code(reason)) })
+            }
+            Self::NotYet => None,
+        }
+    }
 }
 
 /// A Register that waits for the directory.
@@ -151,7 +167,7 @@ pub(super) struct Cluster {
     away: BTreeMap<SessionId, Away>,
     guests: usize,
     /// Where entering the names anew has come to, if it is under way.
-    reclaimed: Option<RegistrationId>,
+    reclaimed: Option<usize>,
 }
 
 impl Cluster {
@@ -260,8 +276,8 @@ impl<R: Registry> Broker<R> {
     /// Lengthens a peer's stay in the directory, as its lease was.
     pub(super) fn claim_again(&mut self, id: RegistrationId) {
         let (Some(_), Some(registration)) = (&self.cluster, self.registry.get(id)) else { return };
-        if let (Some(name), false) = (&registration.name, registration.link.is_broker()) {
-            let (name, lease) = (name.clone(), registration.lease);
+        if let (Some(name), false) = (registration.name(), registration.link().is_broker()) {
+            let lease = registration.granted();
             let listing = Listing::of(registration);
             self.commands.push_back(Command::Claim { name, listing, lease });
         }
@@ -270,17 +286,17 @@ impl<R: Registry> Broker<R> {
     /// A peer has left.
     pub(super) fn release(&mut self, registration: &Registration) {
         let Some(cluster) = &mut self.cluster else { return };
-        if registration.link.is_broker() {
+        if registration.link().is_broker() {
             cluster.guests -= 1;
-        } else if let Some(name) = &registration.name {
-            self.commands.push_back(Command::Release { name: name.clone() });
+        } else if let Some(name) = registration.name() {
+            self.commands.push_back(Command::Release { name });
         }
     }
 
     /// The directory is back.
     pub(super) fn on_reunited(&mut self, now: Instant) {
         if let Some(cluster) = &mut self.cluster {
-            cluster.reclaimed = None;
+            cluster.reclaimed = Some(0);
             self.timers.set(Timer::Reclaim, now);
         }
     }
@@ -289,8 +305,9 @@ impl<R: Registry> Broker<R> {
         let Some(cluster) = &self.cluster else { return };
         let mut last = cluster.reclaimed;
         for _ in 0..RECLAIMED_AT_ONCE {
-            last = self.registry.next_after(last);
-            let Some(id) = last else { break };
+            let next = last.and_then(|place| self.registry.next_from(place));
+            last = next.map(|(_, place)| place);
+            let Some((id, _)) = next else { break };
             self.claim_again(id);
         }
         if let Some(cluster) = &mut self.cluster {
@@ -369,7 +386,7 @@ impl<R: Registry> Broker<R> {
         message: Message,
     ) -> bool {
         let Some(registration) = self.registry.get(caller) else { return false };
-        let (remote, name) = (registration.link.remote(), registration.name.clone());
+        let (remote, name) = (registration.link().remote(), registration.name());
         let guest = Guest { id: caller, remote, name, identity: registration.identity };
         self.post(broker, &Letter::Call { guest, message });
         true
@@ -429,27 +446,27 @@ impl<R: Registry> Broker<R> {
         };
         let id = guest.id;
         let link = Link::Broker { broker: from, peer: id, remote: guest.remote };
-        if self.registry.get(id).is_none_or(|it| it.link != link) {
+        if self.registry.get(id).is_none_or(|it| it.link() != link) {
             let Some(cluster) = &mut self.cluster else { return };
             if cluster.guests >= self.config.max_sessions {
                 self.counters.at_limit += 1;
                 return;
             }
             // The number of a registration is drawn from 2^64: one of ours is not displaced.
-            match self.registry.get(id).map(|it| it.link.is_broker()) {
+            match self.registry.get(id).map(|it| it.link().is_broker()) {
                 Some(false) => return,
                 Some(true) => self.remove(id, Departure::Replaced),
                 None => {}
             }
-            self.enter_guest(link, guest, message, now);
+            self.enter_guest(link, guest, message);
         }
-        self.timers.set(Timer::Lease(id), now + GUEST_MEMORY);
+        self.set_lease(id, now + GUEST_MEMORY);
         self.on_connect(Asker { id, link }, message, connect, now);
     }
 
-    fn enter_guest(&mut self, link: Link, guest: Guest, message: &Message, now: Instant) {
+    fn enter_guest(&mut self, link: Link, guest: Guest, message: &Message) {
         let Body::Connect(connect) = &message.body else { return };
-        self.registry.insert(Registration {
+        self.registry.insert(Registration::new(Newcomer {
             id: guest.id,
             // Its own broker signs what it gets.
             key: RegistrationKey([0; 32]),
@@ -460,19 +477,10 @@ impl<R: Registry> Broker<R> {
             fingerprint: connect.fingerprint,
             identity: guest.identity,
             bare: connect.bare,
-            channel: None,
-            welcome: None,
             rtt: connect.rtt,
             lease: GUEST_MEMORY,
-            udp_before: None,
             registered_in: message.transaction,
-            proved_alive_at: None,
-            challenge: None,
-            refreshes: [].into(),
-            calls: [].into(),
-            invited: [].into(),
-            bucket: Bucket::full(self.config.burst, now),
-        });
+        }));
         if let Some(cluster) = &mut self.cluster {
             cluster.guests += 1;
         }
@@ -516,12 +524,12 @@ impl<R: Registry> Broker<R> {
 
     /// A caller that another broker has checked tells something of a meeting here.
     fn on_told(&mut self, from: BrokerId, guest: RegistrationId, message: &Message, now: Instant) {
-        let link = self.registry.get(guest).map(|it| it.link);
+        let link = self.registry.get(guest).map(Registration::link);
         let Some(link @ Link::Broker { broker, .. }) = link else { return };
         if broker != from {
             return;
         }
-        self.timers.set(Timer::Lease(guest), now + GUEST_MEMORY);
+        self.set_lease(guest, now + GUEST_MEMORY);
         match &message.body {
             Body::Relay(relay) => self.relay_from(guest, message, relay),
             Body::Outcome(outcome) => self.outcome_from(guest, link, message, outcome, now),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::access::Access;
 use super::cluster::BrokerId;
 use super::forging::{ForgeLimits, Forging};
 use crate::secrecy::{PublicKey, SecretKey};
@@ -66,6 +67,9 @@ pub struct Config {
     pub in_the_clear: InTheClear,
     /// Which names are for whom.
     pub names: Names,
+    /// Whom it lets in, if it is closed to outsiders: others are refused with 401, or 403 for a name that what they show is not
+    /// good for. Default `None`: it is open.
+    pub access: Option<Access>,
     /// Whether peers that offer it and are seen to be able to forge do so in this broker's place, where
     /// it may not or its network lets nothing forged out; and the limits of that. Default `None`: they do not.
     pub forgers: Option<ForgeLimits>,
@@ -101,6 +105,7 @@ impl Default for Config {
             keys: Vec::new(),
             in_the_clear: InTheClear::Refused,
             names: Names::default(),
+            access: None,
             cluster: None,
             forgers: None,
         }

@@ -86,10 +86,11 @@ impl<R: Registry> Broker<R> {
         let Some(registration) = self.registry.get(caller) else {
             return Err(ErrorCode::UnknownRegistration);
         };
-        if registration.name.as_ref() == Some(&connect.callee) {
+        if registration.name_str() == Some(connect.callee.as_str()) {
             return Err(ErrorCode::BadRequest);
         }
-        let pending = registration.calls.iter().filter(|(_, place)| self.is_pending(*place));
+        let pending =
+            registration.affairs().calls.iter().filter(|(_, place)| self.is_pending(*place));
         if pending.count() >= self.config.max_pending_calls_per_peer {
             self.counters.at_limit += 1;
             return Err(ErrorCode::TooManyRequests);
@@ -103,7 +104,8 @@ impl<R: Registry> Broker<R> {
         }
         let callee = self.registry.find(&connect.callee).and_then(|it| self.registry.get(it));
         let invited = callee.map_or(0, |it| {
-            it.invited.iter().filter(|id| self.is_pending(CallPlace::Session(**id))).count()
+            let invited = it.affairs().invited.iter();
+            invited.filter(|id| self.is_pending(CallPlace::Session(**id))).count()
         });
         if invited >= self.config.max_pending_invitations_per_peer {
             self.counters.at_limit += 1;
@@ -160,8 +162,11 @@ impl<R: Registry> Broker<R> {
         let Some(Parked { caller, message, .. }) = self.parked.take(ticket) else { return };
         self.counters.unknown_peers += 1;
         let Some(registration) = self.registry.get_mut(caller) else { return };
-        registration.calls.retain(|(transaction, _)| *transaction != message.transaction);
-        let caller = Asker { id: caller, link: registration.link };
+        registration
+            .affairs_mut()
+            .calls
+            .retain(|(transaction, _)| *transaction != message.transaction);
+        let caller = Asker { id: caller, link: registration.link() };
         self.answer(caller, &message, refused(&message, ErrorCode::UnknownPeer));
     }
 
@@ -172,7 +177,7 @@ impl<R: Registry> Broker<R> {
             let Some(Parked { caller, message, connect }) = self.parked.take(ticket) else {
                 continue;
             };
-            let Some(link) = self.registry.get(caller).map(|it| it.link) else { continue };
+            let Some(link) = self.registry.get(caller).map(Registration::link) else { continue };
             let caller = Asker { id: caller, link };
             match self.check_call(caller.id, &connect) {
                 Ok(()) => {
@@ -206,12 +211,13 @@ impl<R: Registry> Broker<R> {
             registration.note_call(message.transaction, CallPlace::Session(id));
         }
         if let Some(registration) = self.registry.get_mut(callee) {
-            if registration.invited.len() == REMEMBERED_CALLS {
-                registration.invited.pop_front();
+            let invited = &mut registration.affairs_mut().invited;
+            if invited.len() == REMEMBERED_CALLS {
+                invited.pop_front();
             }
-            registration.invited.push_back(id);
+            invited.push_back(id);
         }
-        let caller_name = self.registry.get(caller.id).and_then(|it| it.name.clone());
+        let caller_name = self.registry.get(caller.id).and_then(Registration::name);
         let callee_name = connect.callee.clone();
         self.events.push_back(Event::Called {
             session: id,
@@ -246,8 +252,8 @@ impl<R: Registry> Broker<R> {
     fn ask(&mut self, id: SessionId, callee: RegistrationId, what: AskWhat, until: Instant) -> Ask {
         let transaction = TransactionId::new(self.entropy.bytes());
         self.asked.insert(transaction, Asked::Session(id));
-        let pace = match self.registry.get(callee) {
-            Some(Registration { link: Link::Udp { .. }, rtt, .. }) => Pace::of(*rtt),
+        let pace = match self.registry.get(callee).map(|it| (it.link(), it.rtt())) {
+            Some((Link::Udp { .. }, rtt)) => Pace::of(rtt),
             Some(_) | None => Pace::STREAM,
         };
         Ask { transaction, what, ladder: Ladder::repeating(pace), until }
@@ -270,28 +276,28 @@ impl<R: Registry> Broker<R> {
         else {
             return;
         };
-        let caller_rtt = connect.rtt.or(caller.rtt);
-        let (caller_delay, callee_delay) = start_delays(caller_rtt, callee.rtt);
-        let hints = self.memory.hints([callee.nat, connect.nat], now);
+        let caller_rtt = connect.rtt.or(caller.rtt());
+        let (caller_delay, callee_delay) = start_delays(caller_rtt, callee.rtt());
+        let hints = self.memory.hints([callee.nat(), connect.nat], now);
         let for_caller = Punch {
             session: id,
             secret,
             role: Role::Controlling,
             round: connect.round,
             transport: connect.transport,
-            peer: callee.name.clone(),
-            candidates: gathered.unwrap_or_else(|| callee.candidates.clone()),
-            nat: callee.nat,
+            peer: callee.name(),
+            candidates: gathered.unwrap_or_else(|| callee.candidates()),
+            nat: callee.nat(),
             fingerprint: callee.fingerprint,
             identity: callee.identity,
             start_after: caller_delay,
-            peer_rtt: callee.rtt,
+            peer_rtt: callee.rtt(),
             bare: callee.bare,
             hints,
         };
         let for_callee = Punch {
             role: Role::Controlled,
-            peer: caller.name.clone(),
+            peer: caller.name(),
             candidates: connect.candidates.clone(),
             nat: connect.nat,
             fingerprint: connect.fingerprint,
@@ -303,7 +309,7 @@ impl<R: Registry> Broker<R> {
         };
         self.counters.ordered += 1;
         let orders = Box::new(Orders::new(for_caller, for_callee, now));
-        let patience = match self.registry.get(callee_id).map(|it| it.link) {
+        let patience = match self.registry.get(callee_id).map(Registration::link) {
             Some(Link::Tcp { .. }) => STREAM_PATIENCE,
             Some(Link::Udp { .. } | Link::Broker { .. }) | None => INVITATION_PATIENCE,
         };
@@ -335,7 +341,7 @@ impl<R: Registry> Broker<R> {
                 session: id,
                 round: connect.round,
                 transport: connect.transport,
-                caller: self.registry.get(session.caller).and_then(|it| it.name.clone()),
+                caller: self.registry.get(session.caller).and_then(Registration::name),
             })),
             (State::Ordered { orders, .. }, AskWhat::Punch) => {
                 Some(Body::Punch(orders.callee_at(now)))

@@ -47,6 +47,8 @@ pub struct Counters {
     pub in_the_clear: u64,
     /// Refused with 403: a name that is for another key.
     pub reserved_names: u64,
+    /// Refused with 401 or 403: a closed broker does not let them in.
+    pub kept_out: u64,
     /// Refused with 429: too many requests of one peer.
     pub rate_limited: u64,
     /// Refused with 429 or 503: a limit of the configuration was reached.

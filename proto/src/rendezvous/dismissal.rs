@@ -30,15 +30,15 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// How far the broker has come with letting its peers go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Dismissal {
-    /// The peer that was looked at last; `None` before the first one of a round.
-    looked_at: Option<RegistrationId>,
+    /// From which place of the registry on peers are still to be looked at in this round.
+    next: usize,
 }
 
 impl<R: Registry> Broker<R> {
     /// Begins to stop: no new peer, no new call, and whoever is here is told to go. The second time nothing happens.
     pub fn dismiss_all(&mut self, now: Instant) {
         if self.dismissal.is_none() {
-            self.dismissal = Some(Dismissal { looked_at: None });
+            self.dismissal = Some(Dismissal { next: 0 });
             self.on_dismissal_timer(now);
         }
     }
@@ -49,15 +49,18 @@ impl<R: Registry> Broker<R> {
     }
 
     pub(super) fn on_dismissal_timer(&mut self, now: Instant) {
-        let Some(Dismissal { mut looked_at }) = self.dismissal else { return };
+        let Some(Dismissal { mut next }) = self.dismissal else { return };
         for _ in 0..AT_ONCE {
-            looked_at = self.registry.next_after(looked_at);
-            let Some(id) = looked_at else { break };
+            let Some((id, place)) = self.registry.next_from(next) else {
+                next = 0;
+                break;
+            };
+            next = place;
             if !self.is_in_a_call(id) {
                 self.dismiss(id);
             }
         }
-        self.dismissal = Some(Dismissal { looked_at });
+        self.dismissal = Some(Dismissal { next });
         if !self.registry.is_empty() {
             self.timers.set(Timer::Dismissal, now + PAUSE);
         }
@@ -66,14 +69,14 @@ impl<R: Registry> Broker<R> {
     /// Whether it waits for what its callee says, or has been asked itself.
     fn is_in_a_call(&self, id: RegistrationId) -> bool {
         let Some(registration) = self.registry.get(id) else { return false };
-        let called = registration.calls.iter().map(|(_, place)| *place);
-        let invited = registration.invited.iter().map(|id| CallPlace::Session(*id));
+        let called = registration.affairs().calls.iter().map(|(_, place)| *place);
+        let invited = registration.affairs().invited.iter().map(|id| CallPlace::Session(*id));
         let is_session = |it: &CallPlace| matches!(it, CallPlace::Session(_));
         called.filter(is_session).chain(invited).any(|place| self.is_pending(place))
     }
 
     fn dismiss(&mut self, id: RegistrationId) {
-        if self.registry.get(id).is_some_and(|it| it.link.is_broker()) {
+        if self.registry.get(id).is_some_and(|it| it.link().is_broker()) {
             // Not ours to let go.
             return self.remove(id, Departure::Dismissed);
         }

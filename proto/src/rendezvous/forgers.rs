@@ -77,7 +77,7 @@ impl Forgers {
 
 /// Whether nothing is known that speaks against a peer as a forger.
 pub(super) fn may_be_public(registration: &Registration) -> bool {
-    registration.nat.nat != Some(true)
+    registration.nat().nat != Some(true)
 }
 
 impl<R: Registry> Broker<R> {
@@ -85,9 +85,9 @@ impl<R: Registry> Broker<R> {
     pub(super) fn note_offer(&mut self, id: RegistrationId, now: Instant) {
         let registry = &self.registry;
         let Some(offering) = registry.get(id).filter(|it| may_be_public(it)) else { return };
-        let own_site = site(offering.link.remote().ip());
+        let own_site = site(offering.link().remote().ip());
         let is_there =
-            |it: &Registration| may_be_public(it) && site(it.link.remote().ip()) != own_site;
+            |it: &Registration| may_be_public(it) && site(it.link().remote().ip()) != own_site;
         let Forgers(forgers) = self.prober.forgers_mut();
         // One for each site: nobody takes all places.
         forgers.retain(|it| registry.get(it.id).is_some_and(is_there));
@@ -112,8 +112,8 @@ impl<R: Registry> Broker<R> {
     /// A forger that is able to and takes no part itself.
     fn able(&self, family: Family, peers: [RegistrationId; 2]) -> Option<Performer> {
         let is_there = |id: RegistrationId| {
-            let forger = self.registry.get(id).filter(|it| it.nat.nat == Some(false));
-            forger.is_some_and(|it| Family::of(it.link.remote().ip()) == family)
+            let forger = self.registry.get(id).filter(|it| it.nat().nat == Some(false));
+            forger.is_some_and(|it| Family::of(it.link().remote().ip()) == family)
         };
         let forgers = self.prober.forgers().iter().filter(|(_, known)| known.is_possible());
         let mut forgers = forgers.filter(|(id, _)| is_there(*id) && !peers.contains(id));

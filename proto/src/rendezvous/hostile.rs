@@ -1,5 +1,7 @@
 //! What strangers, thieves and crowds cannot do. Tests.
 
+mod access;
+mod floods;
 mod forging;
 mod secrecy;
 
@@ -37,6 +39,8 @@ fn register(wanted: &str) -> Body {
         consents: false,
         bare: false,
         offers_to_forge: false,
+        account: None,
+        meant_for: None,
     })
 }
 
@@ -256,7 +260,7 @@ fn a_captured_request_does_not_move_a_registration() {
     let refused = Message::parse(&answers[0]).unwrap().message;
     assert_eq!(code_of(&refused), Some(ErrorCode::StaleNonce));
     let id = raw.registration;
-    let link = world.broker.as_ref().unwrap().registry().get(id).unwrap().link;
+    let link = world.broker.as_ref().unwrap().registry().get(id).unwrap().link();
     assert_eq!(link.remote(), stranger(1));
 }
 
@@ -273,7 +277,7 @@ fn a_late_copy_of_a_refresh_does_not_undo_a_younger_one() {
     raw.ask(&mut world, refresh(2));
     assert_eq!(world.ask_broker(stranger(1), &old).len(), 1, "it is answered all the same");
     let broker = world.broker.as_ref().unwrap();
-    assert_eq!(broker.registry().get(raw.registration).unwrap().rtt, Some(ms(2)));
+    assert_eq!(broker.registry().get(raw.registration).unwrap().rtt(), Some(ms(2)));
 }
 
 #[test]

@@ -166,14 +166,7 @@ impl<R: Registry> Broker<R> {
         outcome: &Outcome,
         now: Instant,
     ) {
-        let Some(sender) = self.sender(link, received) else {
-            self.counters.unsigned += 1;
-            return;
-        };
-        if !self.take_token(sender, now) {
-            self.counters.rate_limited += 1;
-            return;
-        }
+        let Some(sender) = self.paying_sender(link, received, now) else { return };
         self.outcome_from(sender, link, &received.message, outcome, now);
     }
 

@@ -219,8 +219,8 @@ impl<R: Registry> Broker<R> {
         let own = families.filter(|family| own && rested(self.prober.own(*family)));
         let others = self.prober.forgers.iter().filter(|(_, known)| rested(known));
         let others = others.filter_map(|(id, _)| {
-            let forger = self.registry.get(id).filter(|it| it.nat.nat == Some(false))?;
-            Some((Performer::Forger(id), Family::of(forger.link.remote().ip())))
+            let forger = self.registry.get(id).filter(|it| it.nat().nat == Some(false))?;
+            Some((Performer::Forger(id), Family::of(forger.link().remote().ip())))
         });
         own.map(|family| (Performer::Own, family)).chain(others).collect()
     }
@@ -233,14 +233,15 @@ impl<R: Registry> Broker<R> {
     ) -> Option<(RegistrationId, SocketAddr, SocketAddr)> {
         let forger = match performer {
             Performer::Own => None,
-            Performer::Forger(id) => Some(site(self.registry.get(id)?.link.remote().ip())),
+            Performer::Forger(id) => Some(site(self.registry.get(id)?.link().remote().ip())),
         };
-        let address = |id: &RegistrationId| match self.registry.get(*id) {
-            Some(Registration { link: Link::Udp { remote, .. }, nat, .. })
+        let known = |id| self.registry.get(id).map(|it| (it.link(), it.nat()));
+        let address = |id: &RegistrationId| match known(*id) {
+            Some((Link::Udp { remote, .. }, nat))
                 // What stays inside the forger's own site says nothing.
                 if Family::of(remote.ip()) == family && Some(site(remote.ip())) != forger =>
             {
-                Some((*remote, *nat))
+                Some((remote, nat))
             }
             Some(_) | None => None,
         };
@@ -258,7 +259,7 @@ impl<R: Registry> Broker<R> {
     }
 
     fn go_on(&mut self, mut probe: Probe, now: Instant) {
-        let still = |it: &Registration| it.link.remote() == probe.to;
+        let still = |it: &Registration| it.link().remote() == probe.to;
         if !self.registry.get(probe.receiver).is_some_and(still) {
             return self.end_probe(&probe, None, now);
         }
@@ -337,7 +338,7 @@ impl<R: Registry> Broker<R> {
         };
         let message = &received.message;
         let receiver = self.registry.get(probe.receiver);
-        let signed = receiver.is_some_and(|it| it.link == link && Self::vouches(it, received));
+        let signed = receiver.is_some_and(|it| it.link() == link && Self::vouches(it, received));
         let forged = matches!(probe.stage, Stage::Forging(_));
         if forged && signed && message.nonce.as_ref() == Some(&probe.nonce) {
             self.end_probe(&probe, Some(true), now);

@@ -1,18 +1,20 @@
 //! How peers become known, stay known and are forgotten.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use ntcp_stun::TransactionId;
 
-use super::bucket::Bucket;
+use super::access::Said;
 use super::cluster::Denial;
+use super::leases::Look;
+use super::registry::Newcomer;
 use super::timers::Timer;
 use super::{
     Asked, Asker, Broker, Command, Departure, Event, InTheClear, Link, Registration, Registry,
     StreamId, refused,
 };
 use crate::secrecy::PublicKey;
+use crate::signal::codec::Received;
 use crate::signal::message::{Body, Found, Message, Refresh, Refreshed, Register, Registered};
 use crate::signal::{ErrorCode, Ladder, Pace, RegistrationId, RegistrationKey};
 use crate::uri::PeerName;
@@ -39,16 +41,17 @@ impl<R: Registry> Broker<R> {
     pub(super) fn on_register(
         &mut self,
         link: Link,
-        (message, register): (&Message, &Register),
+        (received, register): (&Received<'_>, &Register),
         length: usize,
         now: Instant,
     ) {
+        let message = &received.message;
         if self.config.in_the_clear == InTheClear::Refused {
             self.counters.in_the_clear += 1;
             let answer = message.answer(refused(message, ErrorCode::SecrecyRequired));
             return self.answer_unproven(link, &answer, length);
         }
-        if !self.has_proved(link, message, now) {
+        if !self.has_proved(link, message, now) || self.needs_nonce(link, message, now) {
             let code = if message.nonce.is_some() {
                 self.counters.stale_nonce += 1;
                 ErrorCode::StaleNonce
@@ -56,7 +59,7 @@ impl<R: Registry> Broker<R> {
                 self.counters.challenged += 1;
                 ErrorCode::Unauthenticated
             };
-            self.refuse_with_nonce(link, message, code, length, now);
+            self.refuse_with_nonce(link, message.answer(refused(message, code)), length, now);
             return;
         }
         let known = self.registry.on_link(link);
@@ -67,11 +70,17 @@ impl<R: Registry> Broker<R> {
             self.tell_registered(id, message, now);
             return;
         }
-        if let Err(denial) = self.admit(link, register, (known, None), now) {
-            let Denial::Refused(code) = denial else { return };
-            let answer = message.answer(refused(message, code));
-            self.answer_proven(link, &answer);
-            return;
+        // Passwords are not guessed faster here than by handshakes.
+        if self.config.access.is_some() && !self.gate.admits(link.remote().ip(), now) {
+            self.counters.rate_limited += 1;
+            let answer = message.answer(refused(message, ErrorCode::TooManyRequests));
+            return self.answer_proven(link, &answer);
+        }
+        let admitted = self.let_in(register, received, Said::InTheClear, now);
+        let admitted = admitted.and_then(|()| self.admit(link, register, (known, None), now));
+        if let Err(denial) = admitted {
+            let Some(refused) = denial.refusal() else { return };
+            return self.answer_proven(link, &message.answer(Body::Refused(refused)));
         }
         let id = self.enter(link, message, (register, None), now);
         self.tell_registered(id, message, now);
@@ -176,7 +185,7 @@ impl<R: Registry> Broker<R> {
         }
         let id = RegistrationId(self.entropy.bytes());
         let lease = self.grant(register.lease);
-        self.registry.insert(Registration {
+        self.registry.insert(Registration::new(Newcomer {
             id,
             key: RegistrationKey(self.entropy.bytes()),
             link,
@@ -186,20 +195,11 @@ impl<R: Registry> Broker<R> {
             fingerprint: register.fingerprint,
             identity,
             bare: register.bare,
-            channel: None,
-            welcome: None,
             rtt: register.rtt,
             lease,
-            udp_before: None,
             registered_in: message.transaction,
-            proved_alive_at: None,
-            challenge: None,
-            refreshes: VecDeque::new(),
-            calls: VecDeque::new(),
-            invited: VecDeque::new(),
-            bucket: Bucket::full(self.config.burst, now),
-        });
-        self.timers.set(Timer::Lease(id), now + lease);
+        }));
+        self.set_lease(id, now + lease);
         self.counters.registered += 1;
         self.events.push_back(Event::Registered { name: register.name.clone(), link });
         id
@@ -216,8 +216,8 @@ impl<R: Registry> Broker<R> {
         Some(Body::Registered(Registered {
             registration: id,
             key: registration.key,
-            observed: registration.link.remote(),
-            lease: registration.lease,
+            observed: registration.link().remote(),
+            lease: registration.granted(),
             capabilities: self.capabilities(now),
             identity: registration.identity.and_then(|_| self.identity()),
         }))
@@ -225,7 +225,7 @@ impl<R: Registry> Broker<R> {
 
     /// Tells a peer in the clear its key; the only message to a registered peer that is not signed.
     fn tell_registered(&mut self, id: RegistrationId, message: &Message, now: Instant) {
-        let Some(link) = self.registry.get(id).map(|it| it.link) else { return };
+        let Some(link) = self.registry.get(id).map(Registration::link) else { return };
         let Some(body) = self.registered_body(id, now) else { return };
         let answer = message.answer(body);
         self.counters.answered += 1;
@@ -248,16 +248,19 @@ impl<R: Registry> Broker<R> {
         let Asker { id, link } = asker;
         let lease = self.grant(refresh.lease);
         let Some(registration) = self.registry.get_mut(id) else { return };
-        if registration.note_refresh(message.transaction) {
-            registration.lease = lease;
-            registration.rtt = refresh.rtt.or(registration.rtt);
-            let nat = refresh.nat.unwrap_or(registration.nat);
-            let has_news = nat != registration.nat;
-            registration.nat = nat;
-            if let Some(candidates) = &refresh.candidates {
-                registration.candidates.clone_from(candidates);
+        if registration.refreshes.note(message.transaction) {
+            registration.set_granted(lease);
+            if let Some(rtt) = refresh.rtt {
+                registration.set_rtt(rtt);
             }
-            self.timers.set(Timer::Lease(id), now + lease);
+            let before = registration.nat();
+            let nat = refresh.nat.unwrap_or(before);
+            let has_news = nat != before;
+            registration.set_nat(nat);
+            if let Some(candidates) = &refresh.candidates {
+                registration.set_candidates(candidates);
+            }
+            self.set_lease(id, now + lease);
             self.claim_again(id);
             if has_news {
                 self.note_nat(id, now);
@@ -282,8 +285,9 @@ impl<R: Registry> Broker<R> {
             return;
         }
         let body = match here.and_then(|it| self.registry.get(it)) {
-            Some(&Registration { fingerprint, nat, identity, .. }) => {
-                Body::Found(Found { fingerprint, nat, identity })
+            Some(it) => {
+                let Registration { fingerprint, identity, .. } = *it;
+                Body::Found(Found { fingerprint, nat: it.nat(), identity })
             }
             None => refused(message, ErrorCode::UnknownPeer),
         };
@@ -295,7 +299,9 @@ impl<R: Registry> Broker<R> {
         self.withdraw(stream);
         self.forget_claims(|link| matches!(link, Link::Tcp { stream: it, .. } if it == stream));
         let Some(id) = self.registry.on_stream(stream) else { return };
-        let before = self.registry.get_mut(id).and_then(|it| it.udp_before.take());
+        // Taken out only where there is one: nobody has affairs of its own for nothing.
+        let before = self.registry.get(id).and_then(|it| it.affairs().udp_before);
+        self.note_udp_before(id, None);
         match before {
             Some(link) if self.registry.on_link(link).is_none() => self.relink(id, link),
             Some(_) | None => self.remove(id, Departure::LinkClosed),
@@ -308,65 +314,93 @@ impl<R: Registry> Broker<R> {
         if let Some(other) = self.registry.on_link(link) {
             self.remove(other, Departure::Replaced);
         }
-        let before = self.registry.get(id).map(|it| it.link);
+        let before = self.registry.get(id).map(Registration::link);
         self.registry.relink(id, link);
-        let Some(registration) = self.registry.get_mut(id) else { return };
-        registration.udp_before = match (before, link) {
+        let udp_before = match (before, link) {
             (Some(before @ Link::Udp { .. }), Link::Tcp { .. }) => Some(before),
             _ => None,
         };
-        let name = registration.name.clone();
+        self.note_udp_before(id, udp_before);
+        let name = self.registry.get(id).and_then(Registration::name);
         self.events.push_back(Event::Moved { name, link });
+    }
+
+    fn note_udp_before(&mut self, id: RegistrationId, before: Option<Link>) {
+        if let Some(registration) = self.registry.get_mut(id)
+            && registration.affairs().udp_before != before
+        {
+            registration.affairs_mut().udp_before = before;
+        }
+    }
+
+    /// Has a peer's lease end at `ends`.
+    pub(super) fn set_lease(&mut self, id: RegistrationId, ends: Instant) {
+        if let Some(registration) = self.registry.get_mut(id) {
+            self.leases.set(id, &mut registration.lease, ends);
+        }
+    }
+
+    /// A peer's lease may have ended.
+    pub(super) fn on_look(&mut self, look: Look, now: Instant) {
+        let Some(registration) = self.registry.get_mut(look.id) else { return };
+        if !self.leases.has_ended(look, &mut registration.lease, now) {
+            return;
+        }
+        if !registration.link().is_broker() {
+            self.counters.expired += 1;
+        }
+        self.remove(look.id, Departure::Expired);
     }
 
     /// Takes one of the peer's tokens.
     pub(super) fn take_token(&mut self, id: RegistrationId, now: Instant) -> bool {
         let (burst, per_second) = (self.config.burst, self.config.requests_per_second);
+        let start = self.leases.start();
         let registration = self.registry.get_mut(id);
-        registration.is_some_and(|it| it.bucket.take(burst, per_second, now))
+        registration.is_some_and(|it| it.rested.take((burst, per_second), start, now))
     }
 
     /// Forgets a peer. Its calls and invitations end by their own timers.
     pub(super) fn remove(&mut self, id: RegistrationId, why: Departure) {
         let Some(registration) = self.registry.remove(id) else { return };
-        self.timers.set(Timer::Lease(id), None);
         self.timers.set(Timer::Challenge(id), None);
         self.release(&registration);
-        if registration.link.is_broker() {
+        if registration.link().is_broker() {
             return;
         }
-        if let Some(challenge) = &registration.challenge {
+        if let Some(challenge) = &registration.affairs().challenge {
             self.asked.remove(&challenge.transaction);
         }
         if let (
             Link::Tcp { stream, .. },
             Departure::Expired | Departure::Dead | Departure::Dismissed,
-        ) = (registration.link, why)
+        ) = (registration.link(), why)
         {
             self.commands.push_back(Command::Close { stream });
         }
-        self.events.push_back(Event::Left { name: registration.name, why });
+        self.events.push_back(Event::Left { name: registration.name(), why });
     }
 
     /// Asks the holder of a name whether it is alive, unless it is being asked or has just said so.
     pub(super) fn challenge(&mut self, holder: RegistrationId, now: Instant) {
         let transaction = TransactionId::new(self.entropy.bytes());
         let Some(registration) = self.registry.get_mut(holder) else { return };
-        let proved = registration.proved_alive_at.is_some_and(|at| now < at + PROOF_OF_LIFE);
-        if proved || registration.challenge.is_some() {
+        let affairs = registration.affairs();
+        let proved = affairs.proved_alive_at.is_some_and(|at| now < at + PROOF_OF_LIFE);
+        if proved || affairs.challenge.is_some() {
             return;
         }
-        let rtt = registration.rtt.unwrap_or(LONGEST_PING_INTERVAL);
+        let rtt = registration.rtt().unwrap_or(LONGEST_PING_INTERVAL);
         let interval = (rtt + rtt / 4).clamp(SHORTEST_PING_INTERVAL, LONGEST_PING_INTERVAL);
         let ladder = Ladder::repeating(Pace { first: interval, longest: interval });
-        registration.challenge = Some(Challenge { transaction, ladder });
+        registration.affairs_mut().challenge = Some(Challenge { transaction, ladder });
         self.asked.insert(transaction, Asked::Ping(holder));
         self.ping(holder, now);
     }
 
     fn ping(&mut self, holder: RegistrationId, now: Instant) {
         let Some(registration) = self.registry.get_mut(holder) else { return };
-        let Some(challenge) = &mut registration.challenge else { return };
+        let Some(challenge) = &mut registration.affairs_mut().challenge else { return };
         let transmit = challenge.ladder.sent(now);
         let message = Message::new(challenge.transaction, Body::Ping);
         self.timers.set(Timer::Challenge(holder), challenge.ladder.next());
@@ -374,7 +408,7 @@ impl<R: Registry> Broker<R> {
     }
 
     pub(super) fn on_challenge_timer(&mut self, holder: RegistrationId, now: Instant) {
-        let challenge = self.registry.get(holder).and_then(|it| it.challenge.as_ref());
+        let challenge = self.registry.get(holder).and_then(|it| it.affairs().challenge.as_ref());
         let Some(challenge) = challenge else { return };
         if challenge.ladder.sendings() < PINGS {
             self.ping(holder, now);
@@ -386,8 +420,9 @@ impl<R: Registry> Broker<R> {
 
     pub(super) fn on_pong(&mut self, holder: RegistrationId, now: Instant) {
         let Some(registration) = self.registry.get_mut(holder) else { return };
-        registration.proved_alive_at = Some(now);
-        if let Some(challenge) = registration.challenge.take() {
+        let affairs = registration.affairs_mut();
+        affairs.proved_alive_at = Some(now);
+        if let Some(challenge) = affairs.challenge.take() {
             self.asked.remove(&challenge.transaction);
             self.timers.set(Timer::Challenge(holder), None);
         }

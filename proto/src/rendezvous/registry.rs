@@ -1,14 +1,14 @@
 //! Where the broker keeps its peers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr};
-use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use ntcp_stun::TransactionId;
 
-use super::bucket::Bucket;
 use super::cluster::BrokerId;
+use super::compact::{KeptLink, Micros, Millis, Refreshes, Rested, Shown};
+use super::leases::Lease;
 use super::link::{Link, StreamId};
 use super::register::Challenge;
 use crate::candidate::Candidate;
@@ -19,54 +19,90 @@ use crate::uri::PeerName;
 /// How many of a peer's calls are remembered, so that a repeated or replayed one is not a new one.
 pub(super) const REMEMBERED_CALLS: usize = 32;
 
-/// How many of a peer's refreshes are remembered, so that a late copy does not undo a younger one.
-const REMEMBERED_REFRESHES: usize = 8;
-
-/// One registered peer.
+/// One registered peer, in as few bytes as will do: there are very many of them.
 #[derive(Debug)]
 pub struct Registration {
     /// Names it in its requests.
     pub id: RegistrationId,
     /// Signs what passes between it and us.
     pub key: RegistrationKey,
-    /// How it is reached.
-    pub link: Link,
-    /// How it is found; `None` is a caller whom nobody calls.
-    pub name: Option<PeerName>,
-    /// Where others may reach it.
-    pub candidates: Vec<Candidate>,
-    /// What its NAT does.
-    pub nat: NatSummary,
     /// Its certificate.
     pub fingerprint: Fingerprint,
     /// Its key, to which its name is bound; `None` for one that registered in the clear.
     pub identity: Option<PublicKey>,
     /// Whether its TCP paths are to be the bare socket.
     pub bare: bool,
-    /// Its round-trip time to us, as it measured it.
-    pub rtt: Option<Duration>,
-    /// How long it is remembered after each refresh.
-    pub lease: Duration,
+    /// As in NAT-SUMMARY.
+    nat: [u8; 8],
+    link: KeptLink,
+    shown: Shown,
+    rtt: Micros,
+    granted: Millis,
     /// What it has agreed on with us in its handshake, if it has shaken hands.
     pub(super) channel: Option<Channel>,
     /// The answer to its handshake, until it has shown that it has it.
-    pub(super) welcome: Option<Box<[u8]>>,
-    /// The UDP link that it left for the stream it is on: if the stream ends, it is back there.
-    pub(super) udp_before: Option<Link>,
+    #[expect(clippy::box_collection, reason = "most peers have none: 8 bytes instead of 24")]
+    pub(super) welcome: Option<Box<Vec<u8>>>,
     /// The transaction that registered it: repeated, it gets the same answer.
     pub(super) registered_in: TransactionId,
+    /// When it is forgotten.
+    pub(super) lease: Lease,
+    /// Its latest refreshes.
+    pub(super) refreshes: Refreshes,
+    /// When it may send a whole burst of requests again.
+    pub(super) rested: Rested,
+    affairs: Option<Box<Affairs>>,
+}
+
+/// What most peers have nothing of.
+#[derive(Debug)]
+pub(super) struct Affairs {
+    /// The UDP link that it left for the stream it is on: if the stream ends, it is back there.
+    pub(super) udp_before: Option<Link>,
     /// When it last answered a ping.
     pub(super) proved_alive_at: Option<Instant>,
     /// Somebody else wants its name.
     pub(super) challenge: Option<Challenge>,
-    /// Its latest refreshes.
-    pub(super) refreshes: VecDeque<TransactionId>,
     /// Its latest calls.
     pub(super) calls: VecDeque<(TransactionId, CallPlace)>,
     /// The latest meetings it was invited to.
     pub(super) invited: VecDeque<SessionId>,
-    /// Its requests.
-    pub(super) bucket: Bucket,
+}
+
+impl Affairs {
+    const fn none() -> Self {
+        Self {
+            udp_before: None,
+            proved_alive_at: None,
+            challenge: None,
+            calls: VecDeque::new(),
+            invited: VecDeque::new(),
+        }
+    }
+}
+
+/// Those of most peers.
+static NO_AFFAIRS: Affairs = Affairs::none();
+
+/// A peer to be.
+#[derive(Debug)]
+pub(super) struct Newcomer {
+    pub(super) id: RegistrationId,
+    pub(super) key: RegistrationKey,
+    pub(super) link: Link,
+    /// How it is found; `None` is a caller whom nobody calls.
+    pub(super) name: Option<PeerName>,
+    /// Where others may reach it.
+    pub(super) candidates: Vec<Candidate>,
+    pub(super) nat: NatSummary,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) identity: Option<PublicKey>,
+    pub(super) bare: bool,
+    /// Its round-trip time to us, as it measured it.
+    pub(super) rtt: Option<Duration>,
+    /// How long it is remembered after each refresh.
+    pub(super) lease: Duration,
+    pub(super) registered_in: TransactionId,
 }
 
 /// Where a call is.
@@ -81,39 +117,117 @@ pub(super) enum CallPlace {
 }
 
 impl Registration {
-    /// The place of the call made in `transaction`.
-    pub(super) fn call(&self, transaction: TransactionId) -> Option<CallPlace> {
-        self.calls.iter().find(|(made_in, _)| *made_in == transaction).map(|(_, place)| *place)
+    pub(super) fn new(newcomer: Newcomer) -> Self {
+        let Newcomer { id, key, link, name, candidates, nat, fingerprint, .. } = newcomer;
+        let Newcomer { identity, bare, rtt, lease, registered_in, .. } = newcomer;
+        Self {
+            id,
+            key,
+            nat: nat.to_bytes(),
+            fingerprint,
+            identity,
+            bare,
+            link: link.into(),
+            shown: Shown::new(name.as_ref().map(PeerName::as_str), &candidates),
+            rtt: rtt.into(),
+            granted: lease.into(),
+            channel: None,
+            welcome: None,
+            registered_in,
+            lease: Lease::UNSET,
+            refreshes: Refreshes::default(),
+            rested: Rested::default(),
+            affairs: None,
+        }
     }
 
-    /// Notes a refresh; `false` if it is known already.
-    pub(super) fn note_refresh(&mut self, transaction: TransactionId) -> bool {
-        if self.refreshes.contains(&transaction) {
-            return false;
-        }
-        if self.refreshes.len() == REMEMBERED_REFRESHES {
-            self.refreshes.pop_front();
-        }
-        self.refreshes.push_back(transaction);
-        true
+    /// How it is reached.
+    pub fn link(&self) -> Link {
+        self.link.link()
+    }
+
+    /// Has it reached otherwise, and tells how it was; only a registry does this.
+    pub(super) fn set_link(&mut self, link: Link) -> Link {
+        std::mem::replace(&mut self.link, link.into()).link()
+    }
+
+    /// How it is found; `None` is a caller whom nobody calls.
+    pub fn name(&self) -> Option<PeerName> {
+        self.shown.name()
+    }
+
+    /// Its name as text.
+    pub(super) fn name_str(&self) -> Option<&str> {
+        self.shown.name_str()
+    }
+
+    /// Where others may reach it.
+    pub fn candidates(&self) -> Vec<Candidate> {
+        self.shown.candidates()
+    }
+
+    pub(super) fn set_candidates(&mut self, candidates: &[Candidate]) {
+        self.shown = Shown::new(self.name_str(), candidates);
+    }
+
+    /// What its NAT does.
+    pub fn nat(&self) -> NatSummary {
+        NatSummary::from_bytes(self.nat)
+    }
+
+    pub(super) fn set_nat(&mut self, nat: NatSummary) {
+        self.nat = nat.to_bytes();
+    }
+
+    /// Its round-trip time to us, as it measured it.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.rtt.into()
+    }
+
+    pub(super) fn set_rtt(&mut self, rtt: Duration) {
+        self.rtt = Some(rtt).into();
+    }
+
+    /// How long it is remembered after each refresh.
+    pub fn granted(&self) -> Duration {
+        self.granted.into()
+    }
+
+    pub(super) fn set_granted(&mut self, lease: Duration) {
+        self.granted = lease.into();
+    }
+
+    pub(super) fn affairs(&self) -> &Affairs {
+        self.affairs.as_deref().unwrap_or(&NO_AFFAIRS)
+    }
+
+    pub(super) fn affairs_mut(&mut self) -> &mut Affairs {
+        self.affairs.get_or_insert_with(|| Box::new(Affairs::none()))
+    }
+
+    /// The place of the call made in `transaction`.
+    pub(super) fn call(&self, transaction: TransactionId) -> Option<CallPlace> {
+        let mut calls = self.affairs().calls.iter();
+        calls.find(|(made_in, _)| *made_in == transaction).map(|(_, place)| *place)
     }
 
     /// Notes where a call is now.
     pub(super) fn note_call(&mut self, transaction: TransactionId, place: CallPlace) {
-        if let Some((_, known)) = self.calls.iter_mut().find(|(it, _)| *it == transaction) {
+        let calls = &mut self.affairs_mut().calls;
+        if let Some((_, known)) = calls.iter_mut().find(|(it, _)| *it == transaction) {
             *known = place;
             return;
         }
-        if self.calls.len() == REMEMBERED_CALLS {
-            self.calls.pop_front();
+        if calls.len() == REMEMBERED_CALLS {
+            calls.pop_front();
         }
-        self.calls.push_back((transaction, place));
+        calls.push_back((transaction, place));
     }
 }
 
 /// Where the broker keeps its peers.
 ///
-/// [`Table`] is in memory. What brokers share is not here but in their directory; callers that
+/// [`Table`](super::Table) is in memory. What brokers share is not here but in their directory; callers that
 /// other brokers introduce are here, but they are not found by name, and not counted.
 pub trait Registry {
     /// Peers registered now.
@@ -127,7 +241,7 @@ pub trait Registry {
     /// A peer.
     fn get(&self, id: RegistrationId) -> Option<&Registration>;
 
-    /// A peer, to change anything but `id`, `name` and `link`.
+    /// A peer, to change anything but its id, name and link.
     fn get_mut(&mut self, id: RegistrationId) -> Option<&mut Registration>;
 
     /// The peer of that name.
@@ -139,8 +253,8 @@ pub trait Registry {
     /// The peer on that stream.
     fn on_stream(&self, stream: StreamId) -> Option<RegistrationId>;
 
-    /// The peer that follows `id` in the order of ids, or the first one.
-    fn next_after(&self, id: Option<RegistrationId>) -> Option<RegistrationId>;
+    /// The first peer from a place on, and the place behind it; from 0 on each is met once, but for those who come meanwhile.
+    fn next_from(&self, place: usize) -> Option<(RegistrationId, usize)>;
 
     /// How many peers share the address of `ip`.
     fn count_at(&self, ip: IpAddr) -> usize;
@@ -155,116 +269,20 @@ pub trait Registry {
     fn relink(&mut self, id: RegistrationId, link: Link);
 }
 
-/// A registry in memory.
-#[derive(Debug, Default)]
-pub struct Table {
-    peers: BTreeMap<RegistrationId, Registration>,
-    names: BTreeMap<PeerName, RegistrationId>,
-    links: BTreeMap<Link, RegistrationId>,
-    streams: BTreeMap<StreamId, RegistrationId>,
-    addresses: BTreeMap<IpAddr, usize>,
-    guests: usize,
-}
-
-impl Table {
-    fn enter(&mut self, link: Link, id: RegistrationId) {
-        self.links.insert(link, id);
-        if link.is_broker() {
-            self.guests += 1;
-            return;
-        }
-        *self.addresses.entry(site(link.remote().ip())).or_default() += 1;
-        if let Link::Tcp { stream, .. } = link {
-            self.streams.insert(stream, id);
-        }
-    }
-
-    fn leave(&mut self, link: Link) {
-        self.links.remove(&link);
-        if link.is_broker() {
-            self.guests -= 1;
-            return;
-        }
-        if let Link::Tcp { stream, .. } = link {
-            self.streams.remove(&stream);
-        }
-        let site = site(link.remote().ip());
-        if let Some(count) = self.addresses.get_mut(&site) {
-            *count -= 1;
-            if *count == 0 {
-                self.addresses.remove(&site);
-            }
-        }
-    }
-}
-
-impl Registry for Table {
-    fn len(&self) -> usize {
-        self.peers.len() - self.guests
-    }
-
-    fn get(&self, id: RegistrationId) -> Option<&Registration> {
-        self.peers.get(&id)
-    }
-
-    fn get_mut(&mut self, id: RegistrationId) -> Option<&mut Registration> {
-        self.peers.get_mut(&id)
-    }
-
-    fn find(&self, name: &PeerName) -> Option<RegistrationId> {
-        self.names.get(name).copied()
-    }
-
-    fn on_link(&self, link: Link) -> Option<RegistrationId> {
-        self.links.get(&link).copied()
-    }
-
-    fn on_stream(&self, stream: StreamId) -> Option<RegistrationId> {
-        self.streams.get(&stream).copied()
-    }
-
-    fn next_after(&self, id: Option<RegistrationId>) -> Option<RegistrationId> {
-        let from = id.map_or(Bound::Unbounded, Bound::Excluded);
-        self.peers.range((from, Bound::Unbounded)).next().map(|(id, _)| *id)
-    }
-
-    fn count_at(&self, ip: IpAddr) -> usize {
-        self.addresses.get(&site(ip)).copied().unwrap_or(0)
-    }
-
-    fn insert(&mut self, registration: Registration) {
-        if let Some(name) = &registration.name
-            && !registration.link.is_broker()
-        {
-            self.names.insert(name.clone(), registration.id);
-        }
-        self.enter(registration.link, registration.id);
-        self.peers.insert(registration.id, registration);
-    }
-
-    fn remove(&mut self, id: RegistrationId) -> Option<Registration> {
-        let registration = self.peers.remove(&id)?;
-        if let Some(name) = &registration.name
-            && !registration.link.is_broker()
-        {
-            self.names.remove(name);
-        }
-        self.leave(registration.link);
-        Some(registration)
-    }
-
-    fn relink(&mut self, id: RegistrationId, link: Link) {
-        let Some(registration) = self.peers.get_mut(&id) else { return };
-        let before = std::mem::replace(&mut registration.link, link);
-        self.leave(before);
-        self.enter(link, id);
-    }
-}
-
 /// What counts as one address: an IPv6 host owns a whole /64.
 pub(super) fn site(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) >> 64 << 64).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_takes_no_more_room_than_a_broker_of_a_million_can_afford() {
+        assert!(size_of::<Option<Registration>>() <= 336, "{}", size_of::<Option<Registration>>());
     }
 }

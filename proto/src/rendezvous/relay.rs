@@ -26,14 +26,7 @@ impl<R: Registry> Broker<R> {
         relay: &Relay,
         now: Instant,
     ) {
-        let Some(sender) = self.sender(link, received) else {
-            self.counters.unsigned += 1;
-            return;
-        };
-        if !self.take_token(sender, now) {
-            self.counters.rate_limited += 1;
-            return;
-        }
+        let Some(sender) = self.paying_sender(link, received, now) else { return };
         self.relay_from(sender, &received.message, relay);
     }
 
@@ -49,10 +42,28 @@ impl<R: Registry> Broker<R> {
         self.send(other, &Message::new(message.transaction, Body::Relay(relay.clone())));
     }
 
+    /// The sender of an indication, if it has a request left to spend on it.
+    pub(super) fn paying_sender(
+        &mut self,
+        link: Link,
+        received: &Received<'_>,
+        now: Instant,
+    ) -> Option<RegistrationId> {
+        let Some(sender) = self.sender(link, received) else {
+            self.counters.unsigned += 1;
+            return None;
+        };
+        if !self.take_token(sender, now) {
+            self.counters.rate_limited += 1;
+            return None;
+        }
+        Some(sender)
+    }
+
     /// The registered peer that signed a message, on the very link that it is known by.
     pub(super) fn sender(&self, link: Link, received: &Received<'_>) -> Option<RegistrationId> {
         let registration = received.message.registration.and_then(|id| self.registry.get(id));
-        let signed = registration.filter(|it| it.link == link && Self::vouches(it, received));
+        let signed = registration.filter(|it| it.link() == link && Self::vouches(it, received));
         signed.map(|&Registration { id, .. }| id)
     }
 

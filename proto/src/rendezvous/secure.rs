@@ -19,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
+use super::access::Said;
 use super::bucket::Bucket;
-use super::cluster::Denial;
 use super::cookie::LIFE;
 use super::registry::site;
 use super::{Broker, Command, Link, Registration, Registry};
@@ -51,6 +51,11 @@ impl Keys {
     /// The newest.
     pub(super) fn shown(&self) -> Option<PublicKey> {
         self.0.first().map(|(public, _)| *public)
+    }
+
+    /// Whether it is one of these.
+    pub(super) fn contain(&self, key: PublicKey) -> bool {
+        self.0.iter().any(|(public, _)| *public == key)
     }
 
     fn meant(&self, hint: [u8; 8]) -> Option<&SecretKey> {
@@ -96,15 +101,15 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    fn admits(&mut self, ip: IpAddr, now: Instant) -> bool {
+    pub(super) fn admits(&mut self, ip: IpAddr, now: Instant) -> bool {
         let site = site(ip);
         if self.by_site.len() >= MAX_SITES && !self.by_site.contains_key(&site) {
-            self.by_site.retain(|_, bucket| !bucket.is_full(BURST, PER_SECOND, now));
+            self.by_site.retain(|_, bucket| !bucket.is_full(now));
             if self.by_site.len() >= MAX_SITES {
                 return false;
             }
         }
-        let bucket = self.by_site.entry(site).or_insert_with(|| Bucket::full(BURST, now));
+        let bucket = self.by_site.entry(site).or_insert_with(|| Bucket::full(now));
         bucket.take(BURST, PER_SECOND, now)
     }
 }
@@ -138,13 +143,9 @@ impl<R: Registry> Broker<R> {
         length: usize,
         now: Instant,
     ) {
-        if self.leaves_it_to_others() {
-            return;
-        }
         let refused = Refused::new(SignalMethod::Register, code);
         let body = Body::Refused(Refused { identity: self.keys.shown(), ..refused });
-        let nonce = self.cookies.bake(link, now);
-        self.answer_unproven(link, &message.answer(body).with_nonce(nonce), length);
+        self.refuse_with_nonce(link, message.answer(body), length, now);
     }
 
     /// A Register inside a handshake.
@@ -193,25 +194,27 @@ impl<R: Registry> Broker<R> {
     ) {
         let payload = reception.payload().to_vec();
         let inner = match Message::parse(&payload) {
-            Ok(Received { message, .. }) if message.transaction == outer.transaction => message,
+            Ok(inner) if inner.message.transaction == outer.transaction => inner,
             Ok(_) | Err(_) => {
                 self.counters.broken_handshakes += 1;
                 return;
             }
         };
-        let Body::Register(register) = &inner.body else {
+        let Body::Register(register) = &inner.message.body else {
             self.counters.broken_handshakes += 1;
             return;
         };
         let known = self.registry.on_link(link);
-        let admitted = self.admit(link, register, (known, Some(reception.remote())), now);
+        let admitted = self.let_in(register, &inner, Said::Sealed, now);
+        let identity = Some(reception.remote());
+        let admitted = admitted.and_then(|()| self.admit(link, register, (known, identity), now));
         let body = match admitted {
             Ok(()) => {
                 let most = self.config.max_registrations.saturating_mul(2);
                 self.spent.note(noise, most, now);
-                let id = self.enter(link, &inner, (register, Some(reception.remote())), now);
+                let id = self.enter(link, &inner.message, (register, identity), now);
                 let Some(body) = self.registered_body(id, now) else { return };
-                let (welcome, channel) = reception.answer(&inner.answer(body).emit(None));
+                let (welcome, channel) = reception.answer(&inner.message.answer(body).emit(None));
                 let answer = outer.answer(Body::Secured(welcome)).emit(None);
                 if let Some(registration) = self.registry.get_mut(id) {
                     registration.channel = Some(channel);
@@ -222,11 +225,13 @@ impl<R: Registry> Broker<R> {
                 return self.after_entering(id, register, now);
             }
             // It is looked at again when the directory has answered.
-            Err(Denial::NotYet) => return,
-            Err(Denial::Refused(code)) => Body::Refused(Refused::new(SignalMethod::Register, code)),
+            Err(denial) => match denial.refusal() {
+                Some(refused) => Body::Refused(refused),
+                None => return,
+            },
         };
         self.counters.refused += 1;
-        let (noise, _) = reception.answer(&inner.answer(body).emit(None));
+        let (noise, _) = reception.answer(&inner.message.answer(body).emit(None));
         let payload = outer.answer(Body::Secured(noise)).emit(None);
         self.commands.push_back(Command::Send { link, payload });
     }
@@ -259,14 +264,10 @@ impl<R: Registry> Broker<R> {
         let known = registration.and_then(|it| Some((it.channel.as_mut()?, &mut it.welcome)));
         let Some((channel, welcome)) = known else {
             self.counters.unknown_registration += 1;
-            if self.leaves_it_to_others() {
-                return;
-            }
             let code = ErrorCode::UnknownRegistration;
             let body = Body::Refused(Refused::new(SignalMethod::Sealed, code));
             let answer = Message::new(envelope.transaction, body);
-            let answer = answer.with_nonce(self.cookies.bake(link, now));
-            return self.answer_unproven(link, &answer, length);
+            return self.refuse_with_nonce(link, answer, length, now);
         };
         let bytes = match envelope.open(channel) {
             Ok(bytes) => bytes,
@@ -304,5 +305,42 @@ impl<R: Registry> Broker<R> {
             Some(channel) => Envelope::seal(channel, id, message.transaction, payload),
             None => payload,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::machine::any_instant;
+
+    fn ip(number: u32) -> IpAddr {
+        IpAddr::from((0x0A00_0000 + number).to_be_bytes())
+    }
+
+    #[test]
+    fn a_flood_of_handshakes_from_many_addresses_fills_no_more_than_its_table_and_passes() {
+        let (mut gate, now) = (Gate::default(), any_instant());
+        let admitted = (0..10_000).filter(|number| gate.admits(ip(*number), now)).count();
+        assert_eq!((admitted, gate.by_site.len()), (MAX_SITES, MAX_SITES));
+        assert!(!gate.admits(ip(20_000), now), "a newcomer waits");
+        assert!(gate.admits(ip(1), now), "who was there does not");
+        let later = now + Duration::from_secs(1);
+        assert!(gate.admits(ip(20_000), later), "and is served a second later");
+        assert_eq!(gate.by_site.len(), 1);
+    }
+
+    #[test]
+    fn handshakes_are_remembered_as_long_as_they_could_be_repeated_and_never_more_than_allowed() {
+        let (mut spent, now) = (Spent::default(), any_instant());
+        let noise = |number: u32| [number.to_be_bytes().repeat(8), vec![0; 8]].concat();
+        (0..1000).for_each(|number| spent.note(&noise(number), 100, now));
+        assert_eq!((spent.known.len(), spent.by_time.len()), (100, 100));
+        assert!(spent.contains(&noise(999)) && !spent.contains(&noise(0)));
+        spent.note(&noise(1000), 100, now + LIFE);
+        assert!(spent.contains(&noise(999)), "its NONCE is good still");
+        spent.note(&noise(1001), 100, now + LIFE + Duration::from_secs(1));
+        assert_eq!(spent.known.len(), 2, "and now it is not");
     }
 }

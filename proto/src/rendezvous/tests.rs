@@ -558,7 +558,7 @@ fn the_last_of_many_changes_is_shown_under_any_weather() {
         world.run_for(Duration::from_secs(15));
         let broker = world.broker.as_ref().unwrap();
         let id = broker.registry().find(&"alice".parse().unwrap()).unwrap();
-        assert_eq!(broker.registry().get(id).unwrap().candidates, candidates, "seed {seed}");
+        assert_eq!(broker.registry().get(id).unwrap().candidates(), candidates, "seed {seed}");
     }
 }
 

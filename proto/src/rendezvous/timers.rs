@@ -9,8 +9,6 @@ use crate::signal::{RegistrationId, SessionId};
 /// What can become due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
-    /// A lease ends.
-    Lease(RegistrationId),
     /// The holder of a name is asked again, or is dead.
     Challenge(RegistrationId),
     /// An invitation is repeated or given up, or a meeting is forgotten.
@@ -32,7 +30,6 @@ pub(super) enum Timer {
 impl Timer {
     fn reason(self) -> &'static str {
         match self {
-            Self::Lease(_) => "end a lease",
             Self::Challenge(_) => "ask the holder of a name",
             Self::Session(_) => "repeat an invitation, or forget a meeting",
             Self::Parked(_) => "give up waiting for a callee",

@@ -88,7 +88,7 @@ pub enum Command {
         payload: Vec<u8>,
     },
     /// Enter a name in the directory for a peer here, or lengthen its stay. A broker that writes no
-    /// more signs of life loses its names to whoever claims them.
+    /// more signs of life loses its names to whoever claims them for a peer with the same key.
     Claim {
         /// The name.
         name: PeerName,

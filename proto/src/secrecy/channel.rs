@@ -8,6 +8,7 @@
 //! anything that gets lost.
 
 use std::fmt;
+use std::num::NonZeroU64;
 
 use chacha20poly1305::aead::AeadInPlace;
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit};
@@ -33,32 +34,33 @@ pub enum Unsealed {
 }
 
 /// One end of a channel.
+///
+/// The epoch of each key is that of the newest message of its direction.
 #[derive(Clone)]
 pub struct Channel {
     sealing: Key,
     opening: Key,
-    sent: u64,
+    /// One more than was sent.
+    sending: NonZeroU64,
     window: Window,
 }
 
 #[derive(Clone)]
-struct Key {
-    bytes: [u8; 32],
-    epoch: u64,
-}
+struct Key([u8; 32]);
 
 /// Which counters have come.
 #[derive(Debug, Clone, Copy, Default)]
 struct Window {
     /// One more than the newest.
     next: u64,
-    /// Bit *n*: the one `n` before the newest.
-    seen: u128,
+    /// Bit *n*: the one `n` before the newest. In two halves, the lower one first: a number of 128 bits would be
+    /// laid on a boundary of 16 bytes.
+    seen: [u64; 2],
 }
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel").field("sent", &self.sent).finish_non_exhaustive()
+        f.debug_struct("Channel").field("sending", &self.sending).finish_non_exhaustive()
     }
 }
 
@@ -66,9 +68,9 @@ impl Channel {
     /// A channel that seals with the one key and opens with the other.
     pub(super) fn new(sealing: [u8; 32], opening: [u8; 32]) -> Self {
         Self {
-            sealing: Key { bytes: sealing, epoch: 0 },
-            opening: Key { bytes: opening, epoch: 0 },
-            sent: 0,
+            sealing: Key(sealing),
+            opening: Key(opening),
+            sending: NonZeroU64::MIN,
             window: Window::default(),
         }
     }
@@ -76,9 +78,9 @@ impl Channel {
     /// Seals `message` in place, and tells its counter. Whoever opens it must name the same
     /// `context`.
     pub fn seal(&mut self, context: &[u8], message: &mut Vec<u8>) -> u64 {
-        let counter = self.sent;
-        self.sent += 1;
-        self.sealing = self.sealing.at(counter / EPOCH);
+        let counter = self.sending.get() - 1;
+        self.sending = self.sending.saturating_add(1);
+        self.sealing.advance(epoch_of(counter), counter / EPOCH);
         let sealed = self.sealing.cipher().encrypt_in_place(&nonce(counter), context, message);
         match sealed {
             Ok(()) => counter,
@@ -97,14 +99,15 @@ impl Channel {
         context: &[u8],
         sealed: &[u8],
     ) -> Result<Vec<u8>, Unsealed> {
-        let epoch = counter / EPOCH;
-        if epoch < self.opening.epoch || !self.window.is_new(counter) {
+        let (epoch, reached) = (counter / EPOCH, epoch_of(self.window.next));
+        if epoch < reached || !self.window.is_new(counter) {
             return Err(Unsealed::Repeated);
         }
-        if epoch - self.opening.epoch > LONGEST_SILENCE || counter == u64::MAX {
+        if epoch - reached > LONGEST_SILENCE || counter == u64::MAX {
             return Err(Unsealed::Broken);
         }
-        let key = self.opening.at(epoch);
+        let mut key = self.opening.clone();
+        key.advance(reached, epoch);
         let mut message = sealed.to_vec();
         let opened = key.cipher().decrypt_in_place(&nonce(counter), context, &mut message);
         opened.map_err(|_| Unsealed::Broken)?;
@@ -116,23 +119,26 @@ impl Channel {
 
 impl Key {
     fn cipher(&self) -> ChaCha20Poly1305 {
-        ChaCha20Poly1305::new(&self.bytes.into())
+        ChaCha20Poly1305::new(&self.0.into())
     }
 
-    /// The key of a later epoch, or this one.
-    fn at(&self, epoch: u64) -> Self {
-        let mut key = self.clone();
-        while key.epoch < epoch {
+    /// Becomes the key of a later epoch.
+    fn advance(&mut self, from: u64, to: u64) {
+        for _ in from..to {
             // REKEY (section 4.2): what the last nonce makes of 32 zeros.
             let mut bytes = [0; 32];
-            let cipher = key.cipher();
+            let cipher = self.cipher();
             let Ok(_) = cipher.encrypt_in_place_detached(&nonce(u64::MAX), &[], &mut bytes) else {
                 unreachable!("32 bytes can be sealed")
             };
-            key = Self { bytes, epoch: key.epoch + 1 };
+            *self = Self(bytes);
         }
-        key
     }
+}
+
+/// The epoch of the last of so many messages.
+fn epoch_of(messages: u64) -> u64 {
+    messages.saturating_sub(1) / EPOCH
 }
 
 /// The nonce of ChaChaPoly in Noise (section 12.3): 32 bits of zeros and the counter.
@@ -143,23 +149,28 @@ fn nonce(counter: u64) -> chacha20poly1305::Nonce {
 }
 
 impl Window {
+    fn seen(self) -> u128 {
+        u128::from(self.seen[0]) | u128::from(self.seen[1]) << 64
+    }
+
     fn is_new(self, counter: u64) -> bool {
         if counter >= self.next {
             return true;
         }
         let behind = self.next - 1 - counter;
-        behind < WINDOW && self.seen >> behind & 1 == 0
+        behind < WINDOW && self.seen() >> behind & 1 == 0
     }
 
     fn note(&mut self, counter: u64) {
-        if counter >= self.next {
+        let seen = if counter >= self.next {
             let ahead = counter + 1 - self.next;
-            let shifted = u32::try_from(ahead).ok().and_then(|it| self.seen.checked_shl(it));
-            self.seen = shifted.unwrap_or(0) | 1;
+            let shifted = u32::try_from(ahead).ok().and_then(|it| self.seen().checked_shl(it));
             self.next = counter + 1;
+            shifted.unwrap_or(0) | 1
         } else {
-            self.seen |= 1 << (self.next - counter - 1);
-        }
+            self.seen() | 1 << (self.next - counter - 1)
+        };
+        self.seen = [seen as u64, (seen >> 64) as u64];
     }
 }
 
@@ -219,9 +230,9 @@ mod tests {
     #[test]
     fn the_key_changes_with_the_epoch_and_the_receiver_follows() {
         let (mut one, mut other) = pair();
-        let first = one.sealing.bytes;
+        let first = one.sealing.0;
         let all: Vec<_> = (0..3 * EPOCH).map(|_| sealed(&mut one, b"x")).collect();
-        assert_ne!(one.sealing.bytes, first);
+        assert_ne!(one.sealing.0, first);
         // A whole epoch gets lost.
         let place = usize::try_from(2 * EPOCH).unwrap();
         for (counter, message) in [&all[0], &all[place + 1], &all[place]] {
@@ -229,7 +240,7 @@ mod tests {
         }
         let (counter, message) = &all[place - 1];
         assert_eq!(other.open(*counter, b"ctx", message), Err(Unsealed::Repeated));
-        assert_eq!(other.opening.bytes, one.sealing.bytes);
+        assert_eq!(other.opening.0, one.sealing.0);
     }
 
     #[test]

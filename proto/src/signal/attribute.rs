@@ -38,9 +38,9 @@
 //! | 0xCE05 | HINTS | up to 16 entries of 4 bytes |
 //! | 0xCE06 | CONSENT | bit 0: the broker may test its network with this peer, bit 1: this peer offers to forge; 3 bytes of 0 |
 //! | 0xCE11 | IDENTITY | the public key of a peer or a broker, 32 bytes |
+//! | 0xCE12 | ACCOUNT | 1 to 128 characters: the name of an account, or the claims of a token |
 //! | 0xCE13 | BARE | 1: TCP paths are to be the bare socket; 3 bytes of 0 |
-//!
-//! Set aside for later, ignorable: 0xCE12 ACCOUNT.
+//! | 0xCE14 | REFUSAL | why a closed broker does not let somebody in; 3 bytes of 0; seconds |
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -84,7 +84,9 @@ pub(super) const CAPABILITIES: AttributeType = AttributeType::new(0xCE04);
 pub(super) const HINTS: AttributeType = AttributeType::new(0xCE05);
 pub(super) const CONSENT: AttributeType = AttributeType::new(0xCE06);
 pub(super) const IDENTITY: AttributeType = AttributeType::new(0xCE11);
+pub(super) const ACCOUNT: AttributeType = AttributeType::new(0xCE12);
 pub(super) const BARE: AttributeType = AttributeType::new(0xCE13);
+pub(super) const REFUSAL: AttributeType = AttributeType::new(0xCE14);
 /// RFC 7982 section 3.
 pub(super) const TRANSACTION_TRANSMIT_COUNTER: AttributeType = AttributeType::new(0x8025);
 

@@ -41,6 +41,7 @@ use std::time::{Duration, Instant};
 use self::core::{Core, Profile, Standing, Way};
 use super::message::{Body, Message, Nonce, Note, Outcome};
 use super::{Capabilities, Handshake, NatSummary, Round, SessionId, StrategyOutcome};
+use crate::access::Credentials;
 use crate::address::{Family, canonical};
 use crate::candidate::Candidate;
 use crate::command::{Answer, CommandId, IoFailure, Names};
@@ -315,6 +316,11 @@ impl Client {
             Phase::Idle | Phase::Resting { .. } | Phase::Finished => false,
         };
         (from_broker && is_signalling(payload)) || self.probes.expects(source, payload)
+    }
+
+    /// What is shown to a closed broker from the next registration on: a token that is fresh, for one that will expire.
+    pub fn set_credentials(&mut self, credentials: Option<Credentials>) {
+        self.core.config.credentials = credentials;
     }
 
     /// How often to refresh from the next refresh on, if the NAT's mappings live shorter or longer

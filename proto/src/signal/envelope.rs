@@ -39,7 +39,7 @@ const PURPOSE: &[u8] = b"ntcp broker 1";
 
 /// The prologue of a handshake with a broker: it is good only with this NONCE, which is good only
 /// at one address for a minute.
-pub(crate) fn prologue(nonce: &Nonce) -> Vec<u8> {
+pub fn prologue(nonce: &Nonce) -> Vec<u8> {
     [PURPOSE, nonce.as_bytes()].concat()
 }
 

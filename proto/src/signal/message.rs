@@ -9,6 +9,7 @@ use super::{
     Capabilities, Errand, ErrorCode, Fingerprint, Handshake, NatSummary, Punch, RegistrationId,
     RegistrationKey, Round, SessionId, SignalMethod, StrategyOutcome,
 };
+use crate::access::{AccessDenied, AccountName};
 use crate::candidate::Candidate;
 use crate::secrecy::PublicKey;
 use crate::uri::{PeerName, TransportChoice};
@@ -223,6 +224,11 @@ pub struct Register {
     pub bare: bool,
     /// Whether the broker may have this peer send packets in others' names, where those agreed.
     pub offers_to_forge: bool,
+    /// The account or the token that lets it in, whose key signs the message.
+    pub account: Option<AccountName>,
+    /// The key of the broker that it is meant for, with an account inside a handshake: nobody who was taken for that broker can
+    /// pass it on.
+    pub meant_for: Option<PublicKey>,
 }
 
 /// "You are known."
@@ -405,11 +411,13 @@ pub struct Refused {
     pub version: Option<u8>,
     /// To a [`Body::Hello`] or [`Body::Secure`]: the broker's key.
     pub identity: Option<PublicKey>,
+    /// By a broker that is closed to outsiders: what is wrong with what it was shown.
+    pub access: Option<AccessDenied>,
 }
 
 impl Refused {
     /// A refusal without further details.
     pub fn new(method: SignalMethod, code: ErrorCode) -> Self {
-        Self { method, code, unknown: Vec::new(), version: None, identity: None }
+        Self { method, code, unknown: Vec::new(), version: None, identity: None, access: None }
     }
 }

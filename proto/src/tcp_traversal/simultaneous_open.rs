@@ -232,7 +232,12 @@ impl Dialer {
 
     /// The stream that this dialer had brought about is gone; more are tried unless it was `final`ly
     /// shown to lead elsewhere.
+    ///
+    /// A pending socket stays: the stream was another's, to the same end from another port of ours.
     pub fn lost(&mut self, leads_elsewhere: LeadsElsewhere, now: Instant) {
+        if matches!(self.phase, Phase::Connecting { .. }) {
+            return;
+        }
         self.phase = match leads_elsewhere {
             LeadsElsewhere::Yes => Phase::GivenUp,
             LeadsElsewhere::No => Phase::Waiting { at: now + SLOW_INTERVAL },

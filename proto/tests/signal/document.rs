@@ -88,7 +88,9 @@ fn attribute_name(attribute: AttributeType) -> String {
         0xCE05 => "HINTS",
         0xCE06 => "CONSENT",
         0xCE11 => "IDENTITY",
+        0xCE12 => "ACCOUNT",
         0xCE13 => "BARE",
+        0xCE14 => "REFUSAL",
         0x8025 => "TRANSACTION-TRANSMIT-COUNTER",
         _ => return attribute.name().expect("a named attribute").to_owned(),
     };
@@ -127,7 +129,7 @@ fn the_document_names_every_attribute_and_every_error() {
     let document = std::fs::read_to_string(path()).unwrap();
     for number in (0x4E00..=0x4E12)
         .chain(0x4E1C..=0x4E21)
-        .chain([0xCE11, 0xCE13])
+        .chain(0xCE11..=0xCE14)
         .chain(0xCE00..=0xCE02)
         .chain(0xCE04..=0xCE06)
     {

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ntcp_proto::access::{AccessDenied, MAX_ACCOUNT_BYTES};
 use ntcp_proto::candidate::{Candidate, CandidateKind, MAX_CANDIDATES, Transport};
 use ntcp_proto::nat::{
     Filtering, InboundSynAfterSyn, InitialSequence, Mapping, MidStream, PortAllocation,
@@ -246,8 +247,10 @@ fn punch(rounds: std::ops::RangeInclusive<u8>) -> impl Strategy<Value = Punch> {
 fn register() -> impl Strategy<Value = Body> {
     let all = (option::of(name()), candidates(), nat(), fingerprint(), millis());
     let agrees = any::<(bool, bool, bool)>();
-    (all, option::of(micros()), agrees).prop_map(|(all, rtt, (consents, offers_to_forge, bare))| {
+    let shown = (option::of("[!-~]{1,128}"), identity());
+    (all, option::of(micros()), agrees, shown).prop_map(|(all, rtt, agrees, shown)| {
         let (name, candidates, nat, fingerprint, lease) = all;
+        let ((consents, offers_to_forge, bare), (account, meant_for)) = (agrees, shown);
         Body::Register(Register {
             name,
             candidates,
@@ -258,6 +261,8 @@ fn register() -> impl Strategy<Value = Body> {
             consents,
             offers_to_forge,
             bare,
+            account: account.map(|it| it.parse().unwrap()),
+            meant_for,
         })
     })
 }
@@ -321,10 +326,15 @@ fn connect() -> impl Strategy<Value = Body> {
 fn refused() -> impl Strategy<Value = Body> {
     // The codec keeps sixteen at most, each once.
     let unknown = proptest::collection::btree_set(0u16..0x8000, 0..=16);
-    (select(SignalMethod::ALL.to_vec()), code(), unknown, any::<Option<u8>>(), identity()).prop_map(
-        |(method, code, unknown, version, identity)| {
+    let access = option::of(prop_oneof![
+        Just(AccessDenied::Wrong),
+        any::<u32>().prop_map(|s| AccessDenied::Expired { ago: Duration::from_secs(s.into()) }),
+    ]);
+    let method = select(SignalMethod::ALL.to_vec());
+    (method, code(), unknown, any::<Option<u8>>(), identity(), access).prop_map(
+        |(method, code, unknown, version, identity, access)| {
             let unknown = unknown.into_iter().map(AttributeType::new).collect();
-            Body::Refused(Refused { method, code, unknown, version, identity })
+            Body::Refused(Refused { method, code, unknown, version, identity, access })
         },
     )
 }
@@ -452,6 +462,8 @@ fn the_longest_message_fits() {
             Body::Register(it) => {
                 it.name = Some(longest.clone());
                 it.candidates.clone_from(&candidates);
+                it.account = Some("x".repeat(MAX_ACCOUNT_BYTES).parse().unwrap());
+                it.meant_for = Some(PublicKey([0; 32]));
             }
             Body::Refresh(it) => it.candidates = Some(candidates.clone()),
             Body::Connect(it) => {
@@ -484,6 +496,8 @@ fn the_longest_message_fits() {
                 sample.message.body,
                 Body::Register(_) | Body::Registered(_) | Body::Refused(_)
             );
+            (sample.message.nonce, sample.message.registration) = (None, None);
+            let bytes = sample.message.emit(Some(&samples::key()));
             assert!(!goes_inside || bytes.len() + 96 <= MAX_HANDSHAKE_BYTES, "{}", sample.name);
         }
     }

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use ntcp_proto::access::AccessDenied;
 use ntcp_proto::candidate::{Candidate, CandidateKind, Transport};
 use ntcp_proto::entropy::Seed;
 use ntcp_proto::nat::{Filtering, Mapping, PortAllocation};
@@ -60,6 +61,10 @@ pub(crate) fn all() -> Vec<Sample> {
     let version = Refused {
         version: Some(1),
         ..Refused::new(SignalMethod::Register, ErrorCode::UnsupportedVersion)
+    };
+    let expired = Refused {
+        access: Some(AccessDenied::Expired { ago: Duration::from_secs(86_400) }),
+        ..Refused::new(SignalMethod::Register, ErrorCode::Unauthenticated)
     };
     let declined = Refused::new(SignalMethod::Invite, ErrorCode::Declined);
     let failure = Err(ErrorCode::NoAnswer);
@@ -120,6 +125,9 @@ pub(crate) fn all() -> Vec<Sample> {
         signed("probe-forged", plain(Body::Probed).with_nonce(nonce())),
         signed("probed", by_sender(Body::Probed).with_nonce(nonce())),
         unsigned("register-offering", register_offering()),
+        signed("register-account", register_with("alice")),
+        signed("register-token", register_with(TOKEN)),
+        unsigned("refused-access", answer(Body::Refused(expired))),
         signed("errand", plain(errand(syn_ack()))),
         signed("errand-probe", plain(errand(forged_probe()))),
         signed("outcome", by_sender(outcome())),
@@ -238,6 +246,14 @@ fn nat() -> NatSummary {
     NatSummary { nat: Some(true), udp, ..NatSummary::default() }
 }
 
+/// What a token says.
+const TOKEN: &str = "t1:2026a:1796000000:alice";
+
+fn register_with(account: &str) -> Message {
+    let (account, meant_for) = (account.parse().ok(), Some(broker_key().public()));
+    first(Body::Register(Register { account, meant_for, ..register(None) }))
+}
+
 fn register(rtt_ms: Option<u64>) -> Register {
     Register {
         name: Some(name("alice")),
@@ -248,6 +264,8 @@ fn register(rtt_ms: Option<u64>) -> Register {
         rtt: rtt_ms.map(Duration::from_millis),
         consents: false,
         offers_to_forge: false,
+        account: None,
+        meant_for: None,
         bare: false,
     }
 }

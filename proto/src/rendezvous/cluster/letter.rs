@@ -193,6 +193,19 @@ mod tests {
         }
     }
 
+    /// With `NTCP_BLESS=1` in the environment the corpus is rewritten instead of compared.
+    #[test]
+    fn the_corpus_of_the_fuzz_target_holds_every_letter() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/letter");
+        for (number, letter) in letters().iter().enumerate() {
+            let path = format!("{folder}/{}-{number}", letter.kind());
+            if std::env::var_os("NTCP_BLESS").is_some() {
+                std::fs::write(&path, letter.emit()).unwrap();
+            }
+            assert_eq!(std::fs::read(&path).unwrap(), letter.emit(), "{path}");
+        }
+    }
+
     #[test]
     fn damaged_letters_are_none() {
         for letter in letters() {

@@ -130,11 +130,14 @@ impl Town {
     }
 
     fn claim(&mut self, index: usize, name: PeerName, listing: Listing) {
-        let held = self.names.get(&name).map(|(holder, _)| *holder);
+        let held = self.names.get(&name).copied();
         let mut wanted_by = Vec::new();
         let claim = match held {
             _ if self.is_away => Claim::Unknown,
-            Some(holder) if holder != index && self.brokers[holder].is_some() => {
+            Some((holder, held))
+                if holder != index
+                    && (self.brokers[holder].is_some() || held.identity != listing.identity) =>
+            {
                 Claim::Held(broker_id(holder))
             }
             Some(_) | None => {
@@ -192,6 +195,8 @@ impl Town {
             rtt: None,
             consents: false,
             offers_to_forge: false,
+            account: None,
+            meant_for: None,
             bare: false,
         };
         let message = Message::new(transaction, Body::Register(register));

@@ -29,16 +29,16 @@ impl Meters {
         let ForgeLimits { packets_per_second, packets_per_second_per_address: per_address, .. } =
             *limits;
         if self.each.len() + packets.len() > MAX_ADDRESSES {
-            self.each.retain(|_, bucket| !bucket.is_full(per_address, per_address, now));
+            self.each.retain(|_, bucket| !bucket.is_full(now));
         }
         if self.each.len() + packets.len() > MAX_ADDRESSES {
             return false;
         }
         // Both sides may sit behind one address.
         let (mut all, mut each) = (self.all, self.each.clone());
-        let in_all = all.get_or_insert(Bucket::full(packets_per_second, now));
+        let in_all = all.get_or_insert(Bucket::full(now));
         for (ip, count) in packets {
-            let bucket = each.entry(site(*ip)).or_insert(Bucket::full(per_address, now));
+            let bucket = each.entry(site(*ip)).or_insert(Bucket::full(now));
             for _ in 0..*count {
                 if !in_all.take(packets_per_second, packets_per_second, now)
                     || !bucket.take(per_address, per_address, now)

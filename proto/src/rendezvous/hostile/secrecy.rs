@@ -473,7 +473,7 @@ fn handshakes_of_one_address_are_counted_and_others_go_on() {
 }
 
 /// What a stranger is told first.
-fn challenge(world: &mut World, source: SocketAddr) -> (Nonce, PublicKey) {
+pub(super) fn challenge(world: &mut World, source: SocketAddr) -> (Nonce, PublicKey) {
     let hello = Message::new(transaction(0), Body::Hello).emit(None);
     let answers = world.ask_broker(source, &hello);
     let message = Message::parse(&answers[0]).unwrap().message;
@@ -498,14 +498,14 @@ fn shake(
 }
 
 /// What the answer to a handshake says inside.
-fn inside(mut initiation: Initiation, answer: &[u8]) -> Body {
+pub(super) fn inside(mut initiation: Initiation, answer: &[u8]) -> Body {
     let Body::Secured(noise) = Message::parse(answer).unwrap().message.body else { panic!() };
     let (payload, _) = initiation.finish(&noise).unwrap();
     Message::parse(&payload).unwrap().message.body
 }
 
 /// The same bytes with a FINGERPRINT that fits.
-fn with_fingerprint(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn with_fingerprint(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let end = bytes.len() - 8;
     let crc = crc32fast::hash(&bytes[..end]) ^ 0x5354_554E;

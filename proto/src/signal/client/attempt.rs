@@ -298,7 +298,7 @@ impl Attempt {
             }
             _ if core.is_sealed() && !may_be_said_in_the_clear(refused.code) => Progress::Going,
             _ => {
-                let error = refusal(core, way, refused);
+                let error = refusal(core, way, &heard_outside(core, refused));
                 Progress::Failed(error)
             }
         }
@@ -308,6 +308,7 @@ impl Attempt {
     fn on_answered(&mut self, core: &mut Core, message: &Message, now: Instant) -> Progress {
         let Some(chosen) = &mut self.chosen else { return Progress::Going };
         let inside;
+        let outside;
         let message = match &message.body {
             Body::Secured(noise) => match chosen.finish(core, noise) {
                 Some(message) => {
@@ -323,7 +324,9 @@ impl Attempt {
                 if !may_be_said_in_the_clear(refused.code) {
                     return Progress::Going;
                 }
-                message
+                let body = Body::Refused(heard_outside(core, refused));
+                outside = Message { body, ..message.clone() };
+                &outside
             }
             _ if core.is_sealed() => return Progress::Going,
             _ => message,
@@ -378,6 +381,11 @@ fn may_be_said_in_the_clear(code: ErrorCode) -> bool {
     )
 }
 
+/// A refusal without what only the broker can know, if anybody could have written it.
+fn heard_outside(core: &Core, refused: &Refused) -> Refused {
+    Refused { access: refused.access.filter(|_| !core.is_sealed()), ..refused.clone() }
+}
+
 /// What a person wants to read of a duration.
 fn whole_milliseconds(duration: Duration) -> Duration {
     Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
@@ -392,6 +400,9 @@ fn resolve(core: &mut Core, broker: &HostPort, default_port: u16) -> CommandId {
 
 fn refusal(core: &Core, way: Way, refused: &Refused) -> RegistrationError {
     let broker = way.remote;
+    if let Some(reason) = refused.access {
+        return RegistrationError::Access { broker, reason };
+    }
     if let (ErrorCode::Forbidden, Some(key)) = (refused.code, core.own_key()) {
         return RegistrationError::NotAllowed { broker, key };
     }

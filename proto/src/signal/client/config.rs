@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::access::Credentials;
 use crate::secrecy::{PublicKey, SecretKey};
 use crate::signal::Fingerprint;
 use crate::uri::{HostPort, PeerName};
@@ -90,6 +91,8 @@ pub struct Config {
     pub bare: bool,
     /// How the broker is spoken to.
     pub secrecy: Secrecy,
+    /// What is shown to a broker that is closed to outsiders. Default none.
+    pub credentials: Option<Credentials>,
 }
 
 impl Config {
@@ -111,6 +114,7 @@ impl Config {
             consents: false,
             offers_to_forge: false,
             bare: false,
+            credentials: None,
         }
     }
 }

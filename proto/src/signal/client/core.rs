@@ -120,8 +120,9 @@ impl Core {
         });
     }
 
-    /// A Register that shows `profile`.
-    pub(super) fn register(&self, profile: &Profile) -> Register {
+    /// A Register that shows `profile`, and what lets us in to the owner of the key `meant_for`.
+    pub(super) fn register(&self, profile: &Profile, meant_for: Option<PublicKey>) -> Register {
+        let account = self.config.credentials.as_ref().map(|it| it.account.clone());
         Register {
             name: self.config.name.clone(),
             candidates: profile.candidates.clone(),
@@ -132,6 +133,8 @@ impl Core {
             consents: self.config.consents,
             bare: self.config.bare,
             offers_to_forge: self.config.offers_to_forge,
+            meant_for: meant_for.filter(|_| account.is_some()),
+            account,
         }
     }
 
@@ -151,7 +154,7 @@ impl Core {
     /// The Register that asks for a nonce, and for the broker's key.
     pub(super) fn first_register(&self) -> Body {
         match self.config.secrecy {
-            Secrecy::Plain => Body::Register(self.register(&self.profile)),
+            Secrecy::Plain => Body::Register(self.register(&self.profile, None)),
             Secrecy::Sealed { .. } => Body::Hello,
         }
     }
@@ -181,6 +184,11 @@ impl Core {
         keys.dedup();
         keys.truncate(MAX_PINNED);
         *trust = Trust::Pinned(keys);
+    }
+
+    /// The bytes of a Register, signed with what lets us in, if anything has to.
+    pub(super) fn signed_register(&self, message: &Message) -> Vec<u8> {
+        message.emit(self.config.credentials.as_ref().map(|it| &it.key))
     }
 
     /// Sends a message that nobody has a key for yet.
@@ -216,7 +224,7 @@ impl Core {
         }
     }
 
-    fn send_bytes(&mut self, way: Way, payload: Vec<u8>) -> CommandId {
+    pub(super) fn send_bytes(&mut self, way: Way, payload: Vec<u8>) -> CommandId {
         let id = self.names.command();
         let Way { link, socket, remote } = way;
         self.commands.push_back(match link {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::access::AccessDenied;
 use crate::command::IoFailure;
 use crate::secrecy::PublicKey;
 use crate::signal::ErrorCode;
@@ -142,6 +143,16 @@ pub enum RegistrationError {
         /// This peer's key.
         key: PublicKey,
     },
+    /// The broker is closed to outsiders.
+    #[error(
+        "broker {broker} does not let this peer in: {reason}. Ask its operator for a token (--token) or an account (--user)"
+    )]
+    Access {
+        /// The broker.
+        broker: SocketAddr,
+        /// Its reason.
+        reason: AccessDenied,
+    },
     /// The broker refused for another reason.
     #[error("broker {broker} refused the registration: {code}")]
     Refused {
@@ -161,6 +172,7 @@ impl RegistrationError {
             | Self::Version { .. }
             | Self::BrokerKey { .. }
             | Self::SecrecyRequired { .. }
+            | Self::Access { .. }
             | Self::NotAllowed { .. } => true,
             Self::Unreachable(_) | Self::Refused { .. } => false,
         }

@@ -5,15 +5,16 @@ use std::net::SocketAddr;
 use ntcp_stun::attribute::{ErrorCode as StunErrorCode, UnknownAttributes};
 use ntcp_stun::{AttributeType, Class, Key, TransactionId, WriteError, Writer};
 
+use crate::access::{AccessDenied, AccountName};
 use crate::candidate::Candidate;
 use crate::secrecy::PublicKey;
 use crate::signal::attribute::{
-    ANSWERED_SYN, BARE, CANDIDATES, CAPABILITIES, CERTIFICATE, CONSENT, DATAGRAM, ERRAND,
+    ACCOUNT, ANSWERED_SYN, BARE, CANDIDATES, CAPABILITIES, CERTIFICATE, CONSENT, DATAGRAM, ERRAND,
     HANDSHAKE, HINTS, IDENTITY, LEASE, NAME, NAT_SUMMARY, NEWS, NOTE, OUTCOMES, PEER_ADDRESS,
-    PEER_ROUND_TRIP_TIME, REGISTRATION, REGISTRATION_KEY, ROLE, ROUND, ROUND_TRIP_TIME, SESSION,
-    SESSION_SECRET, SOURCE_ADDRESS, START_AFTER, SYN, TRANSACTION_TRANSMIT_COUNTER, TRANSPORTS,
-    VERSION, WAIT, candidates_bytes, micros_bytes, millis_bytes, role_bytes, small_bytes,
-    transports_bytes, xor_address_bytes,
+    PEER_ROUND_TRIP_TIME, REFUSAL, REGISTRATION, REGISTRATION_KEY, ROLE, ROUND, ROUND_TRIP_TIME,
+    SESSION, SESSION_SECRET, SOURCE_ADDRESS, START_AFTER, SYN, TRANSACTION_TRANSMIT_COUNTER,
+    TRANSPORTS, VERSION, WAIT, candidates_bytes, micros_bytes, millis_bytes, role_bytes,
+    small_bytes, transports_bytes, xor_address_bytes,
 };
 use crate::signal::message::{
     self, Answer, Body, CalleeAnswer, Connect, Forge, Forged, Found, Gather, Message, Nonce,
@@ -143,6 +144,8 @@ impl<'b> Composer<'b> {
             consents,
             offers_to_forge,
             bare,
+            account,
+            meant_for,
         } = register;
         self.put_some(NAME, name.as_ref().map(crate::uri::PeerName::as_str))?;
         self.put(CERTIFICATE, &fingerprint.0)?;
@@ -152,7 +155,9 @@ impl<'b> Composer<'b> {
         self.put_some(ROUND_TRIP_TIME, rtt.map(micros_bytes))?;
         let bits = u8::from(*consents) | u8::from(*offers_to_forge) << 1;
         self.put_some(CONSENT, (bits != 0).then_some(small_bytes(bits)))?;
-        self.bare(*bare)
+        self.bare(*bare)?;
+        self.put_some(ACCOUNT, account.as_ref().map(AccountName::as_str))?;
+        self.identity(*meant_for)
     }
 
     fn bare(&mut self, bare: bool) -> Result<(), WriteError> {
@@ -263,7 +268,8 @@ impl<'b> Composer<'b> {
                 .attribute(&refused.unknown.iter().copied().collect::<UnknownAttributes>())?;
         }
         self.put_some(VERSION, refused.version.map(small_bytes))?;
-        self.identity(refused.identity)
+        self.identity(refused.identity)?;
+        self.put_some(REFUSAL, refused.access.map(AccessDenied::to_bytes))
     }
 
     /// ERROR-CODE (RFC 8489 section 14.8) without a reason phrase: the number says it all, and an

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use ntcp_stun::attribute::{ErrorCode as StunErrorCode, Problem, UnknownAttributes, address};
 use ntcp_stun::{Attribute, AttributeType, Class, Message as StunMessage};
 
+use crate::access::{AccessDenied, AccountName};
 use crate::candidate::Candidate;
 use crate::secrecy::PublicKey;
 use crate::signal::attribute::{
-    self as values, ANSWERED_SYN, BARE, CANDIDATES, CAPABILITIES, CERTIFICATE, CONSENT, DATAGRAM,
-    ERRAND, HANDSHAKE, HINTS, IDENTITY, KNOWN_REQUIRED, LEASE, NAME, NAT_SUMMARY, NEWS, NOTE,
-    OUTCOMES, PEER_ADDRESS, PEER_ROUND_TRIP_TIME, REGISTRATION, REGISTRATION_KEY, ROLE, ROUND,
-    ROUND_TRIP_TIME, SESSION, SESSION_SECRET, SOURCE_ADDRESS, START_AFTER, SYN,
+    self as values, ACCOUNT, ANSWERED_SYN, BARE, CANDIDATES, CAPABILITIES, CERTIFICATE, CONSENT,
+    DATAGRAM, ERRAND, HANDSHAKE, HINTS, IDENTITY, KNOWN_REQUIRED, LEASE, NAME, NAT_SUMMARY, NEWS,
+    NOTE, OUTCOMES, PEER_ADDRESS, PEER_ROUND_TRIP_TIME, REFUSAL, REGISTRATION, REGISTRATION_KEY,
+    ROLE, ROUND, ROUND_TRIP_TIME, SESSION, SESSION_SECRET, SOURCE_ADDRESS, START_AFTER, SYN,
     TRANSACTION_TRANSMIT_COUNTER, TRANSPORTS, VERSION, WAIT, fixed, micros, millis, role, small,
     transports,
 };
@@ -190,6 +191,8 @@ impl<'a> Reader<'a> {
             consents: bits & 1 != 0,
             offers_to_forge: bits & 2 != 0,
             bare: self.bare()?,
+            account: self.optional(ACCOUNT, account)?,
+            meant_for: self.identity()?,
         })
     }
 
@@ -329,6 +332,7 @@ impl<'a> Reader<'a> {
             unknown: unknown.map(|it| it.as_slice().to_vec()).unwrap_or_default(),
             version: self.optional(VERSION, small)?,
             identity: self.identity()?,
+            access: self.optional(REFUSAL, fixed)?.and_then(AccessDenied::from_bytes),
         })
     }
 
@@ -390,6 +394,11 @@ fn datagram(value: &[u8]) -> Result<Vec<u8>, Problem> {
 }
 
 fn name(value: &[u8]) -> Result<PeerName, Problem> {
+    let text = std::str::from_utf8(value).map_err(|_| Problem::Utf8)?;
+    text.parse().map_err(|_| Problem::Length(value.len()))
+}
+
+fn account(value: &[u8]) -> Result<AccountName, Problem> {
     let text = std::str::from_utf8(value).map_err(|_| Problem::Utf8)?;
     text.parse().map_err(|_| Problem::Length(value.len()))
 }

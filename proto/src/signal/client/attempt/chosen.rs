@@ -127,10 +127,12 @@ impl Chosen {
         let key = core.broker_key(self.given.1, self.refused_keys);
         let (Some(key), Some(nonce)) = (key, &self.given.0) else { return };
         let Secrecy::Sealed { identity, .. } = core.config.secrecy.clone() else { return };
-        let register = Message::new(self.transaction, Body::Register(core.register(&self.profile)));
+        let register =
+            Message::new(self.transaction, Body::Register(core.register(&self.profile, Some(key))));
+        let register = core.signed_register(&register);
         let seed = core.entropy.seed();
         let (initiation, noise) =
-            Initiation::begin(&identity, &key, &prologue(nonce), &register.emit(None), seed);
+            Initiation::begin(&identity, &key, &prologue(nonce), &register, seed);
         self.shaking =
             Some(Shaking { initiation, request: Secure { hint: key.hint(), noise }, key });
     }
@@ -184,7 +186,7 @@ impl Chosen {
         let transmit = self.ladder.sent(now);
         let (body, nonce) = match (&core.config.secrecy, &self.shaking) {
             (Secrecy::Plain, _) => {
-                (Body::Register(core.register(&self.profile)), self.given.0.clone())
+                (Body::Register(core.register(&self.profile, None)), self.given.0.clone())
             }
             (Secrecy::Sealed { .. }, Some(shaking)) => {
                 (Body::Secure(shaking.request.clone()), self.given.0.clone())
@@ -193,7 +195,14 @@ impl Chosen {
         };
         let message = Message::new(self.transaction, body);
         let message = Message { transmit: Some(transmit), nonce, ..message };
-        core.send_unsigned(self.way, &message);
+        match message.body {
+            // What lets us in is shown to nobody who has not said what it is good for.
+            Body::Register(_) if message.nonce.is_some() => {
+                let bytes = core.signed_register(&message);
+                core.send_bytes(self.way, bytes);
+            }
+            _ => drop(core.send_unsigned(self.way, &message)),
+        }
     }
 
     /// The same once more as a new transaction.

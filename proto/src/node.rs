@@ -35,7 +35,7 @@ use crate::machine::{Deadline, Machine};
 use crate::nat::NatReport;
 use crate::puncher::Report;
 use crate::puncher::gather::{self, Gatherer, PortId};
-use crate::puncher::report::AttemptResult;
+use crate::puncher::report::{Attempt, AttemptResult, Strategy};
 use crate::puncher::session::{self, Path, Session};
 use crate::secrecy::PublicKey;
 use crate::signal::client::{
@@ -581,10 +581,13 @@ impl Node {
 }
 
 /// How the strategies of a session fared, each once: it worked if it did anywhere, and failed only if
-/// it had its chance.
+/// it had its chance. What is foretold or guessed over UDP says nothing of the same over TCP, which is what
+/// others ask about.
 fn outcomes_of(report: &Report) -> Vec<StrategyOutcome> {
     let mut outcomes = BTreeMap::new();
-    for attempt in &report.attempts {
+    let guesses = [Strategy::PortPrediction, Strategy::PortCoverage];
+    let counts = |it: &&Attempt| it.transport == Transport::Tcp || !guesses.contains(&it.strategy);
+    for attempt in report.attempts.iter().filter(counts) {
         let took = Duration::try_from_secs_f64((attempt.ended_ms - attempt.started_ms) / 1e3).ok();
         let took = match attempt.result {
             AttemptResult::Won | AttemptResult::Verified => took,

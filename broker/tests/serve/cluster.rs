@@ -16,8 +16,8 @@ use crate::program::Folder;
 /// Longer than a dead broker is believed alive, and than the database takes to start.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Between two attempts.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Between two attempts: each may take two of the handshakes of which one address has 32 a second.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A process that ends with its owner.
 struct Process(Child);

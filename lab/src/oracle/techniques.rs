@@ -19,7 +19,7 @@
 
 use ntcp_proto::candidate::Transport;
 
-use super::{Facing, Prospect, direct_path_possible};
+use super::{Facing, Prospect, told_ends_meet};
 use crate::nat::behaviour::{
     Behaviour, Filtering, IcmpEffect, Invalid, Mapping, MidStream, SequenceNumbers, Tracking,
 };
@@ -70,7 +70,7 @@ pub fn technique_works(technique: Technique, a: &Site, b: &Site) -> Prospect {
     let both = |has: fn(&Manners) -> bool| manners.iter().all(has);
     let kept = both(|it| it.keeps_numbers);
     let works = match technique {
-        Technique::Udp => return direct_path_possible(a, b, Transport::Udp),
+        Technique::Udp => return checks_meet(a, b),
         Technique::SimultaneousOpen | Technique::ShieldedOpener => steady && admits,
         Technique::SpoofedSynAck => steady && kept && both(|it| it.outlives_death),
         Technique::OwnSynAck => steady && kept && both(|it| it.answers_early && it.outlives_death),
@@ -83,6 +83,12 @@ pub fn technique_works(technique: Technique, a: &Site, b: &Site) -> Prospect {
         Technique::ConnectCloseListen => return listens(&faces, &manners, a.boxes.is_empty()),
     };
     if works { Prospect::Certain } else { Prospect::Impossible }
+}
+
+/// Checks between the announced ends, and nothing else.
+fn checks_meet(a: &Site, b: &Site) -> Prospect {
+    let [a, b] = [a, b].map(|site| Facing::of(site, Transport::Udp));
+    if a.passes && b.passes { told_ends_meet(&a, &b) } else { Prospect::Impossible }
 }
 
 /// The listener of connect, close, listen is the first side.

@@ -3,6 +3,7 @@
 mod again;
 mod answered;
 mod calls;
+mod datagrams;
 mod doctor;
 mod faults;
 mod forging;

@@ -147,6 +147,7 @@ impl Node {
             transport: punch.transport,
             hints: punch.hints,
             start: start_at + self.lead(punch.peer_rtt),
+            path: self.longest_path(punch.peer_rtt),
         };
         let resources = self.resources(port);
         let seed = self.entropy.seed();
@@ -179,14 +180,20 @@ impl Node {
     /// the jitter of two programs the openers must be given time, or an early check still meets a
     /// closed NAT. Both sides know both round trips, so both wait alike.
     fn lead(&self, peer_rtt: Option<Duration>) -> Duration {
-        let longest_path = self.client.rtt().zip(peer_rtt).map(|(own, peer)| (own + peer) / 2);
-        let short = longest_path.is_some_and(|path| path < SHORT_PATH);
+        let short = self.longest_path(peer_rtt).is_some_and(|path| path < SHORT_PATH);
         if short { OPENER_LEAD } else { Duration::ZERO }
+    }
+
+    /// One way to the peer through the broker.
+    fn longest_path(&self, peer_rtt: Option<Duration>) -> Option<Duration> {
+        self.client.rtt().zip(peer_rtt).map(|(own, peer)| (own + peer) / 2)
     }
 
     fn resources(&self, port: PortId) -> Resources {
         Resources {
             udp: self.gatherer.udp_sockets(port),
+            udp_told: self.gatherer.udp_told(port),
+            udp_stun: self.gatherer.udp_servers(port),
             tcp: self.gatherer.tcp_locals(port),
             own: self.gatherer.candidates(port),
             nat: self.nat.clone(),

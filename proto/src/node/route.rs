@@ -63,7 +63,8 @@ impl Node {
         };
         match session_named_in(&message).and_then(|id| self.sessions.get_mut(&id)) {
             Some(running) => running.session.handle_input(input, now),
-            None => self.gatherer.handle_input(input, now),
+            None if socket.owner == GATHERER => self.gatherer.handle_input(input, now),
+            None => self.hand_to(socket.owner, input, now),
         }
     }
 

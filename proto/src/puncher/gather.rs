@@ -170,6 +170,20 @@ impl Gatherer {
         ends.filter_map(|end| Some((end.socket, end.local?.ok()?))).collect()
     }
 
+    /// What the servers call a port's UDP half, an answer each, in IPv4 or else in IPv6.
+    pub fn udp_told(&self, id: PortId) -> Vec<SocketAddr> {
+        let ends = self.ports.get(&id).into_iter().flat_map(|port| &port.udp);
+        let told = |end: &udp::UdpEnd| end.answers().map(|(_, mapped)| mapped).collect();
+        ends.min_by_key(|end| end.family).map(told).unwrap_or_default()
+    }
+
+    /// The servers to ask over UDP, those first that have answered from this port.
+    pub fn udp_servers(&self, id: PortId) -> Vec<SocketAddr> {
+        let ends = self.ports.get(&id).into_iter().flat_map(|port| &port.udp);
+        let answered = ends.flat_map(udp::UdpEnd::answers).map(|(server, _)| server);
+        with_others(answered.collect(), &self.servers.udp)
+    }
+
     /// The local addresses of a port's TCP half.
     pub fn tcp_locals(&self, id: PortId) -> Vec<SocketAddr> {
         let ends = self.ports.get(&id).into_iter().flat_map(|port| &port.tcp);
@@ -192,10 +206,7 @@ impl Gatherer {
     /// The servers to ask over TCP, those first that have answered from this port.
     pub fn tcp_servers(&self, id: PortId) -> Vec<SocketAddr> {
         let ends = self.ports.get(&id).into_iter().flat_map(|port| &port.tcp);
-        let mut servers: Vec<_> = ends.flat_map(tcp::TcpEnd::answered).collect();
-        let others = self.servers.tcp.iter().filter(|it| !servers.contains(it)).copied();
-        servers.extend(others.collect::<Vec<_>>());
-        servers
+        with_others(ends.flat_map(tcp::TcpEnd::answered).collect(), &self.servers.tcp)
     }
 
     /// Every address at which a port may be reached, the host's own first.
@@ -405,6 +416,13 @@ impl Machine for Gatherer {
         let next = self.ports.values().filter_map(Port::next).min();
         next.map(|at| Deadline::new(at, "STUN request"))
     }
+}
+
+/// The first ones, and all that are not among them.
+fn with_others(mut first: Vec<SocketAddr>, all: &[SocketAddr]) -> Vec<SocketAddr> {
+    let others: Vec<_> = all.iter().filter(|it| !first.contains(it)).copied().collect();
+    first.extend(others);
+    first
 }
 
 /// Whether a port that cannot be opened is a matter of configuration. Otherwise it may be that the

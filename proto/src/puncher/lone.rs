@@ -171,9 +171,13 @@ impl Puncher {
             transport: agreement.transport,
             hints: Vec::new(),
             start: agreement.start.max(now),
+            path: None,
         };
         let resources = Resources {
             udp: self.gatherer.udp_sockets(self.port),
+            udp_told: self.gatherer.udp_told(self.port),
+            // Nobody would pass on what a round has found out.
+            udp_stun: Vec::new(),
             tcp: self.gatherer.tcp_locals(self.port),
             own: self.gatherer.candidates(self.port),
             nat: None,

@@ -29,6 +29,7 @@ mod race;
 mod rounds;
 mod spending;
 mod survey;
+mod udp;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -52,7 +53,7 @@ use crate::tcp_traversal::connect_listen;
 use crate::tcp_traversal::plan::Privileges;
 use crate::tcp_traversal::simultaneous_open::Dialer;
 use crate::uri::{PeerName, TransportChoice};
-use crate::{Command, CommandId, Input, SocketId};
+use crate::{Command, CommandId, Input, IoFailure, SocketId};
 
 /// TTL of the opener: past the own NAT, not to the peer's, which is one router further between two
 /// customers of one provider. (Behind a carrier NAT it opens the home's only, as if there were none.)
@@ -97,6 +98,8 @@ pub struct Introduction {
     pub transport: TransportChoice,
     /// The agreed instant.
     pub start: Instant,
+    /// One way to the peer through the broker, as both have measured it: the direct one is hardly longer.
+    pub path: Option<Duration>,
     /// How strategies have fared between NATs like these two.
     pub hints: Vec<Hint>,
 }
@@ -106,6 +109,10 @@ pub struct Introduction {
 pub struct Resources {
     /// The node's UDP sockets, one for each family, with their local addresses.
     pub udp: Vec<(SocketId, SocketAddr)>,
+    /// What the servers call our IPv4 socket, or else the IPv6 one, an answer each.
+    pub udp_told: Vec<SocketAddr>,
+    /// STUN servers over UDP, those that have answered first.
+    pub udp_stun: Vec<SocketAddr>,
     /// The local addresses that TCP connects from, one for each family.
     pub tcp: Vec<SocketAddr>,
     /// Our own candidates: an address of the peer that equals one of these is ourselves.
@@ -211,6 +218,7 @@ pub struct Session {
     /// The UDP path that won.
     settled_on: Option<(SocketId, SocketAddr)>,
     engine: Engine,
+    udp: udp::Udp,
     /// Datagrams whose fate is not known yet.
     sends: Vec<(CommandId, SocketId, SocketAddr)>,
     /// Connects that are pending.
@@ -242,6 +250,7 @@ impl Session {
         let mut session = Self {
             authenticator,
             engine: Engine::new(&introduction, &resources),
+            udp: udp::Udp::default(),
             introduction,
             resources,
             entropy: Entropy::new(seed),
@@ -324,9 +333,13 @@ impl Session {
 
     /// Gives up. The session ends without an event.
     pub fn cancel(&mut self) {
-        if matches!(self.state, State::Racing) {
-            self.close_all_but(None);
-            self.tell_the_end();
+        match self.state {
+            State::Racing => {
+                self.close_all_but(None);
+                self.tell_the_end();
+            }
+            State::Settled { .. } => self.leave_udp_path(),
+            State::Finished => {}
         }
         self.state = State::Finished;
     }
@@ -480,6 +493,7 @@ impl Session {
         let pending = self.connecting.iter().map(|(_, socket)| *socket).filter(|it| !is_kept(it));
         let open = self.streams.open().map(|stream| stream.socket);
         let engine = self.engine.sockets(&kept).into_iter().chain(self.ghost_socket());
+        let engine = engine.chain(self.udp_sockets());
         // A survey's connects are its own and among the pending ones.
         let losers: BTreeSet<_> =
             pending.chain(open).chain(engine).filter(|it| Some(*it) != winner).collect();
@@ -538,7 +552,10 @@ impl Machine for Session {
                 self.race(now);
                 self.decide(now);
             }
-            State::Settled { until, .. } if now >= until => self.state = State::Finished,
+            State::Settled { until, .. } if now >= until => {
+                self.leave_udp_path();
+                self.state = State::Finished;
+            }
             State::Settled { .. } => self.nominate(now),
             State::Finished => {}
         }

@@ -4,6 +4,9 @@
 //! every segment made by hand of every session passes here before it leaves the node; what is refused
 //! is answered as [`IoFailure::OverBudget`](crate::IoFailure::OverBudget) and counted in the report.
 //!
+//! What is guessed over UDP, a draw's port or a probed one, is counted likewise and apart: a NAT forgets it
+//! within a fraction of the time.
+//!
 //! Guesses, of which a single call may need hundreds, leave a sixth of each minute to connects whose
 //! end is known: however many guesses were made, an ordinary call still finds its way.
 
@@ -38,7 +41,7 @@ impl Limits {
     fn of_a_minute(self, purpose: Purpose) -> u32 {
         match purpose {
             Purpose::Aimed => self.per_minute,
-            Purpose::Guess => self.per_minute - self.per_minute / KEPT_BACK,
+            Purpose::Guess | Purpose::Datagram => self.per_minute - self.per_minute / KEPT_BACK,
         }
     }
 }
@@ -50,6 +53,18 @@ pub enum Purpose {
     Aimed,
     /// It is one of many that try their luck.
     Guess,
+    /// The same over UDP.
+    Datagram,
+}
+
+impl Purpose {
+    /// Which count it belongs to.
+    fn ledger(self) -> usize {
+        match self {
+            Self::Aimed | Self::Guess => 0,
+            Self::Datagram => 1,
+        }
+    }
 }
 
 /// Why something may not leave.
@@ -74,10 +89,39 @@ pub struct Spent {
 #[derive(Debug, Default)]
 pub struct Budget {
     limits: Limits,
+    /// Those over TCP, and what is guessed over UDP.
+    ledgers: [Ledger; 2],
+}
+
+#[derive(Debug, Default)]
+struct Ledger {
     /// Connects of the last minute, step by step.
     recent: VecDeque<(Instant, u32)>,
     /// The attempt each session is at, and its connects so far.
     attempts: BTreeMap<SessionId, (u32, u32)>,
+}
+
+impl Ledger {
+    /// Sessions of the last minute.
+    fn spent(&self) -> u32 {
+        self.recent.iter().map(|(_, count)| count).sum()
+    }
+
+    /// When so many may begin of at most `limit`, if nothing else does until then; a minute's worth at most.
+    fn free_at(&self, count: u32, limit: u32, now: Instant) -> Instant {
+        if limit == 0 {
+            return now + WINDOW;
+        }
+        let (mut at, mut spent) = (now, self.spent());
+        for (began, begun) in &self.recent {
+            if spent + count.min(limit) <= limit {
+                break;
+            }
+            at = *began + WINDOW + STEP;
+            spent -= begun;
+        }
+        at
+    }
 }
 
 impl Budget {
@@ -103,59 +147,41 @@ impl Budget {
         purpose: Purpose,
         now: Instant,
     ) -> Result<(), Refusal> {
-        self.recent.retain(|(at, _)| *at + WINDOW + STEP > now);
-        let (current, spent) = self.attempts.entry(session).or_insert((attempt, 0));
+        let (limits, limit) = (self.limits, self.limits.of_a_minute(purpose));
+        let ledger = &mut self.ledgers[purpose.ledger()];
+        ledger.recent.retain(|(at, _)| *at + WINDOW + STEP > now);
+        let (current, spent) = ledger.attempts.entry(session).or_insert((attempt, 0));
         if *current < attempt {
             (*current, *spent) = (attempt, 0);
         }
-        if *spent >= self.limits.per_attempt {
+        if *spent >= limits.per_attempt {
             return Err(Refusal::Attempt);
         }
-        if self.spent() >= self.limits.of_a_minute(purpose) {
-            let next = self.free_at(1, purpose, now);
-            let full = self.free_at(self.limits.per_attempt, purpose, now);
+        if ledger.spent() >= limit {
+            let next = ledger.free_at(1, limit, now);
+            let full = ledger.free_at(limits.per_attempt, limit, now);
             return Err(Refusal::Minute(Spent { next, full }));
         }
-        if let Some((_, spent)) = self.attempts.get_mut(&session) {
+        if let Some((_, spent)) = ledger.attempts.get_mut(&session) {
             *spent += 1;
         }
-        match self.recent.back_mut().filter(|(at, _)| *at + STEP > now) {
+        match ledger.recent.back_mut().filter(|(at, _)| *at + STEP > now) {
             Some((_, count)) => *count += 1,
-            None => self.recent.push_back((now, 1)),
+            None => ledger.recent.push_back((now, 1)),
         }
         Ok(())
     }
 
     /// How many sessions of this kind may still begin, by what was known at the last question.
     pub fn left(&self, purpose: Purpose) -> u32 {
-        self.limits.of_a_minute(purpose).saturating_sub(self.spent())
-    }
-
-    /// Sessions of the last minute.
-    fn spent(&self) -> u32 {
-        self.recent.iter().map(|(_, count)| count).sum()
-    }
-
-    /// When so many may begin, if nothing else does until then; a minute's worth at most.
-    fn free_at(&self, count: u32, purpose: Purpose, now: Instant) -> Instant {
-        let limit = self.limits.of_a_minute(purpose);
-        if limit == 0 {
-            return now + WINDOW;
-        }
-        let (mut at, mut spent) = (now, self.spent());
-        for (began, begun) in &self.recent {
-            if spent + count.min(limit) <= limit {
-                break;
-            }
-            at = *began + WINDOW + STEP;
-            spent -= begun;
-        }
-        at
+        self.limits.of_a_minute(purpose).saturating_sub(self.ledgers[purpose.ledger()].spent())
     }
 
     /// The session is over.
     pub fn forget(&mut self, session: SessionId) {
-        self.attempts.remove(&session);
+        for ledger in &mut self.ledgers {
+            ledger.attempts.remove(&session);
+        }
     }
 }
 
@@ -201,6 +227,16 @@ mod tests {
         let guesses = (0..2000).filter(|_| budget.admit(ONE, 1, Purpose::Guess, now).is_ok());
         assert_eq!(guesses.count(), 1000);
         assert_eq!(spend(&mut budget, OTHER, 1, now), 200);
+    }
+
+    #[test]
+    fn what_is_guessed_over_udp_takes_nothing_from_tcp() {
+        let mut budget = Budget::new(Limits { per_attempt: 2000, ..Limits::default() });
+        let now = any_instant();
+        let guesses = (0..2000).filter(|_| budget.admit(ONE, 0, Purpose::Datagram, now).is_ok());
+        assert_eq!(guesses.count(), 1000);
+        assert_eq!((budget.left(Purpose::Datagram), budget.left(Purpose::Guess)), (0, 1000));
+        assert_eq!(spend(&mut budget, ONE, 1, now), 1200);
     }
 
     #[test]

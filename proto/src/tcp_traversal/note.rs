@@ -50,6 +50,21 @@
 //! bytes, has the sender's round trip to a server in tenths of milliseconds, and 12 fresh ports of the address
 //! of `spare` for a staggered crossing; 0 is none. Kind 4, of one byte, has two more facts: bits 0 and 1 whether a
 //! listener of the sender is reached after an RST, bits 2 and 3 whether a hole outlives the end of a TTL.
+//! Kind 5 is about [`Datagrams`]:
+//!
+//! ```text
+//!  0                   1                   2                   3
+//!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |   kind = 5    |  length = 28  |     ports     |     round     |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |      low port, or step        |           high port           |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |          next port            |    opened     |    family     |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! |             port              |         address, 16 bytes ... |
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
+//! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -78,6 +93,8 @@ const SPENT: [u8; 2] = [2, 2];
 const CROWD: [u8; 2] = [3, 2 + 2 * PAIRS as u8];
 /// Kind and length of the part with further facts.
 const MANNERS: [u8; 2] = [4, 1];
+/// Kind and length of the part about UDP.
+const DATAGRAMS: [u8; 2] = [5, 28];
 const HAS_SYN: u8 = 1;
 const LISTENS: u8 = 2;
 /// Most ports that a forecast may span: each costs the peer a SYN.
@@ -112,6 +129,21 @@ pub struct Stand {
     pub syn: Option<Syn>,
     /// Instead of a connecting socket it has a listening one.
     pub listens: bool,
+}
+
+/// Where one side stands with UDP, once checks between the announced ends have come to nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Datagrams {
+    /// What the outside sees of its ports.
+    pub ports: Ports,
+    /// The round it is at; 0 before the first.
+    pub round: u8,
+    /// The last round in which it has opened its own NAT.
+    pub opened: u8,
+    /// How a server sees its fresh port of this round; `None` while that is being asked.
+    pub mapped: Option<SocketAddr>,
+    /// The port that it will have towards the next destination, if ports follow one another; else 0.
+    pub next: u16,
 }
 
 /// Fresh ports for a [staggered crossing](super::crossing), all of one address.
@@ -182,6 +214,8 @@ pub struct Standing {
     pub crowd: Option<Crowd>,
     /// Its budget is spent, and full again after so many tenths of a second.
     pub spent: Option<u16>,
+    /// How it goes on over UDP.
+    pub datagrams: Option<Datagrams>,
 }
 
 /// Signs our notes and checks the peer's.
@@ -208,6 +242,7 @@ impl Notary {
         bytes.extend(manners_part(standing).iter().flatten());
         bytes.extend(standing.crowd.iter().flat_map(crowd_part));
         bytes.extend(standing.spent.iter().flat_map(spent_part));
+        bytes.extend(standing.datagrams.iter().flat_map(datagrams_part));
         bytes.extend(signature(&self.ours, &bytes));
         bytes
     }
@@ -226,6 +261,7 @@ impl Notary {
             stand: stand_of(parts),
             crowd: crowd_of(parts),
             spent: spent_of(parts),
+            datagrams: datagrams_of(parts),
             ..parse(body)?
         })
     }
@@ -252,13 +288,29 @@ fn signature(key: &[u8; 32], body: &[u8]) -> [u8; SIGNATURE] {
     short
 }
 
-fn body(standing: &Standing) -> [u8; BODY] {
-    let (kind, low, high) = match standing.ports {
+/// A kind and two numbers.
+fn ports_numbers(ports: Ports) -> (u8, u16, u16) {
+    match ports {
         Ports::Unknown => (0, 0, 0),
         Ports::Steady => (1, 0, 0),
         Ports::Sequential { step } => (2, step.cast_unsigned(), 0),
         Ports::Random { low, high } => (3, low, high),
-    };
+    }
+}
+
+/// The reverse; `None` of what nobody means.
+fn ports_of(kind: u8, low: u16, high: u16) -> Option<Ports> {
+    match kind {
+        0 => Some(Ports::Unknown),
+        1 => Some(Ports::Steady),
+        2 if low != 0 => Some(Ports::Sequential { step: low.cast_signed() }),
+        3 if low <= high => Some(Ports::Random { low, high }),
+        _ => None,
+    }
+}
+
+fn body(standing: &Standing) -> [u8; BODY] {
+    let (kind, low, high) = ports_numbers(standing.ports);
     let forecast = standing.forecast.filter(|_| kind == 2);
     let (next, count) = forecast.map_or((0, 0), |it| (it.first, it.count));
     let mut bytes = [0; BODY];
@@ -372,15 +424,33 @@ fn spent_of(parts: &[u8]) -> Option<u16> {
     part_of(parts, SPENT)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
 }
 
+fn datagrams_part(datagrams: &Datagrams) -> Vec<u8> {
+    let (kind, low, high) = ports_numbers(datagrams.ports);
+    let mut bytes = DATAGRAMS.to_vec();
+    bytes.extend([kind, datagrams.round]);
+    bytes.extend([low, high, datagrams.next].into_iter().flat_map(u16::to_be_bytes));
+    bytes.push(datagrams.opened);
+    bytes.extend(address_bytes(datagrams.mapped));
+    bytes
+}
+
+/// What is told of UDP, if it is there and makes sense.
+fn datagrams_of(parts: &[u8]) -> Option<Datagrams> {
+    let ([kind, round, l0, l1, h0, h1, n0, n1, opened], address) =
+        part_of(parts, DATAGRAMS)?.split_first_chunk()?;
+    let (low, high) = (u16::from_be_bytes([*l0, *l1]), u16::from_be_bytes([*h0, *h1]));
+    Some(Datagrams {
+        ports: ports_of(*kind, low, high)?,
+        round: *round,
+        opened: *opened,
+        mapped: address_of(address.first_chunk()?),
+        next: u16::from_be_bytes([*n0, *n1]),
+    })
+}
+
 fn parse(bytes: &[u8; BODY]) -> Option<Standing> {
     let number = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
-    let ports = match bytes[1] {
-        0 => Ports::Unknown,
-        1 => Ports::Steady,
-        2 if number(4) != 0 => Ports::Sequential { step: number(4).cast_signed() },
-        3 if number(4) <= number(6) => Ports::Random { low: number(4), high: number(6) },
-        _ => return None,
-    };
+    let ports = ports_of(bytes[1], number(4), number(6))?;
     if bytes[0] != VERSION {
         return None;
     }
@@ -408,6 +478,7 @@ fn parse(bytes: &[u8; BODY]) -> Option<Standing> {
         stand: None,
         crowd: None,
         spent: None,
+        datagrams: None,
     })
 }
 
@@ -455,6 +526,13 @@ mod tests {
             }),
             crowd: Some(Crowd::new(&[1, 2, u16::MAX], Duration::from_micros(40_300))),
             spent: Some(599),
+            datagrams: Some(Datagrams {
+                ports: Ports::Random { low: 30_000, high: 30_511 },
+                round: 3,
+                opened: 2,
+                mapped: Some("198.51.100.7:4244".parse().unwrap()),
+                next: 4245,
+            }),
         }
     }
 
@@ -469,6 +547,7 @@ mod tests {
             Standing { ports: random, spare, ..Standing::default() },
             Standing { stand: Some(Stand::default()), ..Standing::default() },
             Standing { spent: Some(u16::MAX), ..Standing::default() },
+            Standing { datagrams: Some(Datagrams::default()), ..Standing::default() },
         ];
         for standing in others.into_iter().chain([full()]) {
             assert_eq!(callee.read(&caller.write(&standing)), Some(standing));

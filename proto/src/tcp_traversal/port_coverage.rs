@@ -58,6 +58,9 @@ const THRIFT: u32 = 600;
 /// From one group to the next: 250 SYNs of the callee in a second, 750 draws or 1,500 holes of the
 /// caller.
 const PAUSE: Duration = Duration::from_millis(16);
+/// The TTL of a datagram that opens a port for the peer's probes: past the own router and a carrier's behind
+/// it.
+pub const DRAW_TTL: u8 = OPENER_TTL + 1;
 /// Attempts, each with as many SYNs as the budget allows for one.
 pub const ATTEMPTS: u32 = 3;
 
@@ -88,6 +91,8 @@ pub struct Coverage {
     group: u32,
     /// How long only one SYN leaves at a time.
     one_by_one: Duration,
+    /// How long nothing leaves between two attempts.
+    rest: Duration,
     /// The TTL of holes in the first attempt.
     opener_ttl: u8,
     /// Ports of the peer that were open when it began.
@@ -122,6 +127,7 @@ impl Coverage {
             per_attempt: per_attempt.max(1),
             group,
             one_by_one,
+            rest: PAUSE,
             opener_ttl: OPENER_TTL,
             standing: 0,
             sent: 0,
@@ -138,6 +144,11 @@ impl Coverage {
     /// The same, with holes of this TTL at first.
     pub fn opening_with(self, opener_ttl: u8) -> Self {
         Self { opener_ttl, ..self }
+    }
+
+    /// The same, in groups of this size from the first on, and with this rest between attempts.
+    pub fn paced(self, group: u32, rest: Duration) -> Self {
+        Self { group, one_by_one: Duration::ZERO, rest: rest.max(PAUSE), ..self }
     }
 
     /// The same, beside holes that are open for these ends of the peer already.
@@ -170,6 +181,17 @@ impl Coverage {
         self.spent.saturating_sub(1) / self.per_attempt
     }
 
+    /// The attempt that the next SYN belongs to, from 0.
+    pub fn upcoming(&self) -> u32 {
+        self.spent / self.per_attempt
+    }
+
+    /// No more leaves.
+    pub fn stop(&mut self, failure: IoFailure) {
+        self.failures.count(failure);
+        self.next = None;
+    }
+
     /// When the next group leaves.
     pub fn due(&self) -> Option<Instant> {
         self.next
@@ -193,7 +215,10 @@ impl Coverage {
         let pace = if alone { 1 } else { self.group };
         let group = pace.min(left).min(thrift);
         let group: Vec<_> = (0..group).filter_map(|_| self.draw(entropy)).collect();
-        self.next = (!group.is_empty()).then_some(now + PAUSE);
+        let sent = u32::try_from(group.len()).unwrap_or(u32::MAX);
+        let is_last = self.spent.saturating_add(sent).is_multiple_of(self.per_attempt);
+        let pause = if is_last { self.rest } else { PAUSE };
+        self.next = (sent > 0).then_some(now + pause);
         group
     }
 
@@ -336,6 +361,27 @@ mod tests {
         // 256 are 21 groups of twelve and one of four: an attempt begins with a group of its own.
         let last = sent.last().map(|(at, ..)| *at);
         assert_eq!(last, Some((3 * 22 - 1) * 16), "the caller is three times as fast");
+    }
+
+    #[test]
+    fn datagrams_leave_in_equal_groups_and_rest_between_attempts_until_there_is_no_socket() {
+        let (mut entropy, start) = (Entropy::new(Seed::from_number(1)), any_instant());
+        let mut names = Names::new(Owner(1));
+        let target = Target::Draws { remote: "203.0.113.9:4000".parse().unwrap() };
+        let rest = Duration::from_secs(1);
+        let mut coverage = Coverage::new(target, Role::Controlled, 256, start).paced(100, rest);
+        let mut sent = Vec::new();
+        while let Some(now) = coverage.due().filter(|_| sent.len() < 5) {
+            let attempt = coverage.upcoming();
+            let group = coverage.group(None, &mut entropy, now);
+            group.iter().for_each(|remote| coverage.connecting(names.socket(), *remote));
+            sent.push(((now - start).as_millis(), attempt, group.len()));
+        }
+        let first = [(0, 0, 100), (16, 0, 100), (32, 0, 56)];
+        let second = [(1032, 1, 100), (1048, 1, 100)];
+        assert_eq!(sent, [&first[..], &second].concat());
+        coverage.stop(IoFailure::OutOfResources);
+        assert_eq!((coverage.due(), coverage.failures.total()), (None, 1));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ntcp_stun::attribute::{MappedAddress, XorMappedAddress};
+use ntcp_stun::attribute::{MappedAddress, OtherAddress, XorMappedAddress};
 use ntcp_stun::{Class, Message, Method, TransactionId, Writer};
 
 use crate::address;
@@ -80,6 +80,22 @@ impl UdpProbe {
         self.next = now + KEEPALIVE;
         self.mapped.replace(mapped) != Some(mapped)
     }
+}
+
+/// The server's other address (RFC 5780 section 7.4), if this is an answer of one that has another: what is
+/// asked there tells whether a mapping depends on the destination, where nobody else is asked.
+pub(super) fn other_address(server: SocketAddr, payload: &[u8]) -> Option<SocketAddr> {
+    let message = Message::parse(payload).ok()?;
+    let other = address::canonical(message.attribute::<OtherAddress>().ok()??.0);
+    let elsewhere = other.ip() != server.ip() && other.is_ipv4() == server.is_ipv4();
+    (elsewhere && address::is_usable(other)).then_some(other)
+}
+
+/// Whether these are all at one address.
+pub(super) fn are_one_host(servers: impl IntoIterator<Item = SocketAddr>) -> bool {
+    let mut servers = servers.into_iter().map(|it| it.ip());
+    let first = servers.next();
+    servers.all(|ip| Some(ip) == first)
 }
 
 /// A Binding request.

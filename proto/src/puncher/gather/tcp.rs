@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ntcp_stun::TransactionId;
 
 use super::Servers;
-use super::probe::{binding_request, binding_response};
+use super::probe::{are_one_host, binding_request, binding_response, other_address};
 use crate::address::Family;
 use crate::command::{Ends, Names};
 use crate::entropy::Entropy;
@@ -40,6 +40,8 @@ pub(super) struct TcpEnd {
     /// What each server called us last, the first to answer first.
     told: Vec<(SocketAddr, SocketAddr)>,
     questions: Vec<Question>,
+    /// The other address of the only server's.
+    alternate: Option<SocketAddr>,
     /// Servers given to a question so far; decides whose turn it is.
     turn: usize,
 }
@@ -95,6 +97,7 @@ impl TcpEnd {
             local: None,
             told: Vec::new(),
             questions: Vec::new(),
+            alternate: None,
             turn: 0,
         };
         (end, Command::ListenTcp { id, socket, local })
@@ -117,9 +120,13 @@ impl TcpEnd {
         })
     }
 
-    /// What each server that answered calls us.
+    /// What each server that answered calls us. As long as one at another address may answer, those at
+    /// one address are one: a NAT may well give a port to each address.
     pub(super) fn answers(&self) -> Vec<SocketAddr> {
-        self.told.iter().map(|(_, address)| *address).collect()
+        let elsewhere = |it: &Question| Some(it.server) == self.alternate && it.failures == 0;
+        let waits = self.questions.iter().any(elsewhere) && are_one_host(self.answered());
+        let count = if waits { 1 } else { self.told.len() };
+        self.told.iter().take(count).map(|(_, address)| *address).collect()
     }
 
     /// The servers that answered.
@@ -197,6 +204,12 @@ impl TcpEnd {
             && let State::Held { socket, .. } = self.questions[at].state
         {
             self.questions[at].state = State::Leaving { socket };
+        }
+        if self.alternate.is_none() && are_one_host(self.questions.iter().map(|it| it.server)) {
+            self.alternate = other_address(server, payload);
+            let state = State::Idle { from: None };
+            let question = |server| Question { server, failures: 0, state };
+            self.questions.extend(self.alternate.map(question));
         }
         let before = self.mapped();
         match self.told.iter_mut().find(|(told_by, _)| *told_by == server) {

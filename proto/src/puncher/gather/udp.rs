@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::probe::UdpProbe;
+use super::probe::{UdpProbe, are_one_host, other_address};
 use crate::address::Family;
 use crate::command::Names;
 use crate::entropy::Entropy;
@@ -16,6 +16,8 @@ pub(super) struct UdpEnd {
     pub(super) local: Option<Result<SocketAddr, IoFailure>>,
     binding: CommandId,
     probes: Vec<UdpProbe>,
+    /// The other address of the only server's: nobody waits for its answer.
+    alternate: Option<UdpProbe>,
     /// Where the broker saw us last: a NAT that has forgotten a mapping gives its port away.
     observed: Option<SocketAddr>,
 }
@@ -24,8 +26,8 @@ impl UdpEnd {
     /// An end of `family`, and the command that opens it on `local`.
     pub(super) fn open(family: Family, local: SocketAddr, names: &mut Names) -> (Self, Command) {
         let (id, socket) = (names.command(), names.socket());
-        let (probes, observed) = (Vec::new(), None);
-        let end = Self { family, socket, local: None, binding: id, probes, observed };
+        let (probes, alternate, observed) = (Vec::new(), None, None);
+        let end = Self { family, socket, local: None, binding: id, probes, alternate, observed };
         (end, Command::BindUdp { id, socket, local })
     }
 
@@ -44,8 +46,14 @@ impl UdpEnd {
     }
 
     pub(super) fn mapped(&self) -> impl Iterator<Item = SocketAddr> {
-        let probed = self.probes.iter().filter_map(|probe| probe.mapped);
+        let probed = self.answers().map(|(_, mapped)| mapped);
         probed.chain(self.observed)
+    }
+
+    /// The servers that answered, and what each calls us.
+    pub(super) fn answers(&self) -> impl Iterator<Item = (SocketAddr, SocketAddr)> {
+        let all = self.probes.iter().chain(&self.alternate);
+        all.filter_map(|probe| Some((probe.server, probe.mapped?)))
     }
 
     pub(super) fn is_settled(&self) -> bool {
@@ -58,7 +66,14 @@ impl UdpEnd {
 
     /// Whether this datagram told something new.
     pub(super) fn on_datagram(&mut self, source: SocketAddr, payload: &[u8], now: Instant) -> bool {
-        self.probes.iter_mut().any(|probe| probe.on_response(source, payload, now))
+        let mut all = self.probes.iter_mut().chain(&mut self.alternate);
+        let news = all.any(|probe| probe.on_response(source, payload, now));
+        if news && self.alternate.is_none() && are_one_host(self.probes.iter().map(|it| it.server))
+        {
+            let other = other_address(source, payload);
+            self.alternate = other.map(|server| UdpProbe::new(server, now));
+        }
+        news
     }
 
     /// The questions that are due.
@@ -81,11 +96,11 @@ impl UdpEnd {
             let (id, remote) = (names.command(), probe.server);
             Some(Command::SendUdp { id, socket, remote, ttl: None, payload })
         };
-        self.probes.iter_mut().filter_map(&mut ask).collect()
+        self.probes.iter_mut().chain(&mut self.alternate).filter_map(&mut ask).collect()
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
         let Some(Ok(_)) = self.local else { return None };
-        self.probes.iter().map(UdpProbe::next).min()
+        self.probes.iter().chain(&self.alternate).map(UdpProbe::next).min()
     }
 }

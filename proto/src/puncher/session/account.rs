@@ -23,7 +23,8 @@ impl Session {
             Path::Tcp { ends, .. } => (Transport::Tcp, Some(ends.local), ends.remote, None),
             Path::Udp { socket, remote, rtt } => {
                 let local = self.resources.udp.iter().find(|(it, _)| *it == socket);
-                (Transport::Udp, local.map(|(_, local)| *local), remote, rtt)
+                let local = local.map(|(_, local)| *local).or(self.udp_local(socket));
+                (Transport::Udp, local, remote, rtt)
             }
         };
         Report {
@@ -68,12 +69,14 @@ impl Session {
             .checklist
             .pairs
             .iter()
+            .filter(|pair| self.udp_strategy(pair).0 != Strategy::PortCoverage)
             .map(|pair| self.udp_attempt(pair, won(Transport::Udp, pair.remote), ended, now))
             .collect();
         for dialer in &self.dialers {
             attempts.push(self.tcp_attempt(dialer, won(Transport::Tcp, dialer.remote), ended, now));
         }
         attempts.extend(self.coverage_attempt(winner, now));
+        attempts.extend(self.udp_coverage_attempt(winner, now));
         attempts.extend(self.forging_attempt(winner, now));
         let unannounced = |stream: &&Stream| stream.strategy == Strategy::ConnectListen;
         for stream in self.streams.all.iter().filter(unannounced) {
@@ -90,8 +93,11 @@ impl Session {
     }
 
     fn udp_attempt(&self, pair: &Pair, won: bool, ended: bool, now: Instant) -> Attempt {
-        let host = pair.kind == CandidateKind::Host;
+        let (strategy, earlier) = self.udp_strategy(pair);
         let mut evidence = vec![Evidence::Sent(pair.sent)];
+        if earlier > 0 {
+            evidence.push(Evidence::Try(earlier + 1));
+        }
         evidence.extend(pair.failures.each().map(|(it, count)| Evidence::SendFailed(it, count)));
         if pair.kind == CandidateKind::PeerReflexive {
             evidence.push(Evidence::UnannouncedSource(pair.remote));
@@ -110,7 +116,7 @@ impl Session {
             (false, None, false) => unfinished(ended, pair.sent),
         };
         Attempt {
-            strategy: if host { Strategy::Direct } else { Strategy::UdpHolePunch },
+            strategy,
             transport: Transport::Udp,
             role: self.introduction.role,
             remote: pair.remote,

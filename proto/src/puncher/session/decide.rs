@@ -94,14 +94,13 @@ impl Session {
 
     /// The pair has won.
     pub(super) fn settle_udp(&mut self, socket: SocketId, remote: SocketAddr, now: Instant) {
-        self.close_all_but(None);
+        self.close_all_but(Some(socket));
         self.selected = None;
         self.settled_on = Some((socket, remote));
         let index = self.checklist.position(socket, remote);
         let verified = index.and_then(|index| self.checklist.pairs[index].verified);
-        let kind = index.map(|index| self.checklist.pairs[index].kind);
-        let direct = kind == Some(CandidateKind::Host);
-        let strategy = if direct { Strategy::Direct } else { Strategy::UdpHolePunch };
+        let pair = index.map(|index| &self.checklist.pairs[index]);
+        let strategy = pair.map_or(Strategy::UdpHolePunch, |pair| self.udp_strategy(pair).0);
         let path = Path::Udp { socket, remote, rtt: verified.map(|it| it.rtt) };
         let at = verified.map_or(now, |verified| verified.at);
         let report = self.success(path, strategy, at, now);

@@ -4,6 +4,7 @@
 //! was refused. What it finds already under way it leaves alone.
 
 use super::*;
+use crate::nat::{Mapping, NatReport, PortAllocation};
 use crate::puncher::report::{Attempt, AttemptResult, Evidence, milliseconds_since};
 use crate::signal::Role;
 use crate::tcp_traversal::note::{Notary, Standing};
@@ -168,11 +169,21 @@ impl Session {
         let local = self.resources.tcp.first().copied();
         let is_public = local.is_some_and(|_| self.has_no_nat());
         let steady = local.and_then(|local| is_steady(local, &self.resources.told));
+        // Servers at one address may all see the port that is for that address.
+        let steady = if self.is_reported_unsteady() { Some(false) } else { steady };
         match steady.or(is_public.then_some(true)) {
             Some(true) => self.engine.ports = Ports::Steady,
             Some(false) if self.engine.survey.is_none() => self.begin_survey(SAMPLES, None),
             Some(false) | None => {}
         }
+    }
+
+    /// Whether a discovery has found that each destination sees another port.
+    fn is_reported_unsteady(&self) -> bool {
+        let Some(NatReport { nat, tcp, .. }) = &self.resources.nat else { return false };
+        let depends = tcp.mapping.is_some_and(|it| it != Mapping::EndpointIndependent);
+        let keeps = [Some(PortAllocation::Preserved), Some(PortAllocation::Offset)];
+        *nat == Some(true) && depends && !keeps.contains(&tcp.port_allocation)
     }
 
     /// Whether servers see an address of this host's own.
@@ -186,7 +197,14 @@ impl Session {
 
     /// Does what the plan says by now.
     pub(super) fn pursue(&mut self, now: Instant) {
-        if !matches!(self.state, State::Racing) || !self.introduction.transport.allows_tcp() {
+        if !matches!(self.state, State::Racing) {
+            return;
+        }
+        self.pursue_udp(now);
+        if !self.introduction.transport.allows_tcp() {
+            if self.our_datagrams().is_some() {
+                self.tell();
+            }
             return;
         }
         self.streams.grow_stale(STALE_AFTER, now);
@@ -221,6 +239,7 @@ impl Session {
             self.ghost_due(),
             self.answer_due(),
             self.forging_due(),
+            self.udp_due(),
         ]
         .into_iter()
         .fold(survey, Deadline::earlier)
@@ -332,6 +351,7 @@ impl Session {
             stand: self.our_stand(),
             crowd: self.our_crowd(),
             spent: self.engine.spending.told(),
+            datagrams: self.our_datagrams(),
         };
         if standing != self.engine.told {
             let standing = Standing { serial: standing.serial.saturating_add(1), ..standing };

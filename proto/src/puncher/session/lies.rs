@@ -17,7 +17,7 @@ use crate::puncher::report::Outcome;
 use crate::segment::{Options, Segment, flag};
 use crate::signal::Syn;
 use crate::tcp_traversal::budget::{Budget, Limits};
-use crate::tcp_traversal::note::{Crowd, Forecast, Notary, Stand, Standing};
+use crate::tcp_traversal::note::{Crowd, Datagrams, Forecast, Notary, Stand, Standing};
 use crate::tcp_traversal::survey::Ports;
 use crate::{Answer, IoFailure};
 
@@ -276,8 +276,10 @@ fn standing() -> impl Draw<Value = Standing> {
         proptest::option::of(stand),
         proptest::option::of(crowd),
         proptest::option::of(privileges),
+        proptest::option::of(datagrams()),
     );
-    (ports(), numbers, parts).prop_map(|(ports, numbers, (spare, stand, crowd, privileges))| {
+    (ports(), numbers, parts).prop_map(|(ports, numbers, parts)| {
+        let (spare, stand, crowd, privileges, datagrams) = parts;
         let (first, round, opened, facts, [waits, classic]) = numbers;
         let forecast = match ports {
             Ports::Sequential { step } => Some(Forecast { first, step, count: 3 }),
@@ -287,8 +289,15 @@ fn standing() -> impl Draw<Value = Standing> {
         let known =
             Standing { ports, forecast, round, opened, waits, classic, ..Standing::default() };
         let told = Standing { answers, admits_syn, listener_reached, hole_outlives_ttl, ..known };
-        Standing { spare, stand, crowd, privileges, spent: Some(first), ..told }
+        Standing { spare, stand, crowd, privileges, datagrams, spent: Some(first), ..told }
     })
+}
+
+fn datagrams() -> impl Draw<Value = Datagrams> {
+    let numbers = (0..8u8, 0..8u8, any::<u16>());
+    (ports(), proptest::option::of(end()), numbers).prop_map(
+        |(ports, mapped, (round, opened, next))| Datagrams { ports, round, opened, mapped, next },
+    )
 }
 
 proptest! {

@@ -75,7 +75,7 @@ impl Session {
     pub(super) fn on_answer(&mut self, id: CommandId, answer: &Answer, now: Instant) {
         match answer {
             Answer::Sent(sent) => {
-                if !self.on_injected(id, *sent) {
+                if !self.on_injected(id, *sent) && !self.on_probe_sent(id, *sent) {
                     self.on_sent(id, *sent);
                 }
             }
@@ -89,7 +89,8 @@ impl Session {
                     self.on_done(id, *done);
                 }
             }
-            Answer::Bound(_) | Answer::Closed | Answer::Resolved(_) | Answer::Interfaces(_) => {}
+            Answer::Bound(bound) => self.on_udp_bound(id, *bound, now),
+            Answer::Closed | Answer::Resolved(_) | Answer::Interfaces(_) => {}
         }
     }
 
@@ -254,7 +255,10 @@ impl Session {
         now: Instant,
     ) {
         let Ok(message) = Message::parse(payload) else { return };
-        let Some(verified) = self.authenticator.verify(&message) else { return };
+        let Some(verified) = self.authenticator.verify(&message) else {
+            self.on_udp_answer(socket, payload, now);
+            return;
+        };
         match verified.class {
             Class::Request => {
                 if !self.is_finished() {
@@ -272,6 +276,9 @@ impl Session {
                 }
             }
             Class::Success => {
+                if self.checklist.position(socket, source).is_none() {
+                    self.on_probe_answered((socket, source), verified.transaction_id, now);
+                }
                 if self.checklist.answered(socket, source, verified.transaction_id, now) {
                     self.decide(now);
                 }

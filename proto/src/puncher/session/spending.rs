@@ -25,6 +25,8 @@ pub(super) struct Spending {
     theirs: Option<Instant>,
     /// Guesses that may still leave in this minute, when one left last.
     left: Option<u32>,
+    /// The same over UDP.
+    left_datagrams: Option<u32>,
 }
 
 impl Spending {
@@ -39,6 +41,11 @@ impl Spending {
     /// Guesses that may still leave in this minute, if any has left.
     pub(super) fn left(&self) -> Option<u32> {
         self.left
+    }
+
+    /// The same over UDP.
+    pub(super) fn left_datagrams(&self) -> Option<u32> {
+        self.left_datagrams
     }
 
     /// What the peer is told: how long our budget is spent, in tenths of seconds.
@@ -84,9 +91,11 @@ impl Session {
         loop {
             let command = self.poll_command()?;
             let Some(purpose) = self.purpose_of(&command) else { return Some(command) };
-            match budget.admit(self.id(), self.attempt(), purpose, now) {
+            match budget.admit(self.id(), self.attempt(purpose), purpose, now) {
                 Ok(()) => {
-                    self.engine.spending.left = Some(budget.left(Purpose::Guess));
+                    let spending = &mut self.engine.spending;
+                    spending.left = Some(budget.left(Purpose::Guess));
+                    spending.left_datagrams = Some(budget.left(Purpose::Datagram));
                     return Some(command);
                 }
                 Err(refusal) => self.refuse(&command, refusal, now),
@@ -97,7 +106,7 @@ impl Session {
     /// What the broker is to answer, if there is something new to ask and the budget allows it.
     pub fn poll_admitted_forge(&mut self, budget: &mut Budget, now: Instant) -> Option<Handshake> {
         let handshake = self.poll_forge()?;
-        match budget.admit(self.id(), self.attempt(), FORGED, now) {
+        match budget.admit(self.id(), self.attempt(FORGED), FORGED, now) {
             Ok(()) => Some(handshake),
             Err(refusal) => {
                 self.engine.spending.refused(refusal, now);
@@ -121,6 +130,9 @@ impl Session {
                 let ours = |local: &SocketAddr| local.ip() == segment.destination.ip();
                 (!self.resources.tcp.iter().any(ours)).then_some(Purpose::Aimed)
             }
+            Command::BindUdp { .. } | Command::SendUdp { .. } => {
+                self.is_udp_guess(command).then_some(Purpose::Datagram)
+            }
             _ => None,
         }
     }
@@ -128,14 +140,20 @@ impl Session {
     fn refuse(&mut self, command: &Command, refusal: Refusal, now: Instant) {
         self.engine.spending.refused(refusal, now);
         let answer = match command {
-            Command::Inject { .. } => Answer::Sent(Err(IoFailure::OverBudget)),
+            Command::Inject { .. } | Command::SendUdp { .. } => {
+                Answer::Sent(Err(IoFailure::OverBudget))
+            }
+            Command::BindUdp { .. } => Answer::Bound(Err(IoFailure::OverBudget)),
             _ => Answer::Connected(Err(IoFailure::OverBudget)),
         };
         self.handle_input(Input::Answer { id: command.id(), answer }, now);
     }
 
     /// The number of the present attempt: each has its own share of the budget.
-    fn attempt(&self) -> u32 {
+    fn attempt(&self, purpose: Purpose) -> u32 {
+        if purpose == Purpose::Datagram {
+            return self.udp_attempt_number();
+        }
         let covered = self.engine.coverage.as_ref().map_or(0, |it| it.attempt() + 1);
         covered + self.engine.rounds.map_or(0, |it| u32::from(it.round))
     }

@@ -48,10 +48,13 @@ pub(super) fn session(
         nat: None,
         transport,
         start,
+        path: Some(D),
         hints: Vec::new(),
     };
     let resources = Resources {
         udp: vec![(main_socket(role), socket_address(own_udp))],
+        udp_told: vec![socket_address(own_udp)],
+        udp_stun: Vec::new(),
         tcp: vec![socket_address(own_tcp)],
         own: vec![candidate(CandidateKind::Host, Transport::Tcp, own_tcp)],
         nat: None,

@@ -206,12 +206,13 @@ impl Session {
 
     /// When [`forge`](Self::forge) begins by itself, or goes on.
     pub(super) fn forging_due(&self) -> Option<Deadline> {
+        // What the peer has told since may have changed the plan.
+        if !self.forging_planned() {
+            return None;
+        }
         let at = match &self.engine.forging {
             Some(forging) => forging.due(),
-            None => {
-                let wanted = self.is_alone() && self.forging_planned();
-                self.forging_start().filter(|_| wanted)
-            }
+            None => self.forging_start().filter(|_| self.is_alone()),
         };
         at.map(|at| Deadline::new(at, "segments made by hand"))
     }

@@ -18,8 +18,7 @@ use crate::trial::{Call, Listener, Servers, UNMETERED, ready, server_flags};
 
 /// Where clients are accepted.
 const CLIENTS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8022);
-/// Clients at a time. A session over UDP lingers for a second, and a callee has room for 64: more than
-/// two at a time would come near that.
+/// Clients at a time: enough for connections to overlap, few enough for one core a side.
 const AT_ONCE: usize = 2;
 /// How long a client waits for its word.
 const PATIENCE: Duration = Duration::from_secs(30);

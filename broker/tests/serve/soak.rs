@@ -115,7 +115,10 @@ fn a_broker_through_which_thousands_pass_holds_no_more_than_before() {
     let before = pass_for(WARM_UP);
     let after = pass_for(SOAK);
     assert!(came >= 2000, "only {came} have come");
-    assert!(after.descriptors <= before.descriptors, "{before:?} {after:?}");
+    // A connection to the status page, or to the database, may just be ending.
+    until("no more is open than before", || {
+        (stays.held_when_empty().descriptors <= before.descriptors).then_some(())
+    });
     assert!(after.memory <= before.memory + before.memory / 8, "{before:?} {after:?} of {came}");
     // What it counted is what came to it.
     let metrics = get(stays.metrics, "/metrics").2;

@@ -12,10 +12,10 @@ use super::space::Space;
 use super::sys::{Frames, OFFLOAD_HEADER, PacketSocket};
 use super::wire::LONGEST_FRAME;
 
-/// Bytes kept of a TCP segment, so that a trace of a large transfer stays small: all headers.
-const KEPT_OF_TCP: usize = 128;
-/// Bytes kept of any other packet.
+/// Bytes kept of a packet.
 const KEPT: usize = 1600;
+/// Bytes kept of a longer TCP segment, so that a trace of a large transfer stays small: all headers.
+const KEPT_OF_LONG_TCP: usize = 128;
 /// Length of an Ethernet header.
 const ETHERNET: usize = 14;
 
@@ -57,7 +57,8 @@ fn watch(sockets: &[PacketSocket], answers: &Channel) {
             while let Ok(received) = socket.receive(&mut buffer) {
                 let start = OFFLOAD_HEADER + ETHERNET;
                 let Some(packet) = buffer.get(start..received.length) else { continue };
-                let kept = if is_tcp(packet) { KEPT_OF_TCP } else { KEPT };
+                let is_cut = is_tcp(packet) && packet.len() > KEPT;
+                let kept = if is_cut { KEPT_OF_LONG_TCP } else { KEPT };
                 let packet = &packet[..packet.len().min(kept)];
                 let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let time_ns = time.saturating_sub(received.age).as_nanos() as u64;

@@ -18,6 +18,7 @@ mod outages;
 mod pairs;
 mod partners;
 mod refusals;
+mod secrecy;
 mod skew;
 mod strangers;
 mod strategies;

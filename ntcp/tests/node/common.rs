@@ -8,7 +8,7 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 use ntcp::{Config, Connection};
 use ntcp_broker::{Broker, Options};
 use ntcp_proto::rendezvous::Counters;
-use ntcp_proto::rendezvous::{Config as Limits, InTheClear};
+use ntcp_proto::rendezvous::{Access, Config as Limits, InTheClear};
 use ntcp_proto::secrecy::SecretKey;
 
 /// A broker that runs until it is dropped.
@@ -22,17 +22,22 @@ pub(crate) struct Running {
 impl Running {
     /// On any port that is free over UDP and TCP, so that its address serves as a STUN server's too.
     pub(crate) fn start() -> Self {
+        Self::start_for(None)
+    }
+
+    /// One that lets in these alone, if any are given.
+    pub(crate) fn start_for(access: Option<Access>) -> Self {
         loop {
             let port = UdpSocket::bind("127.0.0.1:0").and_then(|it| it.local_addr());
             let port = port.expect("loopback has free ports").port();
             if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-                return Self::start_on(port, port);
+                return Self::start_on(port, port, access);
             }
         }
     }
 
     /// On these ports of 127.0.0.1.
-    pub(crate) fn start_on(udp: u16, tcp: u16) -> Self {
+    pub(crate) fn start_on(udp: u16, tcp: u16, access: Option<Access>) -> Self {
         let options = Options {
             udp: vec![SocketAddr::from(([127, 0, 0, 1], udp))],
             tcp: vec![SocketAddr::from(([127, 0, 0, 1], tcp))],
@@ -41,6 +46,7 @@ impl Running {
             limits: Limits {
                 keys: vec![SecretKey::from_bytes([0xB0; 32])],
                 in_the_clear: InTheClear::Allowed,
+                access,
                 ..Limits::default()
             },
             ..Options::default()

@@ -120,7 +120,7 @@ fn a_connection_does_not_notice_that_the_broker_restarts_and_the_peers_register_
             futures::join!(incoming.next().map(Option::unwrap), alice.connect_by_uri("ntcp://bob"));
         let (mut called, mut caller) = (called, caller.unwrap());
         drop(broker);
-        let _again = Running::start_on(udp, tcp);
+        let _again = Running::start_on(udp, tcp, None);
         let (one, other) =
             futures::join!(exchange(&mut caller, b"still"), exchange(&mut called, b"here"));
         assert_eq!((one.as_slice(), other.as_slice()), (&b"here"[..], &b"still"[..]));

@@ -2,10 +2,13 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures::StreamExt;
 use ntcp::report::Encryption;
 use ntcp::{Config, Connection, ErrorKind, Node, PeerUri, Transport};
+use ntcp_proto::access::{KeyId, NamePattern, Token, TokenClaims, TokenKey, long_term_key};
+use ntcp_proto::rendezvous::{Access, Account};
 use ntcp_proto::signal::client::RegistrationError;
 
 use crate::common::{Running, exchange};
@@ -204,4 +207,45 @@ fn what_passes_between_nodes_and_their_broker_shows_no_name_and_no_key() {
             }
         });
     }
+}
+
+#[test]
+fn a_closed_broker_takes_nodes_with_a_token_or_an_account_and_tells_others_why_not() {
+    let key = TokenKey::from_bytes([7; 32]);
+    let id: KeyId = "2026a".parse().unwrap();
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    let token = |expires, names: &str| {
+        let claims = TokenClaims::new(id.clone(), expires, names.parse().unwrap()).unwrap();
+        Token::mint(&key, claims).to_string()
+    };
+    let account = Account { key: long_term_key("alice", "hush"), names: vec![NamePattern::EVERY] };
+    let access = Access {
+        accounts: [("alice".parse().unwrap(), account)].into(),
+        token_keys: [(id.clone(), key.clone())].into(),
+    };
+    let broker = Running::start_for(Some(access));
+    let builder = || Node::builder().config(broker.config());
+    let hour = Duration::from_secs(3600);
+    async_io::block_on(async {
+        let bob = builder().name("bob-1").token(token(now + hour, "bob-*")).start().await.unwrap();
+        let alice = builder().account("alice", "hush").start().await.unwrap();
+        let mut incoming = bob.incoming();
+        let (called, calling) =
+            futures::join!(incoming.next(), alice.connect_by_uri("ntcp://bob-1"));
+        assert!(called.is_some() && calling.is_ok());
+        assert!(alice.renew_token("nonsense").is_err());
+        assert!(alice.renew_token(&token(now + hour, "*")).is_ok());
+        for (builder, why) in [
+            (builder(), "was shown none"),
+            (builder().account("alice", "wrong"), "does not know this account"),
+            (builder().token(token(now - hour, "*")), "expired 360"),
+            (builder().name("eve").token(token(now + hour, "bob")), "not good for this name"),
+        ] {
+            let error = builder.start().await.unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+            let kind =
+                matches!(error.kind(), ErrorKind::Registration(RegistrationError::Access { .. }));
+            assert!(kind, "{error:?}");
+        }
+    });
 }

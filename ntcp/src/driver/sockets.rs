@@ -495,8 +495,8 @@ impl Sockets {
                 return self.answers.push_back((command, Answer::Closed));
             }
         };
-        if let Err(error) = socket::reset_on_close(stream.get_ref()) {
-            tracing::debug!(%error, "SO_LINGER");
+        if let Err(error) = socket::reset(stream.get_ref()) {
+            tracing::debug!(%error, "reset of a stream");
         }
         self.pending.push(Box::pin(async move {
             // The futures that waited on the socket have been called off and go at their next turn.

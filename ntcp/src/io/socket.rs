@@ -83,9 +83,22 @@ pub(crate) fn connect(socket: Socket, remote: SocketAddr) -> io::Result<TcpStrea
     Ok(socket.into())
 }
 
-/// Has a stream end with an RST when it is closed, and leave its pair of ends free.
-pub(crate) fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
-    SockRef::from(stream).set_linger(Some(Duration::ZERO))
+/// Ends a stream with an RST, so that its pair of ends is free.
+pub(crate) fn reset(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).set_linger(Some(Duration::ZERO))?;
+    disconnect(stream)
+}
+
+/// Closing alone would not do: a thread in `epoll_wait` may hold the file for a moment longer, and whoever
+/// takes the pair of ends meanwhile is told that it is not available.
+#[cfg(target_os = "linux")]
+fn disconnect(stream: &TcpStream) -> io::Result<()> {
+    Ok(rustix::net::connect_unspec(stream)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn disconnect(_: &TcpStream) -> io::Result<()> {
+    Ok(())
 }
 
 /// A TCP socket on `local`, sharing its port with any number of others.

@@ -233,7 +233,8 @@ impl Dialer {
     /// The stream that this dialer had brought about is gone; more are tried unless it was `final`ly
     /// shown to lead elsewhere.
     ///
-    /// A pending socket stays: the stream was another's, to the same end from another port of ours.
+    /// A pending socket stays: the stream was another's, such as one to the same end that the listener
+    /// accepted, or from another port of ours.
     pub fn lost(&mut self, leads_elsewhere: LeadsElsewhere, now: Instant) {
         if matches!(self.phase, Phase::Connecting { .. }) {
             return;

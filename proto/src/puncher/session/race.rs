@@ -234,16 +234,8 @@ impl Session {
     }
 
     fn give_up(&mut self, remote: SocketAddr, leads_elsewhere: LeadsElsewhere, now: Instant) {
-        let Some(dialer) = self.dialers.iter_mut().find(|dialer| dialer.remote == remote) else {
-            return;
-        };
-        // What is gone may be a stream that the listener accepted, and the dialer's own connect pending yet.
-        match (dialer.pending(), leads_elsewhere) {
-            (Some(_), LeadsElsewhere::No) => {}
-            (pending, _) => {
-                dialer.lost(leads_elsewhere, now);
-                pending.into_iter().for_each(|socket| self.close(socket));
-            }
+        if let Some(dialer) = self.dialers.iter_mut().find(|dialer| dialer.remote == remote) {
+            dialer.lost(leads_elsewhere, now);
         }
     }
 

@@ -9,9 +9,7 @@ use dimpl::{Config, Dtls, DtlsCertificate, Output};
 use ntcp_stun::attribute::{ChangeRequest, XorMappedAddress};
 use ntcp_stun::{Class, Message, TransactionId};
 use ntcp_stun_server::{Options, TlsOptions};
-use std::io::{Read, Write};
 use std::net::{SocketAddr, UdpSocket};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -240,7 +238,6 @@ fn who_says_nothing_is_told_goodbye() {
 fn openssl_is_answered_over_dtls_too() {
     let authority = Authority::new("dtls-openssl");
     let server = Running::start(&dtls(&authority));
-    let files = authority.files();
     for suite in [
         "ECDHE-ECDSA-AES128-GCM-SHA256",
         "ECDHE-ECDSA-AES256-GCM-SHA384",
@@ -248,31 +245,10 @@ fn openssl_is_answered_over_dtls_too() {
     ] {
         // The curve of the certificate must be among them.
         for group in ["X25519:P-256", "P-256", "P-384:P-256"] {
-            let mut client = Command::new("openssl");
-            client.args([
-                "s_client",
-                "-dtls1_2",
-                "-connect",
-                &server.dtls[0].to_string(),
-                "-quiet",
-            ]);
-            client.args(["-verify_return_error", "-verify_hostname", "stun.example.org"]);
-            client.args(["-cipher", suite, "-groups", group, "-CAfile"]).arg(&files.certificate);
-            client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            let Ok(mut child) = client.spawn() else {
-                eprintln!("SKIPPED: openssl is not installed, so DTLS was not tried with it");
+            let flags = ["-dtls1_2", "-cipher", suite, "-groups", group];
+            if !authority.ask_with_openssl(server.dtls[0], &flags, 32) {
                 return;
-            };
-            let mut stdin = child.stdin.take().expect("piped");
-            stdin.write_all(&request(5, None)).expect("sent");
-            let mut answer = [0; 32];
-            let read = child.stdout.as_mut().expect("piped").read_exact(&mut answer);
-            drop(stdin);
-            let _ = child.kill();
-            let said = child.wait_with_output().expect("it ends").stderr;
-            read.unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&said)));
-            let message = Message::parse(&answer).expect("well-formed");
-            assert_eq!(message.transaction_id(), TransactionId::new([5; 12]), "{suite} {group}");
+            }
         }
     }
     assert_eq!(server.stop().dtls_handshakes, 9);

@@ -5,8 +5,10 @@ use ntcp_stun::attribute::ChangeRequest;
 use ntcp_stun::{Class, Message, Method, TransactionId, Writer};
 use ntcp_stun_server::{CertificateFiles, Counters, Options, Server};
 use rustls::pki_types::CertificateDer;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -120,6 +122,39 @@ impl Authority {
     pub(crate) fn files(&self) -> CertificateFiles {
         let at = |name| self.folder.join(name);
         CertificateFiles { certificate: at("certificate.pem"), key: at("key.pem") }
+    }
+}
+
+impl Authority {
+    /// Lets `openssl s_client` with these flags ask for a Binding and verify the certificate; the answer has this
+    /// length. `false` if it is not installed.
+    pub(crate) fn ask_with_openssl(
+        &self,
+        server: SocketAddr,
+        flags: &[&str],
+        length: usize,
+    ) -> bool {
+        let mut client = Command::new("openssl");
+        client.args(["s_client", "-connect", &server.to_string(), "-quiet"]).args(flags);
+        client.args(["-verify_return_error", "-verify_hostname", "stun.example.org"]);
+        client.arg("-CAfile").arg(&self.files().certificate);
+        client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let Ok(mut child) = client.spawn() else {
+            eprintln!("SKIPPED: openssl is not installed, so {flags:?} was not tried with it");
+            return false;
+        };
+        let mut stdin = child.stdin.take().expect("piped");
+        stdin.write_all(&request(5, None)).expect("sent");
+        let mut answer = vec![0; length];
+        let read = child.stdout.as_mut().expect("piped").read_exact(&mut answer);
+        drop(stdin);
+        // It may have ended by itself.
+        let _ = child.kill();
+        let said = child.wait_with_output().expect("it ends").stderr;
+        read.unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&said)));
+        let message = Message::parse(&answer).expect("well-formed");
+        assert_eq!(message.transaction_id(), TransactionId::new([5; 12]), "{flags:?}");
+        true
     }
 }
 

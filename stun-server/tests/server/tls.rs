@@ -9,7 +9,6 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,27 +150,10 @@ fn a_handshake_that_is_never_finished_ends() {
 fn openssl_is_answered_too() {
     let authority = Authority::new("openssl");
     let (_server, address) = authority.serve();
-    let files = authority.files();
     for version in ["-tls1_2", "-tls1_3"] {
-        let mut client = Command::new("openssl");
-        client.args(["s_client", "-connect", &address.to_string(), version, "-quiet"]);
-        client.args(["-verify_return_error", "-verify_hostname", "stun.example.org"]);
-        client.args(["-alpn", "stun.nat-discovery", "-CAfile"]).arg(&files.certificate);
-        client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let Ok(mut child) = client.spawn() else {
-            eprintln!("SKIPPED: openssl is not installed, so TLS was not tried with it");
-            return;
-        };
-        let mut stdin = child.stdin.take().expect("piped");
-        stdin.write_all(&request(5, None)).expect("sent");
         // With the mapped address and, since this is a stream, the tests that are offered.
-        let mut answer = [0; 40];
-        let read = child.stdout.as_mut().expect("piped").read_exact(&mut answer);
-        drop(stdin);
-        let _ = child.kill();
-        let said = child.wait_with_output().expect("it ends").stderr;
-        read.unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&said)));
-        let message = Message::parse(&answer).expect("well-formed");
-        assert_eq!(message.transaction_id(), TransactionId::new([5; 12]), "{version}");
+        if !authority.ask_with_openssl(address, &[version, "-alpn", "stun.nat-discovery"], 40) {
+            return;
+        }
     }
 }

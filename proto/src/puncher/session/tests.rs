@@ -433,6 +433,20 @@ fn at_the_deadline_the_session_fails_with_what_it_saw_and_is_finished() {
 }
 
 #[test]
+fn hosts_behind_one_nat_that_leads_none_to_another_are_told_so() {
+    let now = any_instant();
+    let candidates = vec![mapped(Transport::Udp, "203.0.113.1:2000")];
+    let mut caller = session(Role::Controlling, TransportChoice::Any, candidates, now);
+    let told = |caller: &Session| {
+        let advice = caller.failure(now).advice;
+        advice.iter().any(|it| it.contains("both hosts are seen as 203.0.113.1"))
+    };
+    assert!(!told(&caller), "its address is its own");
+    caller.resources.own.push(mapped(Transport::Udp, CALLER_UDP));
+    assert!(told(&caller));
+}
+
+#[test]
 fn the_opener_dies_before_the_peers_nat() {
     let start = any_instant();
     let later = start + Duration::from_secs(1);

@@ -1,12 +1,13 @@
 //! Opens the sockets, or says which one could not be opened and what to do.
 
 use crate::express::Express;
+use crate::neighbours;
 use crate::options::{AlternateHost, Options, TlsOptions};
 use crate::spoof_check::sources_beside;
 use crate::tls::{Identity, TlsError};
 use ntcp_raw::transparent;
 use ntcp_service::bind::{self, Opening};
-use ntcp_stun::server::{Quartet, QuartetError};
+use ntcp_stun::server::{Network, Quartet, QuartetError};
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -83,6 +84,8 @@ pub struct Sockets {
     pub(crate) tls: Option<Secured>,
     /// What answers before the sockets do.
     pub(crate) express: Express,
+    /// The networks that this host is on. A confined process cannot find out.
+    pub(crate) near: Vec<Network>,
 }
 
 /// Where TLS and DTLS are spoken, and with what certificate.
@@ -120,6 +123,7 @@ impl Sockets {
             provers: Vec::new(),
             tls: options.tls.as_ref().map(|it| open_tls(it, &opening)).transpose()?,
             express: Express::default(),
+            near: neighbours::networks(),
         };
         let mut lacking = None;
         for &primary in &options.listen {
@@ -149,7 +153,7 @@ impl Sockets {
             Err(lacking.unwrap_or(BindError::Nothing))
         } else {
             let addresses: Vec<_> = sockets.places.iter().map(|it| it.address).collect();
-            sockets.express = Express::open(options, &addresses);
+            sockets.express = Express::open(options, &addresses, &sockets.near);
             Ok((sockets, opening))
         }
     }

@@ -12,7 +12,7 @@ use ntcp_service::log::{self, Log};
 use ntcp_service::{Reload, Supervisor, descriptors, metrics_listener};
 use ntcp_settings::Config;
 use ntcp_stun_server::{Options, Server, Sockets};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -71,6 +71,7 @@ fn serve(
         .context("signals or metrics cannot be waited for")?;
     // Said last: who reads it may send signals from now on.
     announce(&server);
+    tell_names(&server, &options);
     confined.tell();
     let counters = async_io::block_on(server.run(supervisor.stopped()));
     tracing::info!(?counters, "stopped");
@@ -103,6 +104,23 @@ fn announce(server: &Server) {
     }
     for address in server.dtls_addresses() {
         tracing::info!("listening on DTLS {address}");
+    }
+}
+
+/// What clients are told that they might not expect.
+fn tell_names(server: &Server, options: &Options) {
+    for pair in &options.public {
+        tracing::info!("clients know {} as {}", pair.local, pair.public);
+    }
+    let told = server.quartets().iter().flat_map(|it| it.addresses());
+    let is_private = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
+    };
+    if let Some(address) = told.map(|it| it.ip()).find(|ip| is_private(*ip)) {
+        tracing::info!(
+            "clients are told {address}, which the internet does not reach: if a NAT stands before this server, say [stun] public = [\"{address}=PUBLIC ADDRESS\"]"
+        );
     }
 }
 

@@ -112,7 +112,7 @@ fn tell_names(server: &Server, options: &Options) {
     for pair in &options.public {
         tracing::info!("clients know {} as {}", pair.local, pair.public);
     }
-    let told = server.quartets().iter().flat_map(|it| it.addresses());
+    let told = server.quartets().iter().flat_map(ntcp_stun::server::Quartet::addresses);
     let is_private = |ip: IpAddr| match ip {
         IpAddr::V4(ip) => ip.is_private() || ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),

@@ -255,7 +255,7 @@ pub struct Registry {
     #[serde(deserialize_with = "number::within::<_, 1, 16_777_216>")]
     pub peers: u32,
     /// Broker: peers registered at once from one IPv4 address or IPv6 /64, 1 to 65536; a further one is
-    /// refused. Default: 256.
+    /// refused. As many may shake hands at once, and an eighth of that each second. Default: 256.
     #[serde(deserialize_with = "number::within::<_, 1, 65_536>")]
     pub peers_per_address: u32,
 }

@@ -308,3 +308,15 @@ fn a_listener_that_nobody_can_reach_any_more_says_why_and_when_it_is_over() {
     let call = again.ntcp(&["connect", &format!("ntcp://bob@{}", again.udp)]);
     assert_eq!(talk(call, b"hello").stdout, b"hello");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_without_room_for_messages_stops_nobody() {
+    let broker = Introducer::start();
+    let _listener = broker.listen(&["listen", "bob", "--exec", "cat"]);
+    let mut call = broker.ntcp(&["connect", "-vv", &format!("ntcp://bob@{}", broker.udp)]);
+    call.stderr(std::fs::File::create("/dev/full").unwrap());
+    let output = talk(call, b"hello");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stdout, b"hello");
+}

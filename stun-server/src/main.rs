@@ -9,23 +9,26 @@ use clap::Parser;
 use ntcp_service::bind::Opening;
 use ntcp_service::confine::{Needs, confine};
 use ntcp_service::log::{self, Log};
-use ntcp_service::{Reload, Supervisor, descriptors, metrics_listener};
+use ntcp_service::{Reload, Supervisor, complain, descriptors, metrics_listener};
 use ntcp_settings::Config;
 use ntcp_stun_server::{Options, Server, Sockets};
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+/// Before each complaint.
+const NAME: &str = env!("CARGO_BIN_NAME");
+
 fn main() -> ExitCode {
     // Bad flags end the program with status 2 here.
     let arguments = Arguments::parse();
     let config = match arguments.config() {
         Ok(config) => config,
-        Err(error) => return complain(&error, 2),
+        Err(error) => return complain(NAME, error.chain(), 2),
     };
     let options = match Options::load(&config.stun) {
         Ok(options) => options,
-        Err(error) => return complain(&error.into(), 2),
+        Err(error) => return complain(NAME, anyhow::Error::from(error).chain(), 2),
     };
     if arguments.check {
         println!("configuration is good: {}", arguments::describe(&options, &config));
@@ -34,13 +37,8 @@ fn main() -> ExitCode {
     let log = Log::begin(log::level(arguments.verbose, config.log.level), config.log.format);
     match serve(config, options, (log, arguments)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(&error, 1),
+        Err(error) => complain(NAME, error.chain(), 1),
     }
-}
-
-fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
-    eprintln!("ntcp-stun-server: {error:#}");
-    ExitCode::from(status)
 }
 
 fn serve(

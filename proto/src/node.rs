@@ -113,6 +113,9 @@ pub enum Event {
     },
     /// The registration stands again after it was lost.
     RegistrationRestored,
+    /// A session depends on which ports our NAT gives out next, or none does any longer. Meanwhile each
+    /// connection of this host that can wait should.
+    CountingPorts(bool),
     /// A path to a peer stands.
     Connected(Box<Connected>),
     /// A datagram of the peer's next layer came to the shared socket before the path's own took
@@ -200,6 +203,7 @@ pub struct Node {
     announced: Vec<Candidate>,
     registered: Option<(SocketAddr, Link, Duration, BrokerIdentity)>,
     ready: bool,
+    counting_ports: bool,
     stopping: bool,
     calls: BTreeMap<CallId, calls::Call>,
     made_calls: u64,
@@ -245,6 +249,7 @@ impl Node {
             announced: Vec::new(),
             registered: None,
             ready: false,
+            counting_ports: false,
             stopping: false,
             calls: BTreeMap::new(),
             made_calls: 0,
@@ -469,6 +474,15 @@ impl Node {
         self.pass_notes(now);
         self.pass_forging(now);
         self.pass_commands(now);
+        self.tell_whether_ports_count();
+    }
+
+    fn tell_whether_ports_count(&mut self) {
+        let counting = self.sessions.values().any(|it| it.session.counts_ports());
+        if counting != self.counting_ports {
+            self.counting_ports = counting;
+            self.events.push_back(Event::CountingPorts(counting));
+        }
     }
 
     /// Takes what sessions want the broker to answer.

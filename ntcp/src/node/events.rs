@@ -60,6 +60,10 @@ impl Events {
                 tracing::warn!("registered again: peers reach this node");
             }
             Event::RegistrationRestored => tracing::info!("registered again"),
+            Event::CountingPorts(counting) => {
+                // A discovery that has ended does not listen any more.
+                let _ = self.shared.counting.unbounded_send(counting);
+            }
             Event::Connected(connected) => self.connected(*connected, machine, sockets, now),
             Event::Early { session, payload } => {
                 if let Some(early) = self.early.get(&session).and_then(Weak::upgrade) {

@@ -433,6 +433,20 @@ fn at_the_deadline_the_session_fails_with_what_it_saw_and_is_finished() {
 }
 
 #[test]
+fn hosts_behind_one_nat_that_leads_none_to_another_are_told_so() {
+    let now = any_instant();
+    let candidates = vec![mapped(Transport::Udp, "203.0.113.1:2000")];
+    let mut caller = session(Role::Controlling, TransportChoice::Any, candidates, now);
+    let told = |caller: &Session| {
+        let advice = caller.failure(now).advice;
+        advice.iter().any(|it| it.contains("both hosts are seen as 203.0.113.1"))
+    };
+    assert!(!told(&caller), "its address is its own");
+    caller.resources.own.push(mapped(Transport::Udp, CALLER_UDP));
+    assert!(told(&caller));
+}
+
+#[test]
 fn the_opener_dies_before_the_peers_nat() {
     let start = any_instant();
     let later = start + Duration::from_secs(1);
@@ -522,4 +536,25 @@ fn a_peer_that_does_not_come_is_named_with_what_it_answered() {
         assert!(reason.contains(words), "{reason}");
         assert!(report.advice.iter().any(|it| it.contains(way_out)), "{:?}", report.advice);
     }
+}
+
+#[test]
+fn ports_count_from_the_first_sample_until_they_are_found_steady_or_the_session_ends() {
+    let now = any_instant();
+    let candidates = vec![mapped(Transport::Tcp, CALLEE_TCP)];
+    let mut caller = session(Role::Controlling, TransportChoice::Tcp, candidates, now);
+    caller.resources.stun = vec![socket_address("192.0.2.1:3478")];
+    assert!(!caller.counts_ports(), "it has no NAT");
+    (caller.resources.own, caller.engine.ports) = (Vec::new(), Ports::Unknown);
+    let told = ["203.0.113.1:2001", "203.0.113.1:2002"].map(socket_address);
+    caller.set_told(told.into(), now);
+    assert!(caller.counts_ports(), "servers see different ports");
+    for (ports, counts) in
+        [(Ports::Steady, false), (Ports::ANYWHERE, false), (Ports::Sequential { step: 1 }, true)]
+    {
+        caller.engine.ports = ports;
+        assert_eq!(caller.counts_ports(), counts, "{ports:?}");
+    }
+    caller.cancel();
+    assert!(!caller.counts_ports());
 }

@@ -8,11 +8,12 @@
 //! ```
 
 use ntcp_lab::kernel::{Child, Form, Lab};
+use ntcp_lab::scratch::Scratch;
 use ntcp_lab::trial::{Programs, ready};
 
 use super::LINE;
 use super::doctor::{Server, contradictions, diagnose_at};
-use super::partners::Secret;
+use super::partners;
 
 /// Has the NAT of this home give all that comes to its host, and all that leaves its address.
 fn open(lab: &Lab, home: &str) {
@@ -30,7 +31,7 @@ fn open(lab: &Lab, home: &str) {
 }
 
 /// The server in this home, once it says this.
-fn start(lab: &Lab, (home, port): (&str, u16), other: &str, secret: &Secret, word: &str) -> Child {
+fn start(lab: &Lab, (home, port): (&str, u16), other: &str, secret: &Scratch, word: &str) -> Child {
     let host = lab.host(home).unwrap();
     let listen = format!("{}:{port}", host.address);
     let public = format!("{}={}", host.address, host.public);
@@ -42,7 +43,7 @@ fn start(lab: &Lab, (home, port): (&str, u16), other: &str, secret: &Secret, wor
 
 #[test]
 fn the_doctor_is_right_at_two_partners_in_clouds() {
-    let secret = Secret::new("clouds", "two clouds");
+    let secret = partners::secret("two clouds");
     for site in ["public", "full-cone", "restricted", "port-restricted", "symmetric-seq"] {
         let homes =
             Lab::builder().delay(LINE).home("a", site).home("b", "masq").form(Form::Netfilter);

@@ -4,10 +4,9 @@
 //! by a server that asks nobody for credentials and has nothing of its own to say. Whatever else there is goes to the
 //! sockets, and so does everything where a program cannot be attached: the server then says why, and goes on.
 
-use crate::neighbours;
 use crate::options::Options;
 use crate::policy::Policy;
-use ntcp_stun::server::{Amplification, BudgetLimits};
+use ntcp_stun::server::{Amplification, BudgetLimits, Network};
 use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,8 +26,8 @@ pub(crate) struct Express {
 }
 
 impl Express {
-    /// Attaches a program to each interface that `options` name.
-    pub(crate) fn open(options: &Options, addresses: &[SocketAddr]) -> Self {
+    /// Attaches a program to each interface that `options` name. `near` are the networks that this host is on.
+    pub(crate) fn open(options: &Options, addresses: &[SocketAddr], near: &[Network]) -> Self {
         let express = Self::default();
         if options.xdp.is_empty() {
             return express;
@@ -36,7 +35,7 @@ impl Express {
         match address(options, addresses) {
             Ok(address) => {
                 for interface in &options.xdp {
-                    express.attach(interface, address, options.budget);
+                    express.attach(interface, address, options.budget, near);
                 }
             }
             Err(why) => tracing::warn!("no request is answered in the driver: {why}"),
@@ -45,8 +44,14 @@ impl Express {
     }
 
     #[cfg(target_os = "linux")]
-    fn attach(&self, interface: &str, address: SocketAddrV4, budget: Option<BudgetLimits>) {
-        let near = neighbours::networks().into_iter().find_map(|it| match it.ip {
+    fn attach(
+        &self,
+        interface: &str,
+        address: SocketAddrV4,
+        budget: Option<BudgetLimits>,
+        near: &[Network],
+    ) {
+        let near = near.iter().find_map(|it| match it.ip {
             std::net::IpAddr::V4(ip) if it.contains((*address.ip()).into()) => {
                 Some((ip, it.prefix))
             }
@@ -74,7 +79,7 @@ impl Express {
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn attach(&self, interface: &str, _: SocketAddrV4, _: Option<BudgetLimits>) {
+    fn attach(&self, interface: &str, _: SocketAddrV4, _: Option<BudgetLimits>, _: &[Network]) {
         tracing::warn!(interface, "no request is answered in the driver: that is Linux' own");
     }
 

@@ -5,7 +5,6 @@ use crate::bind::{BindError, Sockets};
 use crate::dtls::{Counts, Endpoint};
 use crate::express::Express;
 use crate::live::{Follower, Live, Reloader};
-use crate::neighbours;
 use crate::options::{AlternateHost, Options};
 use crate::other::Other;
 use crate::partner::{Partner, PartnerKey, Partners};
@@ -19,7 +18,7 @@ use futures::future::{Either, join, select};
 use futures::stream::FuturesUnordered;
 use ntcp_service::bind::Opening;
 use ntcp_stun::server::{
-    self, Allowance, Budget, BudgetLimits, Counters, Quartet, Request, Silence,
+    self, Allowance, Budget, BudgetLimits, Counters, Network, Quartet, Request, Silence,
 };
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -122,7 +121,7 @@ impl Server {
             let failed = |source| BindError::Reactor { address, source };
             shards.resize_with(place.datagrams.len().max(shards.len()), Vec::new);
             for (shard, socket) in shards.iter_mut().zip(place.datagrams) {
-                let place = Place::new(socket, place.address);
+                let place = Place::new(socket, sockets.outside.of(place.address));
                 shard.push(place.map_err(failed)?);
             }
             if options.probes {
@@ -145,7 +144,11 @@ impl Server {
             for (address, socket) in secured.datagrams {
                 dtls.push(address);
                 #[cfg(feature = "dtls")]
-                endpoints.extend(endpoint((socket, address), &secured.identity, options)?);
+                {
+                    let identity = &secured.identity;
+                    let near = sockets.near.clone();
+                    endpoints.extend(endpoint((socket, address), identity, options, near)?);
+                }
                 #[cfg(not(feature = "dtls"))]
                 drop(socket);
             }
@@ -168,7 +171,7 @@ impl Server {
         other.tell(&mut core);
         let live = Live::new(options.policy.conditions());
         let follower = Follower::new(&live);
-        let near = neighbours::networks();
+        let near = &sockets.near;
         let count = u32::try_from(shards.len()).unwrap_or(u32::MAX);
         let shards = shards.into_iter().map(|places| {
             let mut server = core.clone();
@@ -271,7 +274,7 @@ impl Server {
             AlternateHost::ThisOne => &quartets[..],
             AlternateHost::Forged | AlternateHost::Partner(_) => &[],
         };
-        let probes = options.probes.then(|| Probes::new(options.probe_limits, own));
+        let probes = options.probes.then(|| Probes::new(&options, own));
         let streams = Streams::new(&options, probes);
         for listener in listeners {
             sockets.push(Arc::clone(&streams).serve(listener, Arc::clone(&core)));
@@ -333,11 +336,12 @@ fn endpoint(
     (socket, address): (UdpSocket, SocketAddr),
     identity: &Identity,
     options: &Options,
+    near: Vec<Network>,
 ) -> Result<Option<Endpoint>, BindError> {
     let Some(credentials) = &identity.datagrams else { return Ok(None) };
     let budget = options.budget.map(|limits| {
         let mut budget = Budget::new(limits, random_keys());
-        budget.name_neighbours(neighbours::networks());
+        budget.name_neighbours(near);
         budget
     });
     let endpoint =

@@ -310,3 +310,24 @@ fn a_thousand_clients_behind_one_address_get_on() {
         }
     }
 }
+
+#[test]
+fn a_load_from_next_door_is_not_held_up() {
+    // More than the allowances of an address and its network together.
+    const REQUESTS: u64 = 25_000;
+    let lab = Lab::builder().home("a", "linux-masq").neighbour("b").start().unwrap();
+    let address = |name| lab.host(name).unwrap().address;
+    let _server = start(&lab, "a", &["--listen", &format!("{}:3478", address("a"))], "listening");
+    let socket = lab.udp_socket("b", (address("b"), 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let at_once = 100;
+    for first in (0..REQUESTS).step_by(at_once) {
+        for id in (first..).take(at_once) {
+            socket.send_to(&message(1, true, id, &[]), (address("a"), 3478)).unwrap();
+        }
+        for id in (first..).take(at_once) {
+            let received = socket.recv(&mut [0; 600]);
+            received.unwrap_or_else(|error| panic!("request {id}: {error}"));
+        }
+    }
+}

@@ -40,8 +40,17 @@ pub(super) fn diagnose(lab: &Lab) -> Value {
 
 /// What `ntcp doctor` in home `a` says to programs, with further flags.
 fn diagnose_as(lab: &Lab, user: User, flags: &[&str]) -> Value {
+    ask(lab, user, &[&["--stun", "server.lab"], flags].concat())
+}
+
+/// What it says to programs that has asked this server.
+pub(super) fn diagnose_at(lab: &Lab, server: &str) -> Value {
+    ask(lab, User::Root, &["--stun", server])
+}
+
+fn ask(lab: &Lab, user: User, flags: &[&str]) -> Value {
     let program = Programs::beside_this_one().unwrap().path("ntcp");
-    let doctor = lab.command("a", program).args(["doctor", "--json", "--stun", "server.lab"]);
+    let doctor = lab.command("a", program).args(["doctor", "--json"]);
     let output = doctor.args(flags).user(user).output().unwrap();
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
         panic!("{error}: {output:?}");

@@ -1,6 +1,7 @@
 //! What the machine tells, turned into connections and errors.
 
 use std::collections::HashMap;
+use std::mem::Discriminant;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use ntcp_proto::node::{CallError, CallId, Connected, Event, Node as Machine};
 use ntcp_proto::puncher::report::{Encryption, Report, Secrecy};
 use ntcp_proto::puncher::session::Path;
 use ntcp_proto::signal::SessionId;
+use ntcp_proto::signal::client::RegistrationError;
 use ntcp_proto::{Input, Machine as _};
 
 use super::{Shared, Stopped, lock};
@@ -22,11 +24,13 @@ pub(super) struct Events {
     shared: Arc<Shared>,
     /// Where early datagrams of a session go, for as long as its QUIC lives.
     early: HashMap<SessionId, Weak<EarlyDatagrams>>,
+    /// Why the node was not registered again, as the user was told.
+    trouble: Option<Discriminant<RegistrationError>>,
 }
 
 impl Events {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, early: HashMap::new() }
+        Self { shared, early: HashMap::new(), trouble: None }
     }
 
     pub(super) fn handle(
@@ -46,11 +50,14 @@ impl Events {
                 self.started(Err(Error::port(transport, number, failure)));
             }
             Event::RegistrationFailed { error } => {
-                tracing::debug!(%error, "registration failed");
-                self.started(Err(error.into()));
+                self.registration_failed(&error);
             }
             Event::RegistrationLost { reason } => {
                 tracing::info!(%reason, "registration lost, registering anew");
+            }
+            // Said as loudly as the trouble was.
+            Event::RegistrationRestored if self.trouble.take().is_some() => {
+                tracing::warn!("registered again: peers reach this node");
             }
             Event::RegistrationRestored => tracing::info!("registered again"),
             Event::CountingPorts(counting) => {
@@ -79,10 +86,22 @@ impl Events {
         }
     }
 
-    fn started(&mut self, result: Result<(), Error>) {
-        if let Some(waiting) = lock(&self.shared.started).take() {
-            // Whoever started the node may have lost interest.
-            let _ = waiting.send(result);
+    /// Tells whoever waits for the node to start. Whether there was somebody.
+    fn started(&mut self, result: Result<(), Error>) -> bool {
+        let waiting = lock(&self.shared.started).take();
+        // Whoever started the node may have lost interest.
+        waiting.map(|waiting| waiting.send(result).ok()).is_some()
+    }
+
+    /// A node that runs goes on trying, and says once for each reason why nobody can call it.
+    fn registration_failed(&mut self, error: &RegistrationError) {
+        let kind = std::mem::discriminant(error);
+        if self.started(Err(error.clone().into())) {
+            tracing::debug!(%error, "registration failed");
+        } else if self.trouble.replace(kind) == Some(kind) {
+            tracing::debug!(%error, "still not registered");
+        } else {
+            tracing::warn!(%error, "not registered any more, so no peer reaches this node; it goes on trying");
         }
     }
 

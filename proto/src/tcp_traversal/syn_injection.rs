@@ -22,12 +22,20 @@
 
 use super::forgery;
 use crate::command::Ends;
-use crate::segment::Segment;
+use crate::segment::{Options, Segment};
 use crate::signal::Syn;
 
 /// When the SYN is put there, in milliseconds after the SYNs have crossed. That of a peer that cannot
 /// copy it crosses after a second, when its kernel repeats it; by then ours repeats its SYN-ACK.
 pub const AT_MS: [u64; 3] = [0, 400, 1000];
+
+/// The SYN of a peer that has fixed its number and not seen the rest, as it most likely was. A kernel's
+/// answer to a SYN offers what its own SYN did, so that the peer scales its windows: a socket that was not
+/// told so would take them for a thousandth of what they are. By how much is taken to be as here.
+pub fn supposed(theirs: &Syn, own: &Syn) -> Syn {
+    let options = Options { window_scale: own.options.window_scale, ..theirs.options };
+    Syn { options, ..*theirs }
+}
 
 /// The SYN of the peer as it would arrive at our end, for a socket of ours whose SYN is `own`.
 pub fn arrival(own: &Syn, theirs: &Syn, ends: Ends) -> Segment {
@@ -47,6 +55,15 @@ mod tests {
         assert_eq!((segment.source, segment.destination), (ends().remote, ends().local));
         assert_eq!((segment.flags, segment.acknowledgment), (flag::SYN, 0));
         assert_eq!(Syn::of(&segment), theirs);
+    }
+
+    #[test]
+    fn a_peer_that_only_knows_its_number_is_supposed_to_scale_its_windows_as_we_do() {
+        let own = full(77, 1234);
+        let pinned = Syn { options: Options::default(), ..full(5, 6) };
+        let arrival = arrival(&own, &supposed(&pinned, &own), ends());
+        assert_eq!(arrival.options.window_scale, own.options.window_scale);
+        assert_eq!((arrival.sequence, arrival.options.timestamps), (5, None));
     }
 
     #[test]

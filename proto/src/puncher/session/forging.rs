@@ -404,14 +404,17 @@ impl Session {
     /// Sends the segments that are due.
     fn inject_for(&mut self, Pending { ends, .. }: Pending, now: Instant) {
         let theirs = self.theirs_stand().and_then(|stand| stand.syn);
+        let held = self.engine.theirs.and_then(|standing| standing.privileges);
+        let pinned = held.and_then(Knowledge::with) == Some(Knowledge::Pinned);
         let Some((forging, theirs)) = self.engine.forging.as_mut().zip(theirs) else { return };
         // Who cannot tell its own SYN needs only offer what the peer does.
         let own = forging.syn.unwrap_or(theirs);
+        let supposed = if pinned { syn_injection::supposed(&theirs, &own) } else { theirs };
         for (strategy, volley) in &mut forging.moves {
             if !volley.fire(now) {
                 continue;
             }
-            let arrival = syn_injection::arrival(&own, &theirs, ends);
+            let arrival = syn_injection::arrival(&own, &supposed, ends);
             let segments = match strategy {
                 Strategy::SynAckInjection => {
                     let answer = syn_ack_injection::answer(&own, &theirs, ends);

@@ -420,7 +420,10 @@ impl Session {
                     let answer = syn_ack_injection::answer(&own, &theirs, ends);
                     [Some(answer), Some(arrival)]
                 }
-                Strategy::SynInjection => [Some(arrival), None],
+                Strategy::SynInjection => {
+                    let answer = |own| syn_ack_injection::answer(&own, &supposed, ends);
+                    [Some(arrival), forging.syn.map(answer)]
+                }
                 _ => [Some(syn_replay::copy(&own, &theirs, ends)), None],
             };
             if *strategy != Strategy::SynReplay {

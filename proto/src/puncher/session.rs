@@ -167,6 +167,12 @@ pub enum Path {
 /// What a session tells.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// The caller's greeting has gone out that chooses this stream, unless it turns out to lead elsewhere: what follows it there is
+    /// the next layer's, which may begin.
+    Chosen {
+        /// The stream.
+        socket: SocketId,
+    },
     /// A path was chosen.
     Established {
         /// Which.

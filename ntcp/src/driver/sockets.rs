@@ -162,7 +162,7 @@ impl Sockets {
             }
             Command::ConnectTcp { id, socket, local, remote, hops, sequence } => {
                 let ends = Ends { local, remote };
-                let connect = Held { command: id, ends, hops, sequence };
+                let connect = Held { command: id, ends, hops, sequence, then: None };
                 if self.is_awaited(ends) {
                     self.insert(socket, Kind::Held(connect));
                 } else {
@@ -339,12 +339,17 @@ impl Sockets {
     fn begin_connect(&mut self, id: SocketId, connect: &Held) {
         let command = connect.command;
         if let Err(error) = self.connect(id, connect) {
-            self.answers.push_back((command, Answer::Connected(Err(classify(&error)))));
+            return self.answers.push_back((command, Answer::Connected(Err(classify(&error)))));
+        }
+        if let Some(hops) = connect.then
+            && let Err(failure) = self.adjust(id, hops)
+        {
+            tracing::debug!(%failure, "a socket travels as its first segment did");
         }
     }
 
     fn connect(&mut self, id: SocketId, connect: &Held) -> io::Result<()> {
-        let Held { command, ends, hops, sequence } = *connect;
+        let Held { command, ends, hops, sequence, .. } = *connect;
         let socket = socket::unconnected(ends.local, hops)?;
         if let Some(sequence) = sequence {
             self.powers.pin_sequence(socket.as_fd(), sequence)?;
@@ -364,7 +369,7 @@ impl Sockets {
     fn adjust(&mut self, id: SocketId, hops: Hops) -> Result<(), IoFailure> {
         let stream = match self.open.get_mut(&id).map(|entry| &mut entry.kind) {
             Some(Kind::Held(held)) => {
-                held.hops = hops;
+                held.then = Some(hops);
                 return Ok(());
             }
             Some(Kind::Connecting(_, _, stream)) => stream,

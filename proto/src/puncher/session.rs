@@ -242,11 +242,11 @@ impl Session {
         matches!(self.state, State::Racing)
     }
 
-    /// Whether it depends on which ports our NAT gives out next, or is finding that out: each connection of
-    /// anybody else behind that NAT takes one.
+    /// Whether it depends on which ports our NAT gives out next, or may yet find out that it does: each
+    /// connection of anybody else behind that NAT takes one.
     pub fn counts_ports(&self) -> bool {
         let counted = |ports| matches!(ports, Ports::Unknown | Ports::Sequential { .. });
-        let tcp = self.engine.survey.is_some() && counted(self.engine.ports);
+        let tcp = self.introduction.transport.allows_tcp() && counted(self.engine.ports);
         self.is_racing() && (tcp || self.udp.counts_ports())
     }
 

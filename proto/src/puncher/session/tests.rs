@@ -552,19 +552,17 @@ fn a_peer_that_does_not_come_is_named_with_what_it_answered() {
 }
 
 #[test]
-fn ports_count_from_the_first_sample_until_they_are_found_steady_or_the_session_ends() {
+fn ports_count_until_they_are_found_steady_or_random_or_the_session_ends() {
     let now = any_instant();
     let candidates = vec![mapped(Transport::Tcp, CALLEE_TCP)];
     let mut caller = session(Role::Controlling, TransportChoice::Tcp, candidates, now);
-    caller.resources.stun = vec![socket_address("192.0.2.1:3478")];
     assert!(!caller.counts_ports(), "it has no NAT");
-    (caller.resources.own, caller.engine.ports) = (Vec::new(), Ports::Unknown);
-    let told = ["203.0.113.1:2001", "203.0.113.1:2002"].map(socket_address);
-    caller.set_told(told.into(), now);
-    assert!(caller.counts_ports(), "servers see different ports");
-    for (ports, counts) in
-        [(Ports::Steady, false), (Ports::ANYWHERE, false), (Ports::Sequential { step: 1 }, true)]
-    {
+    for (ports, counts) in [
+        (Ports::Unknown, true),
+        (Ports::Steady, false),
+        (Ports::ANYWHERE, false),
+        (Ports::Sequential { step: 1 }, true),
+    ] {
         caller.engine.ports = ports;
         assert_eq!(caller.counts_ports(), counts, "{ports:?}");
     }

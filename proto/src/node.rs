@@ -292,10 +292,16 @@ impl Node {
         self.config.signal.name.as_ref()
     }
 
-    /// What a discovery found out about our NATs: peers are told, and reports carry it.
+    /// What a discovery found out about our NATs: peers are told, and reports carry it. Attempts that are under
+    /// way go by it from now on.
     pub fn set_nat(&mut self, nat: NatReport, now: Instant) {
+        for running in self.sessions.values_mut() {
+            let found = (self.opener_ttl, self.listener_reached);
+            running.session.set_nat(nat.clone(), found, now);
+        }
         self.nat = Some(nat);
         self.announce(now);
+        self.work(now);
     }
 
     /// What is shown to a broker that is closed to outsiders, from the next registration on.

@@ -120,7 +120,8 @@ impl Sockets {
         std::mem::take(&mut self.pending)
     }
 
-    /// Takes a stream out of the machine's hands, in blocking mode no more than before.
+    /// Takes a stream out of the machine's hands, in blocking mode no more than before. Whatever it was while it
+    /// was being made, it is closed in order from now on.
     pub(crate) fn take_stream(&mut self, id: SocketId) -> Option<Async<TcpStream>> {
         match self.open.get(&id)?.kind {
             Kind::Stream(_) => {}
@@ -130,6 +131,7 @@ impl Sockets {
         // The waiting future holds another reference until it is polled and dropped: clone the
         // descriptor instead of waiting for that.
         let socket = stream.socket.get_ref().try_clone().ok()?;
+        socket::close_in_order(&socket).ok()?;
         Async::new_nonblocking(socket).ok()
     }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::fmt::Write;
 
 /// Keys of the JSON contract with their labels, most important first.
-const ROWS: [(&str, &str); 18] = [
+const ROWS: [(&str, &str); 19] = [
     ("reachable", "passes"),
     ("public_address", "public address"),
     ("mapping", "mapping"),
@@ -22,6 +22,7 @@ const ROWS: [(&str, &str); 18] = [
     ("inbound_syn_after_rst", "inbound SYN after an RST"),
     ("inbound_syn_after_icmp", "inbound SYN after an ICMP error"),
     ("mid_stream", "packets of a connection not seen to begin"),
+    ("syn_ack_after_syn", "outbound SYN-ACK after a SYN"),
     ("opener_ttl", "TTL that opens the outermost NAT"),
     ("hole_s", "lifetime of an unanswered SYN in seconds"),
     ("syn", "own SYN as it arrives"),

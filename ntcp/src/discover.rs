@@ -214,6 +214,7 @@ mod tests {
             "new_port_each_connection",
             "opener_ttl",
             "syn",
+            "syn_ack_after_syn",
             "unsolicited_syn",
         ];
         let mut tcp: Vec<&str> = udp.into_iter().chain(more).collect();

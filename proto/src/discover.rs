@@ -230,10 +230,12 @@ impl Discovery {
                 }
             }
             Answer::Sent(Err(failure)) => {
-                if let Some((survey, _)) = self.surveying()
-                    && let Some(udp) = &mut survey.udp
-                {
+                let Some((survey, _)) = self.surveying() else { return };
+                if let Some(udp) = &mut survey.udp {
                     udp.on_send_failure(failure);
+                }
+                if let Some(tcp) = &mut survey.tcp {
+                    tcp.on_send_failure(id);
                 }
             }
             Answer::Done(result) => {

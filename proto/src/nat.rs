@@ -99,6 +99,16 @@ pub enum MidStream {
     Dropped,
 }
 
+/// What a NAT does with a SYN-ACK that goes out for a connection whose own SYN went out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutboundSynAck {
+    /// Lets it out, translated.
+    Passed,
+    /// Drops it, or lets it out untranslated, which comes to the same.
+    Dropped,
+}
+
 /// How a SYN of this host looked when it arrived at a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct SynSeen {
@@ -174,6 +184,8 @@ pub struct TcpReport {
     pub inbound_syn_after_icmp: Option<InboundSynAfterSyn>,
     /// The fate of a connection that begins in the middle.
     pub mid_stream: Option<MidStream>,
+    /// The fate of a SYN-ACK that goes out after a SYN went out.
+    pub syn_ack_after_syn: Option<OutboundSynAck>,
     /// The least IP TTL with which a SYN opens the outermost NAT.
     pub opener_ttl: Option<u8>,
     /// How long a hole that a SYN made stays open at least, in seconds.

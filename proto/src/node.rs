@@ -116,6 +116,8 @@ pub enum Event {
     /// A session depends on which ports our NAT gives out next, or none does any longer. Meanwhile each
     /// connection of this host that can wait should.
     CountingPorts(bool),
+    /// A stream of a call is most likely its path: the next layer may begin on it, before [`Event::Connected`] names it or another.
+    Chosen(Box<Chosen>),
     /// A path to a peer stands.
     Connected(Box<Connected>),
     /// A datagram of the peer's next layer came to the shared socket before the path's own took
@@ -137,6 +139,23 @@ pub enum Event {
     },
     /// Unregistered; nothing more will come.
     Stopped,
+}
+
+/// A stream that a caller has chosen, and on which the peer has yet to prove itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chosen {
+    /// The call.
+    pub call: CallId,
+    /// The stream.
+    pub socket: SocketId,
+    /// The other peer's certificate.
+    pub fingerprint: Fingerprint,
+    /// The other peer's key, as in [`Connected`].
+    pub identity: Option<PublicKey>,
+    /// What only the two peers and their broker know.
+    pub secret: SessionSecret,
+    /// Whether the other peer's TCP paths are to be the bare socket.
+    pub bare: bool,
 }
 
 /// A path to a peer.
@@ -273,10 +292,16 @@ impl Node {
         self.config.signal.name.as_ref()
     }
 
-    /// What a discovery found out about our NATs: peers are told, and reports carry it.
+    /// What a discovery found out about our NATs: peers are told, and reports carry it. Attempts that are under
+    /// way go by it from now on.
     pub fn set_nat(&mut self, nat: NatReport, now: Instant) {
+        for running in self.sessions.values_mut() {
+            let found = (self.opener_ttl, self.listener_reached);
+            running.session.set_nat(nat.clone(), found, now);
+        }
         self.nat = Some(nat);
         self.announce(now);
+        self.work(now);
     }
 
     /// What is shown to a broker that is closed to outsiders, from the next registration on.
@@ -559,11 +584,20 @@ impl Node {
 
     fn on_session(&mut self, id: SessionId, event: session::Event, _now: Instant) {
         let Some(running) = self.sessions.get_mut(&id) else { return };
+        if let session::Event::Chosen { socket } = event {
+            let Running { fingerprint, identity, secret, bare, .. } = *running;
+            self.events.extend(running.call.map(|call| {
+                let chosen = Chosen { call, socket, fingerprint, identity, secret, bare };
+                Event::Chosen(Box::new(chosen))
+            }));
+            return;
+        }
         let call = running.call.take();
         if let Some(call) = call {
             self.calls.remove(&call);
         }
         match event {
+            session::Event::Chosen { .. } => {}
             session::Event::Established { path, mut report } => {
                 report.nat.local.clone_from(&self.nat);
                 self.client.report(id, outcomes_of(&report));

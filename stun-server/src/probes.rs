@@ -10,7 +10,7 @@ use async_io::{Async, Timer};
 use futures::{FutureExt, select_biased};
 use ntcp_raw::hops;
 use ntcp_raw::saved_syn;
-use ntcp_stun::probe::Seen;
+use ntcp_stun::probe::{LOUD, Seen};
 use ntcp_stun::server::{Conduct, Lease, Look, Prober, Quartet, Request, Reservation, Step, Wait};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::hash::{BuildHasher, RandomState};
@@ -192,11 +192,15 @@ fn reserved_port(ip: IpAddr, conduct: Conduct) -> io::Result<(Socket, SocketAddr
     match conduct {
         // The system refuses what comes to a port where nobody listens.
         Conduct::Refusing => {}
-        Conduct::Quiet => {
-            hops::set_least_ttl(&socket, connect_back::family(address), UNTRAVELLED)?;
-            socket.listen(1)?;
-        }
+        Conduct::Quiet => listen_above(&socket, address, UNTRAVELLED)?,
+        Conduct::Deaf => listen_above(&socket, address, LOUD)?,
     }
     let bound = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
     Ok((socket, bound))
+}
+
+/// Listens, and hears only what arrives with this TTL at least.
+fn listen_above(socket: &Socket, address: SocketAddr, least: u8) -> io::Result<()> {
+    hops::set_least_ttl(socket, connect_back::family(address), least)?;
+    socket.listen(1)
 }

@@ -32,7 +32,8 @@
 //! What an RST does to the NAT's memory of a SYN is the same test with a port that refuses
 //! ([`Test::Refuse`]), towards a client that listens, or one that is deaf to the RST because it hears
 //! only what left with a TTL of 255 ([`Test::CrossFar`]). A port that refuses also answers an ACK out
-//! of the blue, which shows a client whether its NAT lets one out and the RST in. How long a hole
+//! of the blue, which shows a client whether its NAT lets one out and the RST in. A port that hears only
+//! what left with a high TTL ([`Test::Deaf`]) shows likewise whether a SYN-ACK gets out after a SYN. How long a hole
 //! stays open shows [`Test::Hold`], a port that is kept for up to minutes, and how long an idle
 //! connection lives [`Test::Wait`], an answer that comes as late as asked. What the NAT makes of a SYN's header shows
 //! [`Test::Look`], which needs no packet at all.
@@ -85,11 +86,18 @@ pub enum Test {
     Hold,
     /// 10: answer after as many seconds as the patience says, and be silent until then.
     Wait,
+    /// 11: as [`Test::Reserve`], but a port that is deaf only to what arrives with a TTL or hop limit below
+    /// [`LOUD`], and listens to the rest.
+    Deaf,
 }
+
+/// The least TTL or hop limit that [`Test::Deaf`] hears: above 128, with which no system's packets begin that
+/// does not mean to be heard, and below what is left of 255 on any path.
+pub const LOUD: u8 = 150;
 
 impl Test {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::OtherPort,
         Self::OtherAddress,
         Self::Unused,
@@ -100,6 +108,7 @@ impl Test {
         Self::CrossFar,
         Self::Hold,
         Self::Wait,
+        Self::Deaf,
     ];
 
     /// The number in a request.
@@ -115,6 +124,7 @@ impl Test {
             Self::CrossFar => 8,
             Self::Hold => 9,
             Self::Wait => 10,
+            Self::Deaf => 11,
         }
     }
 

@@ -271,6 +271,15 @@ pub struct TcpBehaviour {
     pub timers: TcpTimers,
 }
 
+impl TcpBehaviour {
+    /// Whether a SYN-ACK from inside gets out, as from its mapping, after a SYN did and before one came in: who watches
+    /// TCP calls it invalid, and what passes untranslated gets nowhere unless nothing is translated.
+    pub fn answers_early(&self) -> bool {
+        let transparent = self.translation.mapping == Mapping::Identity;
+        self.tracking == Tracking::None || transparent && self.invalid == Invalid::Leak
+    }
+}
+
 /// Idle times of TCP flows. The defaults are netfilter's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TcpTimers {

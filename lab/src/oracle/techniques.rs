@@ -45,11 +45,7 @@ impl Manners {
         let all = |is: fn(&Behaviour) -> bool| site.boxes.iter().all(|nat| is(&nat.behaviour));
         Self {
             keeps_numbers: all(|nat| nat.tcp.sequence_numbers == SequenceNumbers::Preserved),
-            answers_early: all(|nat| {
-                let transparent = nat.tcp.translation.mapping == Mapping::Identity;
-                nat.tcp.tracking == Tracking::None
-                    || transparent && nat.tcp.invalid == Invalid::Leak
-            }),
+            answers_early: all(|nat| nat.tcp.answers_early()),
             picks_up: all(|nat| nat.tcp.mid_stream == MidStream::PickUp),
             outlives_death: all(|nat| nat.tcp.time_exceeded != IcmpEffect::DeleteMapping),
             watches: !all(|nat| {

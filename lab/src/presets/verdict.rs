@@ -6,7 +6,7 @@ use ntcp_proto::nat::{NatReport, TcpReport, UdpReport};
 use super::Site;
 use crate::nat::behaviour::{
     Allocation, Behaviour, Filtering, Hairpin, InboundSyn, Mapping, MidStream, Passage,
-    SequenceNumbers, Sharing, Translation, Unsolicited,
+    SequenceNumbers, Sharing, TcpBehaviour, Translation, Unsolicited,
 };
 
 impl Site {
@@ -76,6 +76,10 @@ impl Site {
             mid_stream: Some(match boxes().any(|tcp| tcp.mid_stream == MidStream::Refuse) {
                 true => report::MidStream::Dropped,
                 false => report::MidStream::PickedUp,
+            }),
+            syn_ack_after_syn: Some(match boxes().all(TcpBehaviour::answers_early) {
+                true => report::OutboundSynAck::Passed,
+                false => report::OutboundSynAck::Dropped,
             }),
             ..TcpReport::default()
         }

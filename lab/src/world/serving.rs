@@ -8,6 +8,7 @@ use std::time::Instant;
 use ntcp_proto::command::Ends;
 use ntcp_proto::{Deadline, Hops, IoFailure, datagram};
 use ntcp_stun::framing::{Frame, frame};
+use ntcp_stun::probe::LOUD;
 use ntcp_stun::server::Conduct;
 
 use super::{HostId, Node, World};
@@ -78,7 +79,7 @@ struct Serving {
 }
 
 /// No packet that has travelled has this TTL.
-const UNTRAVELLED: Hops = Hops { ttl: None, least: Some(u8::MAX) };
+const UNTRAVELLED: u8 = u8::MAX;
 
 impl Serving {
     fn depart(&mut self, system: &mut System<'_>) {
@@ -123,8 +124,9 @@ impl Serving {
     fn reserve(&mut self, wish: WishId, (ip, conduct): (IpAddr, Conduct), system: &mut System<'_>) {
         let Ok((socket, local)) = system.host.listen_tcp(SocketAddr::new(ip, 0)) else { return };
         match conduct {
-            Conduct::Quiet => {
-                system.host.set_hops(socket, UNTRAVELLED);
+            Conduct::Quiet | Conduct::Deaf => {
+                let least = if conduct == Conduct::Quiet { UNTRAVELLED } else { LOUD };
+                system.host.set_hops(socket, Hops { ttl: None, least: Some(least) });
                 self.wishes.insert(wish, socket);
             }
             // Where nobody listens the host refuses; its free ports are many.

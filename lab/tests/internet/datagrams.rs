@@ -3,20 +3,13 @@
 use std::time::Duration;
 
 use ntcp_lab::meeting::{Meeting, Outcome, Setup};
-use ntcp_lab::presets::Site;
 use ntcp_proto::puncher::report::{Attempt, Strategy};
 use ntcp_proto::uri::TransportChoice;
 
-fn setup(a: &str, b: &str) -> Setup {
-    let [a, b] = [a, b].map(|text| text.parse::<Site>().unwrap());
-    Setup { transport: TransportChoice::Udp, ..Setup::new(&a, &b) }
-}
+use super::scene::{self, met};
 
-/// The caller's strategy and time, if both sides have the path.
-fn met(outcome: &Outcome) -> Option<(Strategy, Duration)> {
-    outcome.callee.as_ref()?;
-    let report = &outcome.caller.as_ref()?.report;
-    Some((report.strategy?, Duration::from_secs_f64(report.elapsed_ms? / 1e3)))
+fn setup(a: &str, b: &str) -> Setup {
+    Setup { transport: TransportChoice::Udp, ..scene::setup(a, b) }
 }
 
 /// The attempt that won.

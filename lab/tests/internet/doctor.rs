@@ -203,6 +203,18 @@ fn whether_a_connection_may_begin_in_the_middle_is_told_to_who_may_try() {
 }
 
 #[test]
+fn whether_a_syn_ack_gets_out_after_a_syn_is_told_to_who_may_send_one() {
+    for text in SITES.iter().copied().chain(["public", "masq,syn=strict"]) {
+        let site: Site = text.parse().unwrap();
+        let (found, _) = diagnose_with((RAW, None), &site, 3, clean());
+        let declared = site.declared().tcp.syn_ack_after_syn;
+        assert_eq!(found.report.tcp.syn_ack_after_syn, declared, "{text}");
+        let (found, _) = diagnose(&site, 3, clean());
+        assert_eq!(found.report.tcp.syn_ack_after_syn, None, "{text}, without the privilege");
+    }
+}
+
+#[test]
 fn what_an_rst_or_an_icmp_error_does_to_a_syn_that_comes_in_is_told() {
     use InboundSynAfterSyn::{Accepted, Dropped, Rst};
     let cases = [

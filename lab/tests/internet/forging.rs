@@ -4,29 +4,22 @@ use std::time::Duration;
 
 use ntcp_lab::host::Privileges;
 use ntcp_lab::link::Quality;
-use ntcp_lab::meeting::{Meeting, Outcome, Setup};
+use ntcp_lab::meeting::{Meeting, Setup};
 use ntcp_lab::packet::{Packet, flag};
+use ntcp_proto::nat::OutboundSynAck;
 use ntcp_proto::puncher::report::{AttemptResult, Strategy};
 use ntcp_proto::tcp_traversal::plan::Privileges as Held;
-use ntcp_proto::uri::TransportChoice;
+
+use super::scene::{self, met};
 
 const RAW: Privileges = Privileges { raw: true, admin: false };
 const ADMIN: Privileges = Privileges { raw: false, admin: true };
 const STRICT: &str = "masq,syn=strict";
 
 fn setup(a: &str, b: &str, privileges: Privileges, skew: Duration) -> Setup {
-    let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
     // Not a divisor of the skews: nothing arrives at the very instant at which something else ends.
     let access = Quality::delay(Duration::from_micros(9_700));
-    let transport = TransportChoice::Tcp;
-    Setup { transport, privileges, skew, access, ..Setup::new(&a, &b) }
-}
-
-/// The caller's strategy and time, if both sides have the path.
-fn met(outcome: &Outcome) -> Option<(Strategy, Duration)> {
-    outcome.callee.as_ref()?;
-    let report = &outcome.caller.as_ref()?.report;
-    Some((report.strategy?, Duration::from_secs_f64(report.elapsed_ms? / 1e3)))
+    Setup { privileges, skew, access, ..scene::setup(a, b) }
 }
 
 /// Gives the two nodes of a meeting privileges of their own.
@@ -87,6 +80,26 @@ fn a_rst_that_takes_the_mapping_away_is_avoided_at_every_skew() {
         let either = [Strategy::ShieldedOpener, Strategy::SynReplay].contains(&strategy);
         assert!(crosses || either, "{skew:?} late: {strategy}");
     }
+}
+
+#[test]
+fn where_both_nats_let_answers_out_none_waits_for_the_syns_to_have_crossed() {
+    let nat = "port-restricted,window=off,syn=strict";
+    let call = |known: Option<OutboundSynAck>| {
+        let setup = Setup { informed: true, ..setup(nat, nat, RAW, Duration::ZERO) };
+        let mut meeting = Meeting::new(&setup);
+        for (node, site) in [(meeting.a, &setup.a), (meeting.b, &setup.b)] {
+            let mut report = site.declared();
+            assert_eq!(report.tcp.syn_ack_after_syn, Some(OutboundSynAck::Passed));
+            report.tcp.syn_ack_after_syn = known;
+            meeting.world.command(node, |node, now| node.set_nat(report, now));
+        }
+        met(&meeting.call()).expect("a path")
+    };
+    let (strategy, known) = call(Some(OutboundSynAck::Passed));
+    assert_eq!(strategy, Strategy::SynAckInjection);
+    let (_, unknown) = call(None);
+    assert!(known + Duration::from_millis(100) < unknown, "{known:?}, {unknown:?}");
 }
 
 #[test]

@@ -8,5 +8,7 @@ mod doctor;
 mod faults;
 mod forging;
 mod lone;
+mod privileges;
+mod scene;
 mod share;
 mod traversal;

@@ -4,25 +4,11 @@ use std::time::Duration;
 
 use ntcp_lab::host::Privileges;
 use ntcp_lab::link::Quality;
-use ntcp_lab::meeting::{Meeting, Outcome, Setup};
-use ntcp_lab::presets::Site;
+use ntcp_lab::meeting::{Meeting, Setup};
+use ntcp_proto::nat::InboundSynAfterSyn;
 use ntcp_proto::puncher::report::{AttemptResult, Strategy};
-use ntcp_proto::uri::TransportChoice;
 
-fn site(text: &str) -> Site {
-    text.parse().unwrap()
-}
-
-fn setup(a: &str, b: &str) -> Setup {
-    Setup { transport: TransportChoice::Tcp, ..Setup::new(&site(a), &site(b)) }
-}
-
-/// The caller's strategy and time, if both sides have the path.
-fn met(outcome: &Outcome) -> Option<(Strategy, Duration)> {
-    outcome.callee.as_ref()?;
-    let report = &outcome.caller.as_ref()?.report;
-    Some((report.strategy?, Duration::from_secs_f64(report.elapsed_ms? / 1e3)))
-}
+use super::scene::{met, setup};
 
 /// Calls both ways with callees that are late by each of these; each path within `slack` of the skew.
 fn meets_at_every_skew(a: &str, b: &str, line: Duration, slack: Duration) {
@@ -36,6 +22,22 @@ fn meets_at_every_skew(a: &str, b: &str, line: Duration, slack: Duration) {
         }
     }
 }
+
+/// The delay of an access line in most tests.
+const TEN: Duration = Duration::from_millis(10);
+/// What a forecast or a round of recovery may take beyond the skew.
+const ANSWERED: Duration = Duration::from_secs(4);
+
+/// The same for each of these pairs.
+fn all_meet(pairs: &[(&str, &str)], line: Duration, slack: Duration) {
+    for (a, b) in pairs {
+        meets_at_every_skew(a, b, line, slack);
+    }
+}
+
+/// Two NATs that answer strangers, with RST and with ICMP errors.
+const ANSWER: [(&str, &str); 2] =
+    [("masq,in=reset", "masq,in=reset"), ("masq,in=reset", "masq,in=admin")];
 
 #[test]
 fn a_stream_that_is_there_before_its_session_waits_for_it() {
@@ -54,17 +56,17 @@ fn nats_that_answer_strangers_are_passed_at_every_skew() {
     // Not a divisor of the skews: nothing arrives at the very instant at which something else ends.
     let line = Duration::from_micros(9_700);
     let slack = Duration::from_millis(160);
-    meets_at_every_skew("masq,in=reset", "masq,in=reset", line, slack);
-    meets_at_every_skew("masq,in=reset", "masq,in=admin", line, slack);
-    meets_at_every_skew("port-restricted,in=reset", "masq,in=open", line, slack);
-    meets_at_every_skew("masq,in=reset@port-restricted", "masq,in=reset", line, slack);
+    all_meet(&ANSWER, line, slack);
+    let others = [
+        ("port-restricted,in=reset", "masq,in=open"),
+        ("masq,in=reset@port-restricted", "masq,in=reset"),
+    ];
+    all_meet(&others, line, slack);
 }
 
 #[test]
 fn nats_that_answer_strangers_are_passed_on_paths_below_a_millisecond() {
-    let (line, slack) = (Duration::from_micros(200), Duration::from_millis(30));
-    meets_at_every_skew("masq,in=reset", "masq,in=reset", line, slack);
-    meets_at_every_skew("masq,in=reset", "masq,in=admin", line, slack);
+    all_meet(&ANSWER, Duration::from_micros(200), Duration::from_millis(30));
 }
 
 /// One-way delays of 10 to 100 ms, of which the skews are multiples: things happen at one instant.
@@ -128,6 +130,46 @@ fn two_nats_that_take_back_whatever_opens_them_are_met_by_syns_that_cross() {
     }
 }
 
+/// A call between nodes that know, and have told, what an RST and the end of a TTL do to holes of their NATs.
+fn knowing(setup: &Setup, [a, b]: [[InboundSynAfterSyn; 2]; 2]) -> Meeting {
+    let mut meeting = Meeting::new(&Setup { informed: true, ..setup.clone() });
+    let nodes = [(meeting.a, &setup.a, a), (meeting.b, &setup.b, b)];
+    for (node, site, [after_rst, after_icmp]) in nodes {
+        let mut known = site.declared();
+        known.tcp.inbound_syn_after_rst = Some(after_rst);
+        known.tcp.inbound_syn_after_icmp = Some(after_icmp);
+        meeting.world.command(node, |node, now| node.set_nat(known, now));
+    }
+    meeting.world.advance(Duration::from_secs(1));
+    meeting
+}
+
+#[test]
+fn what_is_known_of_holes_says_who_opens_and_how_and_whether_syns_must_cross() {
+    use InboundSynAfterSyn::{Accepted, Dropped};
+    const SHUTS: &str = "port-restricted,rst=kill,ttlx=kill,unreach=kill,in=reset";
+    const OPENS: &str = "port-restricted,rst=kill,in=reset";
+    const LASTS: &str = "port-restricted,rst=ignore,ttlx=kill,in=reset";
+    let shuts = [Dropped, Dropped];
+    for (a, b, knows) in [
+        (SHUTS, SHUTS, [shuts, shuts]),
+        (SHUTS, OPENS, [shuts, [Dropped, Accepted]]),
+        (LASTS, SHUTS, [[Accepted, Dropped], shuts]),
+    ] {
+        for skew in [100, 300].map(Duration::from_millis) {
+            for (a, b, knows) in [(a, b, knows), (b, a, [knows[1], knows[0]])] {
+                let setup = Setup { skew, ..setup(a, b) };
+                let time = |meeting: &mut Meeting| met(&meeting.call()).map(|(_, elapsed)| elapsed);
+                let blind = Setup { informed: true, ..setup.clone() };
+                let blind = time(&mut Meeting::new(&blind)).expect("a path in the end");
+                let known = time(&mut knowing(&setup, knows)).expect("a path");
+                println!("{a} calls {b}, {skew:?} late: {known:?} instead of {blind:?}");
+                assert!(known <= blind, "{a} calls {b}, {skew:?} late: {known:?}, {blind:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn an_unreachable_private_address_does_not_cost_the_punching_port() {
     let outcome = Meeting::new(&setup("port-restricted,unreach=kill", "masq")).call();
@@ -138,37 +180,38 @@ fn an_unreachable_private_address_does_not_cost_the_punching_port() {
 
 #[test]
 fn a_sequential_port_for_each_address_is_foretold_as_well() {
-    let (line, slack) = (Duration::from_millis(10), Duration::from_secs(4));
-    meets_at_every_skew("address-seq", "address-seq", line, slack);
-    meets_at_every_skew("address-seq", "symmetric-step", line, slack);
-    meets_at_every_skew("address-seq", "masq,in=reset", line, slack);
-    meets_at_every_skew("symmetric-seq", "masq,in=admin", line, slack);
+    let pairs = [
+        ("address-seq", "address-seq"),
+        ("address-seq", "symmetric-step"),
+        ("address-seq", "masq,in=reset"),
+        ("symmetric-seq", "masq,in=admin"),
+    ];
+    all_meet(&pairs, TEN, ANSWERED);
 }
 
 #[test]
 fn a_carrier_before_a_home_and_a_missing_udp_make_no_difference() {
-    let (line, slack) = (Duration::from_millis(10), Duration::from_secs(4));
-    for (a, b) in [
+    let pairs = [
         ("masq@symmetric-seq", "masq@symmetric-seq"),
         ("masq@symmetric-seq", "symmetric-step,udp=block"),
         ("masq,in=reset@symmetric-seq", "masq,in=reset"),
         ("masq,udp=block@port-restricted", "masq@symmetric-seq,udp=block"),
         ("masq@masq", "masq@masq,in=reset"),
         ("port-restricted@masq,in=reset", "masq@port-restricted,udp=block"),
-    ] {
-        meets_at_every_skew(a, b, line, slack);
-    }
+    ];
+    all_meet(&pairs, TEN, ANSWERED);
 }
 
 #[test]
 fn ports_that_follow_one_another_are_foretold() {
-    let line = Duration::from_millis(10);
-    let answered = Duration::from_secs(4);
-    meets_at_every_skew("symmetric-seq", "masq", line, answered);
-    meets_at_every_skew("symmetric-step", "port-restricted,in=reset", line, answered);
-    meets_at_every_skew("symmetric-seq", "symmetric-step", line, answered);
-    meets_at_every_skew("symmetric-seq,in=reset", "symmetric-seq,in=reset", line, answered);
-    meets_at_every_skew("masq@symmetric-seq", "masq", line, answered);
+    let pairs = [
+        ("symmetric-seq", "masq"),
+        ("symmetric-step", "port-restricted,in=reset"),
+        ("symmetric-seq", "symmetric-step"),
+        ("symmetric-seq,in=reset", "symmetric-seq,in=reset"),
+        ("masq@symmetric-seq", "masq"),
+    ];
+    all_meet(&pairs, TEN, ANSWERED);
 }
 
 #[test]
@@ -197,7 +240,7 @@ fn two_strict_nats_are_passed_by_a_ghost_and_by_nothing_else() {
         ("masq,syn=strict,in=reset", "port-restricted,syn=strict,in=reset"),
     ] {
         for skew in [0, 300].map(Duration::from_millis) {
-            let privileges = Privileges::ALL;
+            let privileges = Privileges { raw: false, admin: true };
             let privileged = Setup { privileges, skew, ..setup(a, b) };
             let (strategy, _) = met(&Meeting::new(&privileged).call()).expect("a ghost passes");
             assert_eq!(strategy, Strategy::GhostHandshake);

@@ -230,6 +230,22 @@ fn the_doctor_tells_whether_a_connection_may_begin_in_the_middle() {
 }
 
 #[test]
+fn the_doctor_tells_whether_a_syn_ack_gets_out_after_a_syn() {
+    // Netfilter calls it invalid. Where no rule drops what is, it leaves with the address of the home.
+    let cases = [
+        ("public", "passed"),
+        ("masq", "dropped"),
+        ("masq,invalid=leak", "dropped"),
+        ("port-restricted", "dropped"),
+    ];
+    for (site, fate) in cases {
+        let tcp = tcp_of(site, User::Raw);
+        assert_eq!(tcp["syn_ack_after_syn"], fate, "{site}: {tcp:#}");
+    }
+    assert!(tcp_of("public", User::Nobody)["syn_ack_after_syn"].is_null());
+}
+
+#[test]
 fn the_doctor_looks_at_its_syns_with_a_capture_and_without() {
     for (user, isn) in [(User::Raw, Value::from("preserved")), (User::Nobody, Value::Null)] {
         let tcp = tcp_of("masq", user);

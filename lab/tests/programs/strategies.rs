@@ -39,6 +39,40 @@ fn firewalls_that_let_no_syn_in_are_passed_over_ipv6() {
     assert_eq!(over_ipv6(strict, User::Raw, &spoof), "spoofed_syn_ack");
 }
 
+/// Nothing of the other home arrives over IPv4.
+fn cut_ipv4(lab: &Lab, home: &str, other: &str) {
+    let from = lab.host(other).unwrap().public;
+    let chain = format!("type filter hook input priority 0; ip saddr {from} drop;");
+    rules(lab, home, &format!("table ip cut {{ chain input {{ {chain} }} }}"));
+}
+
+/// What brings a connection about between homes of which each has both families, that reach each other over
+/// IPv6 only, with STUN servers over both or over IPv4 alone.
+fn dual_stack(site: &str, user: User, stun: &[String]) -> String {
+    let lab = Lab::builder().delay(LINE).home("a", site).ipv6().home("b", site).ipv6();
+    let lab = lab.start().unwrap();
+    cut_ipv4(&lab, "a", "b");
+    cut_ipv4(&lab, "b", "a");
+    let _servers = Servers::start(&lab).unwrap();
+    let flags = [&server_flags()[..], stun].concat();
+    let _listener = Listener::start_with(&lab, "b", user, &flags, &[]).unwrap();
+    let report = Call { user, flags, ..Call::bob("a", "tcp") }.run(&lab).unwrap().report;
+    assert_eq!(report["outcome"], "connected", "{site} as {user:?}: {report:#}");
+    assert!(report["remote"].as_str().unwrap().starts_with('['), "{report:#}");
+    report["strategy"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn where_only_ipv6_gets_through_what_takes_privileges_goes_there() {
+    let over_both = server_flags_v6()[2..].to_vec();
+    for stun in [&over_both[..], &[]] {
+        assert_eq!(dual_stack("masq,syn=strict", User::Root, stun), "ghost_handshake");
+        let strategy = dual_stack("masq,syn=strict,loose=no", User::Raw, stun);
+        let by_hand = ["syn_ack_injection", "syn_injection", "syn_replay"];
+        assert!(by_hand.contains(&strategy.as_str()), "{strategy}");
+    }
+}
+
 #[test]
 fn firewalls_that_answer_strangers_are_passed_over_ipv6_without_privileges() {
     for site in ["masq,in=reset", "masq,in=admin"] {

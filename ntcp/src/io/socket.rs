@@ -85,8 +85,19 @@ pub(crate) fn connect(socket: Socket, remote: SocketAddr) -> io::Result<TcpStrea
 
 /// Ends a stream with an RST, so that its pair of ends is free.
 pub(crate) fn reset(stream: &TcpStream) -> io::Result<()> {
-    SockRef::from(stream).set_linger(Some(Duration::ZERO))?;
+    forget_when_closed(stream)?;
     disconnect(stream)
+}
+
+/// From now on the end of the socket, also with its program, is an RST: closed in order, what nobody answers
+/// would stay with the system, which repeats its FIN for minutes.
+pub(crate) fn forget_when_closed(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).set_linger(Some(Duration::ZERO))
+}
+
+/// From now on the stream is closed in order, as every one is by default.
+pub(crate) fn close_in_order(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).set_linger(None)
 }
 
 /// Closing alone would not do: a thread in `epoll_wait` may hold the file for a moment longer, and whoever

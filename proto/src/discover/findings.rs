@@ -151,6 +151,7 @@ fn tcp_report(survey: &TcpSurvey, seen: &[Observation]) -> TcpReport {
         inbound_syn_after_rst: survey.inbound_syn_after_rst(),
         inbound_syn_after_icmp: survey.inbound_syn_after_icmp(),
         mid_stream: survey.mid_stream(),
+        syn_ack_after_syn: survey.syn_ack_after_syn(),
         opener_ttl: survey.opener_ttl(),
         hole_s: survey.hole().map(seconds),
         syn: survey.seen().map(syn_seen),

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::command::{Agreed, Command, CommandId, Ends, Hops, Names, Owner, SocketId};
+use crate::segment::Segment;
+use crate::tcp_traversal::forgery::TTL;
 
 /// Collects the commands of all parts of one discovery and remembers which sockets are open.
 #[derive(Debug)]
@@ -80,6 +82,13 @@ impl Outbox {
     pub(super) fn adjust_tcp(&mut self, socket: SocketId, hops: Hops) {
         let id = self.names.command();
         self.push(Command::AdjustTcp { id, socket, hops });
+    }
+
+    /// Puts a segment in the peer's name into the own stack.
+    pub(super) fn inject(&mut self, segment: Segment) -> CommandId {
+        let id = self.names.command();
+        self.push(Command::Inject { id, segment, ttl: TTL });
+        id
     }
 
     pub(super) fn listen_tcp(&mut self, local: SocketAddr) -> (CommandId, SocketId) {

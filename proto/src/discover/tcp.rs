@@ -21,11 +21,15 @@
 //! ([`sequence`]), and what only a server that connects back can tell ([`probes`]), if one offers to.
 
 mod again;
+#[cfg(test)]
+mod bench;
 mod ghost;
 mod hairpin;
 mod probes;
+mod reserved;
 mod sequence;
 mod stream;
+mod syn_ack;
 mod timers;
 
 use std::net::SocketAddr;
@@ -52,6 +56,7 @@ use ghost::Ghost;
 use hairpin::{Hairpin, Side};
 use probes::Probes;
 use sequence::Sequence;
+use syn_ack::SynAck;
 use timers::Timers;
 
 /// Fresh ports to sample: at least eight tell a sequence from chance.
@@ -106,6 +111,7 @@ pub(super) struct TcpSurvey {
     probes: Option<Probes>,
     sequence: Option<Sequence>,
     ghost: Option<Ghost>,
+    syn_ack: Option<SynAck>,
     timers: Option<Timers>,
     wishes: Wishes,
     is_over: bool,
@@ -129,6 +135,7 @@ impl TcpSurvey {
             probes: None,
             sequence: None,
             ghost: None,
+            syn_ack: None,
             timers: None,
             wishes,
             is_over: false,
@@ -184,6 +191,9 @@ impl TcpSurvey {
             if let Some(ghost) = &mut self.ghost {
                 ghost.on_connected(id, &result, outbox, now);
             }
+            if let Some(syn_ack) = &mut self.syn_ack {
+                syn_ack.on_connected(id, &result, outbox);
+            }
             if let Some(timers) = &mut self.timers {
                 timers.on_connected(id, &result, outbox, now);
             }
@@ -233,6 +243,13 @@ impl TcpSurvey {
         }
     }
 
+    /// Something was not sent.
+    pub(super) fn on_send_failure(&mut self, id: CommandId) {
+        if let Some(syn_ack) = &mut self.syn_ack {
+            syn_ack.on_send_failure(id);
+        }
+    }
+
     /// A capture saw a SYN with this number leave.
     pub(super) fn on_captured(&mut self, socket: SocketId, number: u32) {
         if let Some(sequence) = &mut self.sequence {
@@ -277,6 +294,9 @@ impl TcpSurvey {
             if let Some(ghost) = &mut self.ghost {
                 ghost.on_message(socket, payload, outbox);
             }
+            if let Some(syn_ack) = &mut self.syn_ack {
+                syn_ack.on_message(socket, payload, outbox, now);
+            }
             if let Some(timers) = &mut self.timers {
                 timers.on_message(socket, payload, outbox, now);
             }
@@ -314,6 +334,9 @@ impl TcpSurvey {
             if let Some(ghost) = &mut self.ghost {
                 ghost.on_closed(socket, reason);
             }
+            if let Some(syn_ack) = &mut self.syn_ack {
+                syn_ack.on_closed(socket);
+            }
             if let Some(timers) = &mut self.timers {
                 timers.on_closed(socket);
             }
@@ -338,6 +361,9 @@ impl TcpSurvey {
         if let Some(ghost) = &mut self.ghost {
             ghost.handle_timeout(now);
         }
+        if let Some(syn_ack) = &mut self.syn_ack {
+            syn_ack.handle_timeout(outbox, now);
+        }
         if let Some(timers) = &mut self.timers {
             timers.handle_timeout(outbox, now);
         }
@@ -358,7 +384,9 @@ impl TcpSurvey {
         let probes = self.probes.as_ref().and_then(Probes::poll_timeout);
         let sequence = self.sequence.as_ref().and_then(Sequence::poll_timeout);
         let ghost = self.ghost.as_ref().and_then(Ghost::poll_timeout);
+        let syn_ack = self.syn_ack.as_ref().and_then(SynAck::poll_timeout);
         let timers = self.timers.as_ref().and_then(Timers::poll_timeout);
+        let timers = Deadline::earlier(syn_ack, timers);
         let beside = Deadline::earlier(hairpin, Deadline::earlier(probes, sequence));
         let beside = Deadline::earlier(beside, Deadline::earlier(ghost, timers));
         Deadline::earlier(self.own_timeout(), beside)
@@ -440,6 +468,7 @@ impl TcpSurvey {
             && self.probes.as_ref().is_none_or(Probes::is_settled)
             && self.sequence.as_ref().is_none_or(Sequence::is_settled)
             && self.ghost.as_ref().is_none_or(Ghost::is_settled)
+            && self.syn_ack.as_ref().is_none_or(SynAck::is_settled)
             && self.timers.as_ref().is_none_or(Timers::is_settled)
     }
 
@@ -541,6 +570,11 @@ impl TcpSurvey {
     /// The fate of a connection that begins in the middle.
     pub(super) fn mid_stream(&self) -> Option<nat::MidStream> {
         self.ghost.as_ref()?.finding()
+    }
+
+    /// The fate of a SYN-ACK that goes out after a SYN.
+    pub(super) fn syn_ack_after_syn(&self) -> Option<nat::OutboundSynAck> {
+        self.syn_ack.as_ref()?.finding()
     }
 
     /// How long a hole stays open at least.
@@ -645,6 +679,10 @@ impl TcpSurvey {
         if offer.includes(Test::Refuse) {
             let place = (server, rtt);
             self.ghost = Some(Ghost::new(self.family, place, &mut self.entropy, outbox, now));
+        }
+        if offer.includes(Test::Deaf) {
+            let place = (server, rtt);
+            self.syn_ack = Some(SynAck::new(self.family, place, &mut self.entropy, outbox, now));
         }
         if let Some(longest) = self.wishes.timers {
             let entropy = &mut self.entropy;

@@ -6,7 +6,8 @@ use super::findings::Findings;
 use super::port_control::PortControl;
 use super::ports::PortPattern;
 use crate::nat::{
-    Filtering, InboundSynAfterSyn, InitialSequence, Mapping, MidStream, TcpReport, UnsolicitedSyn,
+    Filtering, InboundSynAfterSyn, InitialSequence, Mapping, MidStream, OutboundSynAck, TcpReport,
+    UnsolicitedSyn,
 };
 
 impl fmt::Display for Mapping {
@@ -192,9 +193,14 @@ fn write_after(f: &mut fmt::Formatter<'_>, report: &TcpReport) -> fmt::Result {
     }
     match report.mid_stream {
         Some(MidStream::PickedUp) => {
-            line(f, "", "a connection may begin in the middle, without a SYN")
+            line(f, "", "a connection may begin in the middle, without a SYN")?;
         }
-        Some(MidStream::Dropped) => line(f, "", "a connection may not begin without a SYN"),
+        Some(MidStream::Dropped) => line(f, "", "a connection may not begin without a SYN")?,
+        None => {}
+    }
+    match report.syn_ack_after_syn {
+        Some(OutboundSynAck::Passed) => line(f, "", "a SYN-ACK may go out after a SYN"),
+        Some(OutboundSynAck::Dropped) => line(f, "", "a SYN-ACK does not go out after a SYN"),
         None => Ok(()),
     }
 }

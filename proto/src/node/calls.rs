@@ -297,6 +297,8 @@ fn nat_told(summary: NatSummary, candidates: &[Candidate]) -> Option<NatReport> 
         inbound_syn_after_syn: tcp.inbound_syn_after_syn,
         isn: tcp.isn,
         mid_stream: tcp.mid_stream,
+        inbound_syn_after_rst: tcp.inbound_syn_after_rst,
+        inbound_syn_after_icmp: tcp.inbound_syn_after_icmp,
         ..TcpReport::default()
     };
     Some(NatReport { nat, udp, tcp })

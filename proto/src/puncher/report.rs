@@ -115,6 +115,8 @@ pub enum Evidence {
     Hinted(u8),
     /// The own NAT was opened with a SYN of this TTL.
     Opened(u8),
+    /// The own NAT was opened with a SYN that goes all the way, since it forgets one that dies before.
+    OpenedAllTheWay,
     /// The peer said that it has opened its NAT and waits.
     PeerOpened,
     /// So many ports of the peer were opened for.
@@ -157,6 +159,9 @@ impl fmt::Display for Evidence {
             }
             Self::Skipped(why) => write!(f, "skipped: {why}"),
             Self::Opened(ttl) => write!(f, "opened the own NAT with TTL {ttl}"),
+            Self::OpenedAllTheWay => f.write_str(
+                "opened the own NAT with a SYN that goes all the way: it forgets one that dies before",
+            ),
             Self::PeerOpened => f.write_str("the peer had opened its NAT"),
             Self::Holes(count) => write!(f, "opened {count} holes"),
             Self::StandingHoles(count) => write!(f, "{count} holes were open from before"),

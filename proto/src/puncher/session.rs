@@ -24,6 +24,8 @@ mod decide;
 mod engine;
 mod forging;
 mod ghost;
+mod hands;
+mod inquiry;
 mod prediction;
 mod race;
 mod rounds;
@@ -36,7 +38,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 pub use coverage::Hole;
-use engine::Engine;
+use engine::{Engine, SYNS_FIRST};
 
 use super::check::Authenticator;
 use super::checklist::Checklist;
@@ -167,6 +169,12 @@ pub enum Path {
 /// What a session tells.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// The caller's greeting has gone out that chooses this stream, unless it turns out to lead elsewhere: what follows it there is
+    /// the next layer's, which may begin.
+    Chosen {
+        /// The stream.
+        socket: SocketId,
+    },
     /// A path was chosen.
     Established {
         /// Which.
@@ -442,9 +450,14 @@ impl Session {
         let local = self.tcp_local(Family::V4).filter(|_| strange)?;
         let known = self.dialers.iter().find_map(|dialer| dialer.local);
         known.or_else(|| {
-            let port = DYNAMIC + u16::try_from(self.entropy.below(DYNAMIC_PORTS)).ok()?;
+            let port = self.dynamic_port();
             Some(SocketAddr::new(local.ip(), port))
         })
+    }
+
+    /// Any of the ports that belong to nobody.
+    fn dynamic_port(&mut self) -> u16 {
+        DYNAMIC + u16::try_from(self.entropy.below(DYNAMIC_PORTS)).unwrap_or_default()
     }
 
     fn open_own_nat(&mut self) {
@@ -536,12 +549,14 @@ impl Machine for Session {
             }
             Input::TcpAccepted { socket, ends, .. } => self.adopt(socket, ends, now),
             Input::TcpReceived { socket, payload } => {
-                if !self.on_sample(socket, payload, now) {
+                if !self.on_sample(socket, payload, now)
+                    && !self.on_inquiry_answered(socket, payload, now)
+                {
                     self.on_greeting(socket, payload, now);
                 }
             }
             Input::TcpClosed { socket, reason } => {
-                if !self.on_sample_lost(socket, now) {
+                if !self.on_sample_lost(socket, now) && !self.on_inquiry_lost(socket, now) {
                     self.on_stream_closed(socket, reason, now);
                 }
             }

@@ -45,9 +45,14 @@ impl Stream {
         matches!(self.proof, Proof::Awaited | Proof::Given)
     }
 
-    /// Whether it may make others needless.
+    /// Whether it may make others needless: not a ghost of which nobody has heard.
     pub(super) fn is_hopeful(&self) -> bool {
-        self.is_open() && !self.stale
+        self.is_open() && !self.stale && !self.is_unheard_ghost()
+    }
+
+    /// Whether it had no handshake, and nothing has come on it yet.
+    pub(super) fn is_unheard_ghost(&self) -> bool {
+        self.strategy == Strategy::GhostHandshake && self.proof == Proof::Awaited
     }
 
     /// Whether the caller may choose it before the peer has proved itself. An address of the public

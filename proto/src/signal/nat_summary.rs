@@ -52,6 +52,10 @@ pub struct TcpSummary {
     pub isn: Option<InitialSequence>,
     /// The fate of a connection that begins in the middle.
     pub mid_stream: Option<MidStream>,
+    /// The fate of a SYN that comes in after an RST did.
+    pub inbound_syn_after_rst: Option<InboundSynAfterSyn>,
+    /// The fate of a SYN that comes in after the one that went out has died on the way.
+    pub inbound_syn_after_icmp: Option<InboundSynAfterSyn>,
 }
 
 impl From<&NatReport> for NatSummary {
@@ -79,6 +83,8 @@ impl From<&NatReport> for NatSummary {
                 inbound_syn_after_syn: tcp.inbound_syn_after_syn,
                 isn: tcp.isn,
                 mid_stream: tcp.mid_stream,
+                inbound_syn_after_rst: tcp.inbound_syn_after_rst,
+                inbound_syn_after_icmp: tcp.inbound_syn_after_icmp,
             },
         }
     }
@@ -87,7 +93,8 @@ impl From<&NatReport> for NatSummary {
 /// Length of the value of NAT-SUMMARY.
 pub(super) const ENCODED_LENGTH: usize = 8;
 
-/// Half a byte for each property, in the order of the fields; 0 was not measured.
+/// Half a byte for each property, in the order of the fields, and for the last two together; 0 was not
+/// measured.
 impl NatSummary {
     /// ```text
     ///  0                   1                   2                   3
@@ -96,9 +103,9 @@ impl NatSummary {
     /// |  NAT  | UDP   | UDP   | UDP   | UDP   | UDP   | TCP   | TCP   |
     /// |       | reach.| mapp. | filt. | alloc.| hairp.| reach.| mapp. |
     /// +-------+-------+-------+-------+-------+-------+-------+-------+
-    /// | TCP   | TCP   | TCP   | unsol.|inbound|  ISN  |  mid- |   0   |
-    /// | filt. | alloc.| hairp.|  SYN  |  SYN  |       |stream |       |
-    /// +-------+-------+-------+-------+-------+-------+---------------+
+    /// | TCP   | TCP   | TCP   | unsol.|inbound|  ISN  |  mid- |aft|aft|
+    /// | filt. | alloc.| hairp.|  SYN  |  SYN  |       |stream |RST|ICM|
+    /// +-------+-------+-------+-------+-------+-------+-------+---+---+
     /// ```
     pub(crate) fn to_bytes(self) -> [u8; ENCODED_LENGTH] {
         let Self { nat, udp, tcp } = self;
@@ -118,7 +125,8 @@ impl NatSummary {
             number(&INBOUND, tcp.inbound_syn_after_syn),
             number(&SEQUENCES, tcp.isn),
             number(&MID_STREAMS, tcp.mid_stream),
-            0,
+            number(&FATES, tcp.inbound_syn_after_rst) << 2
+                | number(&FATES, tcp.inbound_syn_after_icmp),
         ];
         let mut bytes = [0; ENCODED_LENGTH];
         for (byte, pair) in bytes.iter_mut().zip(halves.chunks_exact(2)) {
@@ -152,6 +160,8 @@ impl NatSummary {
                 inbound_syn_after_syn: value(&INBOUND, half(12)),
                 isn: value(&SEQUENCES, half(13)),
                 mid_stream: value(&MID_STREAMS, half(14)),
+                inbound_syn_after_rst: value(&FATES, half(15) >> 2),
+                inbound_syn_after_icmp: value(&FATES, half(15) & 3),
             },
         }
     }
@@ -185,6 +195,9 @@ const INBOUND: [InboundSynAfterSyn; 4] = [
     InboundSynAfterSyn::Rst,
     InboundSynAfterSyn::Unknown,
 ];
+/// Those of them that a quarter of a byte has room for; what could not be told is as good as not measured.
+const FATES: [InboundSynAfterSyn; 3] =
+    [InboundSynAfterSyn::Accepted, InboundSynAfterSyn::Dropped, InboundSynAfterSyn::Rst];
 const SEQUENCES: [InitialSequence; 2] = [InitialSequence::Preserved, InitialSequence::Rewritten];
 const MID_STREAMS: [MidStream; 2] = [MidStream::PickedUp, MidStream::Dropped];
 /// No is 1, yes is 2.
@@ -220,7 +233,25 @@ mod tests {
             assert_eq!(NatSummary::from_bytes(summary.to_bytes()), summary, "{half}");
         }
         assert_eq!(NatSummary::from_bytes([0; ENCODED_LENGTH]), NatSummary::default());
-        assert_eq!(NatSummary::from_bytes([0xFF; ENCODED_LENGTH]), NatSummary::default());
+        let unknown = [0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xF0];
+        assert_eq!(NatSummary::from_bytes(unknown), NatSummary::default());
+    }
+
+    #[test]
+    fn what_an_rst_and_an_icmp_error_do_share_half_a_byte() {
+        let fates = || FATES.into_iter().map(Some).chain([None]);
+        for (after_rst, after_icmp) in fates().flat_map(|it| fates().map(move |other| (it, other)))
+        {
+            let tcp = TcpSummary {
+                inbound_syn_after_rst: after_rst,
+                inbound_syn_after_icmp: after_icmp,
+                ..TcpSummary::default()
+            };
+            let summary = NatSummary { tcp, ..NatSummary::default() };
+            let bytes = summary.to_bytes();
+            assert_eq!(bytes[..ENCODED_LENGTH - 1], [0; ENCODED_LENGTH - 1]);
+            assert_eq!(NatSummary::from_bytes(bytes), summary);
+        }
     }
 
     #[test]

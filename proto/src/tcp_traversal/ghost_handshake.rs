@@ -16,7 +16,7 @@
 //!
 //! - The sequence numbers follow from the session's secret, so that nobody else can guess them.
 //! - The ends must be ones between which no SYN has gone: a NAT that waits for the answer to a SYN
-//!   takes a bare ACK for invalid. So a ghost has a port of its own, the *spare* one of the survey.
+//!   takes a bare ACK for invalid. So a ghost has a port of its own, about which a server is asked.
 //! - A segment that comes where no socket is yet would be answered with RST and ruin the flow, so
 //!   both sides first make their socket and open their NAT with a low TTL, then say so, and only
 //!   then send all the way.
@@ -29,9 +29,6 @@ use crate::command::Agreed;
 use crate::segment::Options;
 use crate::signal::{Role, SessionSecret};
 
-/// What a side that has opened its NAT for a ghost says in its note, where it would else name the
-/// round of port prediction.
-pub const GHOST_ROUND: u8 = u8::MAX;
 /// Largest segment that passes every path worth using: 1280 bytes of IPv6's least MTU less 60 of
 /// headers (RFC 8200 section 5).
 const SEGMENT_SIZE: u16 = 1220;

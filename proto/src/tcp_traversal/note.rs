@@ -48,8 +48,9 @@
 //! `state`: bit 0 there is a SYN, bit 1 the sender listens. Kind 2, of two bytes, says that the sender's
 //! budget of new connections is spent, and after how many tenths of a second it is full again. Kind 3, of 26
 //! bytes, has the sender's round trip to a server in tenths of milliseconds, and 12 fresh ports of the address
-//! of `spare` for a staggered crossing; 0 is none. Kind 4, of one byte, has two more facts: bits 0 and 1 whether a
-//! listener of the sender is reached after an RST, bits 2 and 3 whether a hole outlives the end of a TTL.
+//! of `spare` for a staggered crossing; 0 is none. Kind 4, of one byte, has four more facts: bits 0 and 1 whether a
+//! listener of the sender is reached after an RST, bits 2 and 3 whether a hole outlives the end of a TTL, bits 4 and 5
+//! whether it outlives an RST, bits 6 and 7 whether a SYN-ACK gets out after a SYN.
 //! Kind 5 is about [`Datagrams`]:
 //!
 //! ```text
@@ -65,6 +66,9 @@
 //! |             port              |         address, 16 bytes ... |
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //! ```
+//!
+//! Kind 6 is about a [`Haunt`]: 20 bytes, a state with bit 0 for "has opened", and family, port and address as
+//! above.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -95,6 +99,8 @@ const CROWD: [u8; 2] = [3, 2 + 2 * PAIRS as u8];
 const MANNERS: [u8; 2] = [4, 1];
 /// Kind and length of the part about UDP.
 const DATAGRAMS: [u8; 2] = [5, 28];
+/// Kind and length of the part about a ghost.
+const HAUNT: [u8; 2] = [6, 20];
 const HAS_SYN: u8 = 1;
 const LISTENS: u8 = 2;
 /// Most ports that a forecast may span: each costs the peer a SYN.
@@ -129,6 +135,15 @@ pub struct Stand {
     pub syn: Option<Syn>,
     /// Instead of a connecting socket it has a listening one.
     pub listens: bool,
+}
+
+/// The fresh port of one side for a [ghost](super::ghost_handshake).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Haunt {
+    /// How the outside sees it.
+    pub mapped: SocketAddr,
+    /// The own NAT is open, and the socket hears.
+    pub opened: bool,
 }
 
 /// Where one side stands with UDP, once checks between the announced ends have come to nothing.
@@ -206,10 +221,16 @@ pub struct Standing {
     pub listener_reached: Option<bool>,
     /// Whether a hole of its NAT outlives the end of a TTL.
     pub hole_outlives_ttl: Option<bool>,
+    /// Whether a hole of its NAT outlives an RST.
+    pub hole_outlives_rst: Option<bool>,
+    /// Whether its NAT lets a SYN-ACK out after a SYN.
+    pub answers_early: Option<bool>,
     /// The mapped address of a port that no SYN has left from towards the peer.
     pub spare: Option<SocketAddr>,
     /// It wants to go on by hand, or does.
     pub stand: Option<Stand>,
+    /// It waits for a ghost, or has one.
+    pub haunt: Option<Haunt>,
     /// More such ports for a staggered crossing.
     pub crowd: Option<Crowd>,
     /// Its budget is spent, and full again after so many tenths of a second.
@@ -243,6 +264,7 @@ impl Notary {
         bytes.extend(standing.crowd.iter().flat_map(crowd_part));
         bytes.extend(standing.spent.iter().flat_map(spent_part));
         bytes.extend(standing.datagrams.iter().flat_map(datagrams_part));
+        bytes.extend(standing.haunt.iter().flat_map(haunt_part));
         bytes.extend(signature(&self.ours, &bytes));
         bytes
     }
@@ -258,7 +280,10 @@ impl Notary {
         Some(Standing {
             listener_reached: known(manners),
             hole_outlives_ttl: known(manners >> 2),
+            hole_outlives_rst: known(manners >> 4),
+            answers_early: known(manners >> 6),
             stand: stand_of(parts),
+            haunt: haunt_of(parts),
             crowd: crowd_of(parts),
             spent: spent_of(parts),
             datagrams: datagrams_of(parts),
@@ -393,9 +418,25 @@ fn stand_of(parts: &[u8]) -> Option<Stand> {
     })
 }
 
+fn haunt_part(haunt: &Haunt) -> Vec<u8> {
+    let mut bytes = HAUNT.to_vec();
+    bytes.push(u8::from(haunt.opened));
+    bytes.extend(address_bytes(Some(haunt.mapped)));
+    bytes
+}
+
+fn haunt_of(parts: &[u8]) -> Option<Haunt> {
+    let (state, address) = part_of(parts, HAUNT)?.split_first()?;
+    let mapped = address_of(address.first_chunk()?)?;
+    Some(Haunt { mapped, opened: state & 1 != 0 })
+}
+
 fn manners_part(standing: &Standing) -> Option<[u8; 3]> {
     let [kind, length] = MANNERS;
-    let facts = fact(standing.listener_reached) | fact(standing.hole_outlives_ttl) << 2;
+    let facts = fact(standing.listener_reached)
+        | fact(standing.hole_outlives_ttl) << 2
+        | fact(standing.hole_outlives_rst) << 4
+        | fact(standing.answers_early) << 6;
     (facts != 0).then_some([kind, length, facts])
 }
 
@@ -474,8 +515,11 @@ fn parse(bytes: &[u8; BODY]) -> Option<Standing> {
         admits_syn: known(bytes[14] >> 2),
         listener_reached: None,
         hole_outlives_ttl: None,
+        hole_outlives_rst: None,
+        answers_early: None,
         spare: bytes.last_chunk().and_then(address_of),
         stand: None,
+        haunt: None,
         crowd: None,
         spent: None,
         datagrams: None,
@@ -518,12 +562,15 @@ mod tests {
             admits_syn: Some(false),
             listener_reached: Some(false),
             hole_outlives_ttl: Some(true),
+            hole_outlives_rst: Some(false),
+            answers_early: Some(true),
             spare: Some("198.51.100.7:4242".parse().unwrap()),
             stand: Some(Stand {
                 mapped: Some("198.51.100.7:4243".parse().unwrap()),
                 syn: Some(crate::tcp_traversal::forgery::tests::full(u32::MAX, 7)),
                 listens: true,
             }),
+            haunt: Some(Haunt { mapped: "[2001:db8::1]:7".parse().unwrap(), opened: true }),
             crowd: Some(Crowd::new(&[1, 2, u16::MAX], Duration::from_micros(40_300))),
             spent: Some(599),
             datagrams: Some(Datagrams {

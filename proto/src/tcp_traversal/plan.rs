@@ -25,8 +25,8 @@ use super::forgery::Means;
 use super::spoofed_syn_ack::Knowledge;
 use super::survey::Ports;
 use crate::nat::{
-    Filtering, InboundSynAfterSyn, InitialSequence, Mapping, MidStream, NatReport, PortAllocation,
-    UnsolicitedSyn,
+    Filtering, InboundSynAfterSyn, InitialSequence, Mapping, MidStream, NatReport, OutboundSynAck,
+    PortAllocation, UnsolicitedSyn,
 };
 use crate::puncher::report::Strategy;
 use crate::signal::Role;
@@ -83,6 +83,10 @@ pub struct Facts {
     pub listener_reached: Option<bool>,
     /// A hole of its NAT outlives the end of the TTL of the SYN that has opened it.
     pub hole_outlives_ttl: Option<bool>,
+    /// A hole of its NAT outlives an RST that comes in.
+    pub hole_outlives_rst: Option<bool>,
+    /// Its NAT lets a SYN-ACK out after a SYN went out, and none came in.
+    pub answers_early: Option<bool>,
 }
 
 impl Facts {
@@ -119,8 +123,29 @@ impl Facts {
             classic: false,
             broker_forges: None,
             listener_reached: None,
-            hole_outlives_ttl: None,
+            hole_outlives_ttl: outlives(tcp.inbound_syn_after_icmp),
+            hole_outlives_rst: outlives(tcp.inbound_syn_after_rst),
+            answers_early: tcp.syn_ack_after_syn.map(|fate| fate == OutboundSynAck::Passed),
         }
+    }
+
+    /// Whether a SYN of this side can open its NAT for one that comes later: with a TTL that ends on the way, or
+    /// all the way, where an answer to it does no harm.
+    pub fn can_open(&self) -> Option<bool> {
+        match (self.hole_outlives_ttl, self.hole_outlives_rst) {
+            (Some(true), _) | (Some(false), Some(true)) => Some(true),
+            (Some(false), Some(false) | None) => Some(false),
+            (None, _) => None,
+        }
+    }
+}
+
+/// Whether a hole has outlived what went before a SYN of this fate.
+fn outlives(fate: Option<InboundSynAfterSyn>) -> Option<bool> {
+    match fate? {
+        InboundSynAfterSyn::Accepted => Some(true),
+        InboundSynAfterSyn::Dropped | InboundSynAfterSyn::Rst => Some(false),
+        InboundSynAfterSyn::Unknown => None,
     }
 }
 
@@ -189,6 +214,8 @@ pub enum Reason {
     NobodyAnswers,
     /// Behind neither NAT is a listener reached after a SYN of its own was refused.
     NoListenerReached,
+    /// No NAT that a SYN of its own could open for the other side's stays open.
+    HoleEnds,
 }
 
 impl fmt::Display for Reason {
@@ -213,6 +240,7 @@ impl fmt::Display for Reason {
             Self::NoSynPasses => "neither NAT lets a SYN in",
             Self::NobodyAnswers => "neither NAT answers strangers",
             Self::NoListenerReached => "behind neither NAT is a listener reached",
+            Self::HoleEnds => "a SYN that dies on the way shuts the NAT that it should open",
         })
     }
 }
@@ -291,15 +319,16 @@ impl Plan {
     }
 }
 
-/// The opener is the side whose NAT lets SYNs in; if both do, the one whose hole is known to outlive the
-/// end of its SYN; else the callee, since the dialer's path stands first and the caller is the one who
-/// waits.
+/// The opener is the side whose NAT lets SYNs in; if both do, the one that is known to be able to open it;
+/// else the callee, since the dialer's path stands first and the caller is the one who waits. Who is known
+/// not to be able does not open: that would shut what a SYN that goes all the way opens.
 fn shielded_opener(role: Role, ours: &Facts, theirs: &Facts) -> Verdict {
     let by_role = match role {
         Role::Controlling => Part::Dialer,
         Role::Controlled => Part::Opener,
     };
-    let by_hole = match (ours.hole_outlives_ttl, theirs.hole_outlives_ttl) {
+    let [ours_can, theirs_can] = [ours, theirs].map(Facts::can_open);
+    let by_hole = match (ours_can, theirs_can) {
         (Some(true), Some(false) | None) | (None, Some(false)) => Part::Opener,
         (Some(false) | None, Some(true)) | (Some(false), None) => Part::Dialer,
         (Some(true), Some(true)) | (Some(false), Some(false)) | (None, None) => by_role,
@@ -309,7 +338,10 @@ fn shielded_opener(role: Role, ours: &Facts, theirs: &Facts) -> Verdict {
         (Some(true) | None, Some(false)) => Part::Opener,
         (Some(false), Some(false)) | (Some(true) | None, Some(true) | None) => by_hole,
     };
-    if ours.answers == Some(true) && theirs.answers == Some(true) {
+    let can = if part == Part::Opener { ours_can } else { theirs_can };
+    if can == Some(false) {
+        Verdict::Skip(Reason::HoleEnds)
+    } else if ours.answers == Some(true) && theirs.answers == Some(true) {
         Verdict::Run(part)
     } else {
         Verdict::AfterRefusals(part)
@@ -529,6 +561,43 @@ mod tests {
             let [one, other] = opens;
             assert_eq!(parts(Strategy::ShieldedOpener, dialer, opener), [other, one]);
         }
+    }
+
+    #[test]
+    fn who_would_shut_its_nat_does_not_open_it() {
+        let answers = Facts { answers: Some(true), ..Facts::default() };
+        let ends = Facts { hole_outlives_ttl: Some(false), ..answers };
+        let deaf = Facts { hole_outlives_rst: Some(true), ..ends };
+        let opens = [Some(Part::Opener), Some(Part::Dialer)];
+        assert_eq!(parts(Strategy::ShieldedOpener, &deaf, &ends), opens, "all the way");
+        assert_eq!(parts(Strategy::ShieldedOpener, &answers, &ends), opens);
+        // The other one lets no SYN in, so that it must dial.
+        let strict = Facts { admits_syn: Some(false), ..answers };
+        for (one, other) in [(&ends, &ends), (&ends, &strict), (&strict, &ends)] {
+            let plan = Plan::of(Role::Controlling, one, other);
+            let left_out = Some(Verdict::Skip(Reason::HoleEnds));
+            assert_eq!(plan.verdict(Strategy::ShieldedOpener), left_out);
+            assert_eq!(plan.part(Strategy::SimultaneousOpen), Some(Part::Both));
+        }
+    }
+
+    #[test]
+    fn what_an_rst_and_an_icmp_error_do_is_told_by_a_report() {
+        use InboundSynAfterSyn::{Accepted, Dropped, Rst, Unknown};
+        let facts = |after_rst, after_icmp| {
+            let tcp = crate::nat::TcpReport {
+                inbound_syn_after_rst: after_rst,
+                inbound_syn_after_icmp: after_icmp,
+                ..crate::nat::TcpReport::default()
+            };
+            let facts = Facts::of(Some(&NatReport { tcp, ..NatReport::default() }));
+            (facts.hole_outlives_rst, facts.hole_outlives_ttl, facts.can_open())
+        };
+        assert_eq!(facts(None, None), (None, None, None));
+        assert_eq!(facts(Some(Unknown), Some(Unknown)), (None, None, None));
+        assert_eq!(facts(Some(Rst), Some(Accepted)), (Some(false), Some(true), Some(true)));
+        assert_eq!(facts(Some(Dropped), Some(Dropped)), (Some(false), Some(false), Some(false)));
+        assert_eq!(facts(Some(Accepted), Some(Rst)), (Some(true), Some(false), Some(true)));
     }
 
     #[test]

@@ -93,8 +93,8 @@ pub struct Coverage {
     one_by_one: Duration,
     /// How long nothing leaves between two attempts.
     rest: Duration,
-    /// The TTL of holes in the first attempt.
-    opener_ttl: u8,
+    /// The TTL of holes in the first attempt; `None` for all the way.
+    opener_ttl: Option<u8>,
     /// Ports of the peer that were open when it began.
     pub standing: u32,
     /// SYNs so far.
@@ -128,7 +128,7 @@ impl Coverage {
             group,
             one_by_one,
             rest: PAUSE,
-            opener_ttl: OPENER_TTL,
+            opener_ttl: Some(OPENER_TTL),
             standing: 0,
             sent: 0,
             spent: 0,
@@ -141,8 +141,8 @@ impl Coverage {
         }
     }
 
-    /// The same, with holes of this TTL at first.
-    pub fn opening_with(self, opener_ttl: u8) -> Self {
+    /// The same, with holes of this TTL at first, or with SYNs that go all the way.
+    pub fn opening_with(self, opener_ttl: Option<u8>) -> Self {
         Self { opener_ttl, ..self }
     }
 
@@ -247,7 +247,8 @@ impl Coverage {
             Target::Draws { .. } => Hops::USUAL,
             Target::Holes { .. } => {
                 let further = u8::from((self.spent / self.per_attempt) % 2 == 1);
-                Hops { ttl: Some(self.opener_ttl.saturating_add(further)), least: Some(LEAST_TTL) }
+                let ttl = self.opener_ttl.map(|ttl| ttl.saturating_add(further));
+                Hops { ttl, least: Some(LEAST_TTL) }
             }
         }
     }

@@ -90,6 +90,15 @@ impl Rounds {
         (round <= MAX_ROUNDS).then_some(Self { round, stage: Stage::Surveying, ..self })
     }
 
+    /// This round, or the next one in which SYNs cross, if there is one; else this one.
+    pub fn crossing(self) -> Self {
+        let next = self.round.next_multiple_of(Self::FIRST_CROSSING);
+        match self.purpose {
+            Purpose::Recovery if next <= MAX_ROUNDS => Self { round: next, ..self },
+            Purpose::Recovery | Purpose::Foretold => self,
+        }
+    }
+
     /// How many tries came before this round: a recovery follows the first one.
     pub fn earlier(self) -> u8 {
         match self.purpose {
@@ -167,6 +176,16 @@ mod tests {
         let others: Vec<_> = rounds.iter().map(other).collect();
         let once = [Part::Dialer, Part::Opener, Part::Both];
         assert_eq!(others, [once, once].concat());
+    }
+
+    #[test]
+    fn where_no_opener_helps_only_crossings_are_left() {
+        let rounds = all(Purpose::Recovery);
+        let left: Vec<_> = rounds.iter().map(|it| it.crossing().round).collect();
+        assert_eq!(left, [3, 3, 3, 6, 6, 6]);
+        assert!(rounds.iter().all(|it| it.crossing().part(Part::Opener) == Part::Both));
+        let foretold = all(Purpose::Foretold);
+        assert!(foretold.iter().all(|it| it.crossing() == *it));
     }
 
     #[test]

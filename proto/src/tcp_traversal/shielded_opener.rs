@@ -22,6 +22,10 @@
 //! - *No shield against RST* for the dialer: a NAT that has answered with RST has made the dialer's
 //!   own NAT forget its hole (Linux deletes the entry), so that not to hear of it would only mean to
 //!   wait for the kernel's repeat after a second. An instant retry opens the hole again.
+//! - *All the way*: an opener whose NAT forgets a SYN that dies, and minds no RST, sends one that does not
+//!   die, and hears nothing but what left with a TTL of 255 ([`DEAF`]): `IP_TTL` and `IP_MINTTL` alone then keep
+//!   the far NAT's RST from it. Only in [rounds](super::rounds), where the peer knows by then that it has
+//!   to be [`LOUD`].
 //! - *Flip*: the kernel repeats the opener's SYN after a second, all the way this time, which makes the
 //!   opener a dialer; its peer is pending by then or retries.
 //!
@@ -50,6 +54,17 @@ pub fn opening(ttl: u8) -> Hops {
 
 /// How everything travels that comes after it.
 pub const OPENED: Hops = Hops { ttl: None, least: Some(LEAST_TTL) };
+
+/// How the opener's SYN, and all that follows, leaves where it must not die on the way, as its own NAT would forget
+/// it, and what refuses it does no harm there: neither is heard what left with a TTL of 128 or less, as an RST
+/// of a router does, so that the peer has to be [`LOUD`].
+pub const DEAF: Hops = Hops { ttl: Some(u8::MAX), least: Some(FAR_TTL) };
+
+/// How everything of a peer of such an opener leaves.
+pub const LOUD: Hops = Hops { ttl: Some(u8::MAX), least: None };
+
+/// What arrives with less was not sent with a TTL of 255.
+pub const FAR_TTL: u8 = ntcp_stun::probe::LOUD;
 
 /// The TTL to try after `ttl` did not keep the far NAT from answering, or did not open the own one.
 pub fn next_ttl(ttl: u8) -> u8 {

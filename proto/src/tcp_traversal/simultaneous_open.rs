@@ -92,8 +92,8 @@ pub struct Dialer {
     pub strategy: Strategy,
     /// Resets after which it becomes a shielded opener; `None` for never.
     pub yields: Option<u32>,
-    /// The TTL of its first SYN as an opener.
-    pub opener_ttl: u8,
+    /// How its first SYN leaves as an opener.
+    pub opens: Stance,
     /// Whether a failed connect is the last one until the dialer is [scheduled](Self::schedule).
     pub suspended: bool,
     /// How the next SYN leaves, or the last one did.
@@ -110,6 +110,10 @@ pub enum Stance {
     Dial,
     /// With this TTL, and shielded.
     Open(u8),
+    /// All the way, and deaf to refusals: the own NAT forgets a SYN that dies on the way.
+    OpenAllTheWay,
+    /// All the way, for a peer that is deaf to all that is not loud.
+    DialLoud,
 }
 
 impl Stance {
@@ -118,6 +122,24 @@ impl Stance {
         match self {
             Self::Dial => Hops::USUAL,
             Self::Open(ttl) => shielded_opener::opening(ttl),
+            Self::OpenAllTheWay => shielded_opener::DEAF,
+            Self::DialLoud => shielded_opener::LOUD,
+        }
+    }
+
+    /// Whether it waits for the peer.
+    pub fn opens(self) -> bool {
+        match self {
+            Self::Open(_) | Self::OpenAllTheWay => true,
+            Self::Dial | Self::DialLoud => false,
+        }
+    }
+
+    /// How the next SYN of an opener leaves.
+    fn further(self) -> Self {
+        match self {
+            Self::Open(ttl) => Self::Open(shielded_opener::next_ttl(ttl)),
+            Self::Dial | Self::OpenAllTheWay | Self::DialLoud => self,
         }
     }
 }
@@ -136,7 +158,7 @@ impl Dialer {
             failures: Failures::default(),
             strategy,
             yields: None,
-            opener_ttl: OPENER_TTL,
+            opens: Stance::Open(OPENER_TTL),
             suspended: false,
             stance: Stance::Dial,
             earlier: 0,
@@ -147,7 +169,9 @@ impl Dialer {
     /// The strategy that a connection of the pending socket, or the last one, belongs to.
     pub fn strategy(&self) -> Strategy {
         match (self.strategy, self.stance) {
-            (Strategy::SimultaneousOpen, Stance::Open(_)) => Strategy::ShieldedOpener,
+            (Strategy::SimultaneousOpen, Stance::Open(_) | Stance::OpenAllTheWay) => {
+                Strategy::ShieldedOpener
+            }
             (strategy, _) => strategy,
         }
     }
@@ -291,9 +315,8 @@ impl Dialer {
         let resets = self.failures.of(IoFailure::Refused) + self.failures.of(IoFailure::Reset);
         let enough = |most: u32| resets >= most || self.failures.total() >= INSTANT_RETRIES;
         self.stance = match self.stance {
-            Stance::Dial if self.yields.is_some_and(enough) => Stance::Open(self.opener_ttl),
-            Stance::Dial => Stance::Dial,
-            Stance::Open(ttl) => Stance::Open(shielded_opener::next_ttl(ttl)),
+            Stance::Dial if self.yields.is_some_and(enough) => self.opens,
+            stance => stance.further(),
         };
     }
 

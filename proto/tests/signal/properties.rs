@@ -108,8 +108,12 @@ fn nat() -> impl Strategy<Value = NatSummary> {
         })
     };
     let mid_streams = [MidStream::PickedUp, MidStream::Dropped];
+    // "Could not be told" is told as "not measured" of these two.
+    let fates = || one_of(&inbound[..3]);
     let more = (one_of(&unsolicited), one_of(&inbound), one_of(&isns), one_of(&mid_streams));
+    let more = (more, fates(), fates());
     (any::<Option<bool>>(), udp(), udp(), more).prop_map(|(nat, udp, like, more)| {
+        let (more, inbound_syn_after_rst, inbound_syn_after_icmp) = more;
         let (unsolicited_syn, inbound_syn_after_syn, isn, mid_stream) = more;
         let UdpSummary { reachable, mapping, filtering, port_allocation, hairpin } = like;
         let tcp = TcpSummary {
@@ -122,6 +126,8 @@ fn nat() -> impl Strategy<Value = NatSummary> {
             inbound_syn_after_syn,
             isn,
             mid_stream,
+            inbound_syn_after_rst,
+            inbound_syn_after_icmp,
         };
         NatSummary { nat, udp, tcp }
     })

@@ -176,7 +176,7 @@ mod tests {
     fn values_of_a_wrong_length_or_number_are_refused() {
         let test = |value: &[u8]| <Wish as crate::Attribute<'_>>::decode(value, ID).is_ok();
         assert!(test(&[1, 0, 0, 9]));
-        for value in [&[0, 0, 0, 9][..], &[11, 0, 0, 9], &[1, 0, 0], &[]] {
+        for value in [&[0, 0, 0, 9][..], &[12, 0, 0, 9], &[1, 0, 0], &[]] {
             assert!(!test(value), "{value:?}");
         }
         let outcome = |value: &[u8]| <Outcome as crate::Attribute<'_>>::decode(value, ID).is_ok();

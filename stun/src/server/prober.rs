@@ -137,6 +137,8 @@ pub enum Conduct {
     Quiet,
     /// It refuses with an RST.
     Refusing,
+    /// It does not hear what arrives with a TTL below [`LOUD`](probe::LOUD), and listens to the rest.
+    Deaf,
 }
 
 /// A port that is to be reserved. It is given up after its time unless a test takes it.
@@ -298,6 +300,7 @@ impl Prober {
             }
             Test::Reserve => Ok(reserve(Conduct::Quiet)),
             Test::Refuse => Ok(reserve(Conduct::Refusing)),
+            Test::Deaf => Ok(reserve(Conduct::Deaf)),
             Test::Look => Ok(Step::Look(Look { id })),
             Test::Cross => order(reserved.ok_or(BAD_REQUEST)?, to, 1),
             Test::CrossFar => {

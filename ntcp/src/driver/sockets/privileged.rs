@@ -38,7 +38,8 @@ pub(super) struct Held {
 }
 
 impl Sockets {
-    /// Opens a stream without a handshake.
+    /// Opens a stream without a handshake. Until somebody [takes](Self::take_stream) it, nothing of it outlives
+    /// this program.
     pub(super) fn assume(
         &mut self,
         id: SocketId,
@@ -49,6 +50,7 @@ impl Sockets {
         let socket = socket::unconnected(ends.local, hops)?;
         self.powers.assume(socket.as_fd(), ends.remote, agreed)?;
         let stream = std::net::TcpStream::from(socket);
+        socket::forget_when_closed(&stream)?;
         let ends = Ends { local: stream.local_addr()?, remote: stream.peer_addr()? };
         self.insert_stream(id, Arc::new(Async::new_nonblocking(stream)?));
         Ok(ends)

@@ -15,11 +15,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ntcp_stun::probe::{self, Interval, Reply, Test, Wish};
-use ntcp_stun::{Message, TransactionId};
+use ntcp_stun::TransactionId;
+use ntcp_stun::probe::Test;
 
 use super::super::outbox::Outbox;
 use super::super::udp::any;
+use super::reserved::{ask, named};
 use crate::address::{Family, canonical};
 use crate::command::{Agreed, CommandId, Ends, Hops, IoFailure, SocketId};
 use crate::entropy::Entropy;
@@ -98,9 +99,7 @@ impl Ghost {
         for copy in &mut self.copies {
             match (copy.stage, result) {
                 (Stage::Connecting(connect), Ok(ends)) if connect == id => {
-                    let patience = Interval::of(Duration::ZERO);
-                    let order = probe::order(copy.request, Wish { test: Test::Refuse, patience });
-                    outbox.send_tcp(copy.socket, order);
+                    ask(copy.socket, copy.request, Test::Refuse, outbox);
                     copy.stage = Stage::Reserving(canonical(ends.local));
                 }
                 (Stage::Assuming(assume), Ok(_)) if assume == id => copy.stage = Stage::Sent(now),
@@ -117,19 +116,16 @@ impl Ghost {
         let server = self.server;
         let Some(copy) = self.copies.iter_mut().find(|it| it.socket == socket) else { return };
         let Stage::Reserving(local) = copy.stage else { return };
-        let message = Message::parse(payload).ok();
-        let reply = message.filter(|it| it.transaction_id() == copy.request);
-        match reply.and_then(|it| Reply::read(&it)) {
-            // A packet goes to nobody but the server.
-            Some(Reply::Reserved(port)) if canonical(port).ip() == server.ip() => {
-                let ends = Ends { local, remote: canonical(port) };
+        match named(payload, copy.request, server) {
+            Some(Ok(remote)) => {
+                let ends = Ends { local, remote };
                 let [sequence, peer_sequence] = copy.numbers;
                 let (options, peer_options) = (Options::default(), Options::default());
                 let agreed = Agreed { sequence, peer_sequence, options, peer_options };
                 let (assume, ghost) = outbox.assume_tcp(ends, agreed, Hops::USUAL);
                 (copy.ghost, copy.stage) = (Some(ghost), Stage::Assuming(assume));
             }
-            Some(_) => copy.stage = Stage::Failed,
+            Some(Err(_)) => copy.stage = Stage::Failed,
             None => {}
         }
     }
@@ -202,43 +198,24 @@ impl Ghost {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bench::{RTT, at, reserve};
     use super::*;
-    use crate::command::{Command, Owner};
-    use crate::entropy::Seed;
-
-    const RTT: Duration = Duration::from_millis(40);
-
-    fn at(text: &str) -> SocketAddr {
-        text.parse().unwrap()
-    }
+    use crate::command::Command;
 
     /// Up to the moment at which the system is to stand connected, three times.
-    #[expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
     fn begun(reserved: &str) -> (Ghost, Vec<(CommandId, SocketId)>, Outbox, Instant) {
-        let (mut outbox, now) = (Outbox::new(Owner(1)), Instant::now());
-        let (server, mut entropy) = (at("203.0.113.1:3478"), Entropy::new(Seed::from_number(1)));
-        let mut test = Ghost::new(Family::V4, (server, RTT), &mut entropy, &mut outbox, now);
-        let mut assumed = Vec::new();
-        let mut port = 5000;
-        while let Some(command) = outbox.poll() {
-            match command {
-                Command::ConnectTcp { id, remote, .. } => {
-                    port += 1;
-                    let ends = Ends { local: SocketAddr::new(at("10.0.0.2:0").ip(), port), remote };
-                    test.on_connected(id, &Ok(ends), &mut outbox, now);
-                }
-                Command::SendTcp { socket, payload, .. } => {
-                    let id = Message::parse(&payload).unwrap().transaction_id();
-                    let reply = Reply::Reserved(at(reserved)).write(id);
-                    test.on_message(socket, &reply, &mut outbox);
-                }
-                Command::AssumeTcp { id, socket, ends, .. } => {
-                    assert_eq!(ends.remote, at(reserved));
-                    assumed.push((id, socket));
-                }
-                other => panic!("{other:?}"),
+        let message = |test: &mut Ghost, socket, reply: &_, outbox: &mut _, _| {
+            test.on_message(socket, reply, outbox);
+        };
+        let (test, mut outbox, now) = reserve(reserved, Ghost::new, Ghost::on_connected, message);
+        let assumed = std::iter::from_fn(|| outbox.poll()).map(|command| match command {
+            Command::AssumeTcp { id, socket, ends, .. } => {
+                assert_eq!(ends.remote, at(reserved));
+                (id, socket)
             }
-        }
+            other => panic!("{other:?}"),
+        });
+        let assumed = assumed.collect();
         (test, assumed, outbox, now)
     }
 

@@ -42,10 +42,10 @@ use crate::nat::{Filtering, InboundSynAfterSyn, Mapping, UnsolicitedSyn};
 
 /// How often each test is made: a lost SYN would cost a second. The crossing one needs four packets to
 /// get through where the others need two, of which the server sends each twice.
-const COPIES: [usize; 6] = [3, 3, 3, 4, 2, 4];
+const COPIES: [usize; 6] = [3, 3, 3, 6, 2, 4];
 /// How many copies must agree before silence is taken for the NAT's: where one packet in sixteen is
 /// lost, fewer than one verdict in a hundred is wrong.
-const WITNESSES: [usize; 6] = [2, 2, 2, 3, 2, 3];
+const WITNESSES: [usize; 6] = [2, 2, 2, 4, 2, 3];
 /// What is probed, in this order: a box may send few ICMP errors and then none for a while (Linux six
 /// to each destination, and one a second), so the test that waits for one comes first.
 const GOALS: [Test; 6] =
@@ -305,7 +305,7 @@ impl Probes {
                 probe.stage = Stage::Reserving(local);
                 probe.ask(Test::Refuse, patience, outbox);
             }
-            Test::Reserve | Test::Cross | Test::Look | Test::Hold | Test::Wait => {
+            Test::Reserve | Test::Cross | Test::Look | Test::Hold | Test::Wait | Test::Deaf => {
                 probe.stage = Stage::Reserving(local);
                 probe.ask(Test::Reserve, patience, outbox);
             }

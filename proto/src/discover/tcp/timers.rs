@@ -266,15 +266,11 @@ impl Trial {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bench::{RTT, at};
     use super::*;
     use crate::command::{Command, Owner};
     use crate::entropy::Seed;
-
-    const RTT: Duration = Duration::from_millis(40);
-
-    fn at(text: &str) -> SocketAddr {
-        text.parse().unwrap()
-    }
+    use crate::machine::any_instant;
 
     struct Bench {
         timers: Timers,
@@ -286,9 +282,8 @@ mod tests {
     }
 
     impl Bench {
-        #[expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
         fn new(longest: u64, nat: [u64; 2]) -> Self {
-            let (mut outbox, now) = (Outbox::new(Owner(1)), Instant::now());
+            let (mut outbox, now) = (Outbox::new(Owner(1)), any_instant());
             let offer = Offer::of(&[Test::Hold, Test::Cross, Test::Wait]);
             let server = (at("203.0.113.1:3478"), offer, RTT);
             let (longest, mut entropy) =

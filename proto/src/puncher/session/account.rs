@@ -134,9 +134,11 @@ impl Session {
         if dialer.earlier > 0 {
             evidence.push(Evidence::Try(dialer.earlier + 1));
         }
-        if let Stance::Open(ttl) = dialer.stance {
-            evidence.push(Evidence::Opened(ttl));
-        }
+        evidence.extend(match dialer.stance {
+            Stance::Open(ttl) => Some(Evidence::Opened(ttl)),
+            Stance::OpenAllTheWay => Some(Evidence::OpenedAllTheWay),
+            Stance::Dial | Stance::DialLoud => None,
+        });
         let failures = dialer.failures.each();
         evidence.extend(failures.map(|(it, count)| Evidence::ConnectFailed(it, count)));
         evidence.extend(stream.into_iter().flat_map(stream_evidence));

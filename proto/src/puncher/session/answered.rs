@@ -9,8 +9,6 @@ use crate::tcp_traversal::plan::Part;
 use crate::tcp_traversal::simultaneous_open::Stance;
 use crate::tcp_traversal::spoofed_syn_ack::{Knowledge, pinned, pinned_sequence};
 
-/// How long SYNs are given, where nobody knows that they do not pass.
-const SYNS_FIRST: Duration = Duration::from_millis(700);
 /// Between two requests for one SYN: the peer may come to ask later than the broker waits.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// From one request to that for the next SYN: where SYNs are refused they follow each other closely.
@@ -173,11 +171,8 @@ impl Session {
     /// At once where SYNs are known not to pass, or have not passed between NATs like these two.
     fn answer_start(&self) -> Instant {
         let start = self.introduction.start;
-        let refuses = [self.our_facts(start), self.their_facts(start)]
-            .iter()
-            .all(|facts| facts.admits_syn == Some(false));
         let hinted = self.is_hinted(Strategy::SpoofedSynAck);
-        if refuses || hinted { start } else { start + SYNS_FIRST }
+        if self.no_syn_passes() || hinted { start } else { start + SYNS_FIRST }
     }
 
     /// Whether others behind such NATs came through by `strategy`, and did not by crossing SYNs. It

@@ -6,7 +6,7 @@ use crate::puncher::report::{Attempt, AttemptResult, Evidence, milliseconds_sinc
 use crate::puncher::streams::Stream;
 use crate::tcp_traversal::plan::{Part, Verdict};
 use crate::tcp_traversal::port_coverage::{Coverage, Target};
-use crate::tcp_traversal::shielded_opener::OPENER_TTL;
+use crate::tcp_traversal::simultaneous_open::Stance;
 use crate::tcp_traversal::survey::Ports;
 
 /// How long a listener behind a filter that should let the peer in is given.
@@ -56,7 +56,10 @@ impl Session {
         if self.engine.coverage.is_none() && due {
             let target = self.coverage_target();
             let (role, share) = (self.introduction.role, self.resources.per_attempt);
-            let opener_ttl = self.resources.opener_ttl.unwrap_or(OPENER_TTL);
+            let opener_ttl = match self.usual_opening() {
+                Stance::Open(ttl) => Some(ttl),
+                Stance::OpenAllTheWay | Stance::Dial | Stance::DialLoud => None,
+            };
             let standing = self.resources.holes.clone();
             let begun = |target| {
                 Coverage::new(target, role, share, now).opening_with(opener_ttl).beside(&standing)
@@ -116,13 +119,24 @@ impl Session {
 
     /// The TCP end at which a server has seen the peer.
     pub(super) fn announced_end(&self) -> Option<SocketAddr> {
-        let seen = |kind: CandidateKind| kind != CandidateKind::Host;
-        let seen = |it: &&Dialer| seen(it.kind) && it.strategy == Strategy::SimultaneousOpen;
-        let announced = self.dialers.iter().find(seen).map(|dialer| dialer.remote);
+        self.end_among(|_| true)
+    }
+
+    /// The same in one family of addresses.
+    pub(super) fn end_in(&self, family: Family) -> Option<SocketAddr> {
+        self.end_among(|it| Family::of(it.ip()) == family)
+    }
+
+    fn end_among(&self, wanted: impl Fn(SocketAddr) -> bool) -> Option<SocketAddr> {
+        let dialers = || self.dialers.iter().filter(|it| wanted(it.remote));
+        let seen = |it: &&Dialer| {
+            it.kind != CandidateKind::Host && it.strategy == Strategy::SimultaneousOpen
+        };
+        let announced = dialers().find(seen).map(|dialer| dialer.remote);
         // Without a NAT of its own it is known by its own address.
         announced.or_else(|| {
             let public = |it: &&Dialer| !address::is_private(it.remote.ip());
-            self.dialers.iter().find(public).map(|dialer| dialer.remote)
+            dialers().find(public).map(|dialer| dialer.remote)
         })
     }
 

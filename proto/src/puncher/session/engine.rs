@@ -22,6 +22,9 @@ const GUESS_AFTER: Duration = Duration::from_millis(1500);
 /// segment of a handshake after a second.
 const STALE_AFTER: Duration = Duration::from_millis(1500);
 
+/// How long SYNs are given, where nobody knows that they do not pass.
+pub(super) const SYNS_FIRST: Duration = Duration::from_millis(700);
+
 /// Round-trip time that is assumed as long as none was measured.
 const LIKELY_RTT: Duration = Duration::from_millis(200);
 
@@ -47,12 +50,17 @@ pub(super) struct Engine {
     pub(super) rounds: Option<Rounds>,
     /// When the forecast of the present round was told.
     pub(super) told_at: Instant,
-    /// Round-trip time to a server, as the last survey saw it.
+    /// Round-trip time to a server: the shortest of a handshake, if there was one.
     pub(super) rtt: Duration,
+    pub(super) least_rtt: Option<Duration>,
     /// The last round in which we have opened our NAT.
     pub(super) opened: u8,
     pub(super) coverage: Option<Coverage>,
     pub(super) ghost: Option<ghost::Ghost>,
+    /// The family of addresses of what needs ports of its own.
+    pub(super) hands: hands::Hands,
+    /// Fresh ports that servers are asked about, aside from the survey.
+    pub(super) inquiries: Vec<inquiry::Inquiry>,
     /// A port that no SYN has left from towards the peer, and how the outside sees it.
     pub(super) spare: Option<Sample>,
     /// All such ports of the last survey.
@@ -93,9 +101,12 @@ impl Engine {
             rounds: None,
             told_at: introduction.start,
             rtt: LIKELY_RTT,
+            least_rtt: None,
             opened: 0,
             coverage: None,
             ghost: None,
+            hands: hands::Hands::default(),
+            inquiries: Vec::new(),
             forging: None,
             answered: answered::Answered::default(),
             spare: None,
@@ -115,7 +126,15 @@ impl Engine {
         let keeps = !kept.is_empty();
         let coverage = self.coverage.iter().filter(|_| !keeps).flat_map(Coverage::pending);
         let forging = self.forging.iter().flat_map(forging::Forging::sockets);
-        survey.chain(coverage).chain(self.answered.capture()).chain(forging).collect()
+        let inquiries = self.inquiries.iter().filter_map(inquiry::Inquiry::socket);
+        let engine = survey.chain(coverage).chain(self.answered.capture());
+        engine.chain(forging).chain(inquiries).collect()
+    }
+
+    /// A handshake with a server took so long. One whose SYN was lost takes a second more than the path.
+    pub(super) fn took(&mut self, rtt: Duration) {
+        let least = self.least_rtt.map_or(rtt, |least| least.min(rtt));
+        (self.least_rtt, self.rtt) = (Some(least), least);
     }
 
     /// Whether something of it may still bring a connection about.
@@ -131,6 +150,22 @@ impl Engine {
 }
 
 impl Session {
+    /// A discovery has found out more about our NATs.
+    pub fn set_nat(
+        &mut self,
+        nat: NatReport,
+        (opener_ttl, listener_reached): (Option<u8>, Option<bool>),
+        now: Instant,
+    ) {
+        self.resources.nat = Some(nat);
+        (self.resources.opener_ttl, self.resources.listener_reached) =
+            (opener_ttl, listener_reached);
+        if matches!(self.state, State::Racing) {
+            self.begin_engine();
+            self.pursue(now);
+        }
+    }
+
     /// What the peer should be told through the broker, if that has changed.
     pub fn poll_note(&mut self) -> Option<Vec<u8>> {
         self.engine.outbox.take()
@@ -214,12 +249,14 @@ impl Session {
         if self.engine.survey.as_ref().is_some_and(|it| it.due().is_some_and(|at| at <= now)) {
             self.conclude_survey(now);
         }
+        self.repeat_inquiries(now);
         let plan = Plan::of(self.introduction.role, &self.our_facts(now), &self.their_facts(now));
         self.engine.plan = plan.reordered(&self.introduction.hints);
         self.yield_where_needed();
         self.go_round(now);
         self.predict(now);
         self.cover(now);
+        self.change_hands(now);
         self.haunt(now);
         self.seek_answer(now);
         self.forge(now);
@@ -232,10 +269,14 @@ impl Session {
         let survey = survey.map(|at| Deadline::new(at, "end of a survey"));
         let coverage = self.coverage_due();
         let round = self.round_due().map(|at| Deadline::new(at, "end of a round of prediction"));
+        let inquiry = self.engine.inquiries.iter().filter_map(inquiry::Inquiry::due).min();
+        let inquiry = inquiry.map(|at| Deadline::new(at, "answer about a fresh port"));
         let stale = self.streams.stale_at(STALE_AFTER);
         let stale = stale.map(|at| Deadline::new(at, "silence of a stream"));
         [
             stale,
+            inquiry,
+            self.hands_due(),
             coverage,
             round,
             self.guess_due(),
@@ -269,9 +310,24 @@ impl Session {
             broker_forges,
             listener_reached: self.resources.listener_reached,
             // The SYN that has measured it died on the way.
-            hole_outlives_ttl: self.resources.opener_ttl.map(|_| true),
+            hole_outlives_ttl: self.resources.opener_ttl.map(|_| true).or(told.hole_outlives_ttl),
             ..told
         }
+    }
+
+    /// How a SYN of ours leaves that opens our NAT and provokes nothing beyond, at `ttl`: where the NAT forgets
+    /// it when it dies, it goes all the way.
+    pub(super) fn opening_stance(&self, ttl: u8) -> Stance {
+        let known = Facts::of(self.resources.nat.as_ref()).hole_outlives_ttl;
+        match (self.resources.opener_ttl, known) {
+            (None, Some(false)) => Stance::OpenAllTheWay,
+            (None, Some(true) | None) | (Some(_), _) => Stance::Open(ttl),
+        }
+    }
+
+    /// The same with the TTL that was measured, or else the usual one.
+    pub(super) fn usual_opening(&self) -> Stance {
+        self.opening_stance(self.resources.opener_ttl.unwrap_or(OPENER_TTL))
     }
 
     pub(super) fn their_facts(&self, now: Instant) -> Facts {
@@ -290,9 +346,18 @@ impl Session {
             privileges: standing.privileges,
             classic: standing.classic,
             listener_reached: standing.listener_reached,
-            hole_outlives_ttl: standing.hole_outlives_ttl,
+            hole_outlives_ttl: standing.hole_outlives_ttl.or(reported.hole_outlives_ttl),
+            hole_outlives_rst: standing.hole_outlives_rst.or(reported.hole_outlives_rst),
+            answers_early: standing.answers_early,
             ..reported
         }
+    }
+
+    /// Whether both NATs are known to let no SYN in.
+    pub(super) fn no_syn_passes(&self) -> bool {
+        let start = self.introduction.start;
+        let facts = [self.our_facts(start), self.their_facts(start)];
+        facts.iter().all(|it| it.admits_syn == Some(false))
     }
 
     fn or_guess(&self, ports: Ports, now: Instant) -> Ports {
@@ -310,15 +375,28 @@ impl Session {
         if dialer.kind == CandidateKind::Host || dialer.remote.is_ipv6() {
             return;
         }
-        // The caller goes on for longer, but not with gaps: a SYN of the peer that meets no socket
-        // here would be answered by this host's own RST.
-        let first = self.introduction.role == Role::Controlled || self.engine.ports.is_unsteady();
-        dialer.yields = Some(if first { REFUSALS } else { INSTANT_RETRIES });
-        dialer.opener_ttl = self.resources.opener_ttl.unwrap_or(OPENER_TTL);
-        if self.engine.plan.part(Strategy::ShieldedOpener) == Some(Part::Opener) {
-            dialer.stance = Stance::Open(dialer.opener_ttl);
+        dialer.yields = self.yields();
+        dialer.opens = self.usual_opening();
+        let planned = self.engine.plan.part(Strategy::ShieldedOpener) == Some(Part::Opener);
+        if planned && matches!(dialer.opens, Stance::Open(_)) {
+            dialer.stance = dialer.opens;
             dialer.schedule(self.called);
         }
+    }
+
+    /// After how many refusals a dialer of ours becomes an opener. Not if that would shut our NAT; first, if the
+    /// peer's openers would shut its own. Else the caller goes on for longer, but not with gaps: a SYN of
+    /// the peer that meets no socket here would be answered by this host's own RST.
+    fn yields(&self) -> Option<u32> {
+        let start = self.introduction.start;
+        let [ours, theirs] =
+            [self.our_facts(start), self.their_facts(start)].map(|it| it.can_open());
+        let callee = self.introduction.role == Role::Controlled;
+        let first = callee || self.engine.ports.is_unsteady() || theirs == Some(false);
+        let refusals = if first { REFUSALS } else { INSTANT_RETRIES };
+        // Who opens all the way hears only a peer that knows it.
+        let quietly = matches!(self.usual_opening(), Stance::Open(_));
+        (ours != Some(false) && quietly).then_some(refusals)
     }
 
     /// Each refusal costs an unsteady side the port that the peer was told.
@@ -335,7 +413,7 @@ impl Session {
     /// Tells the peer where we stand, if that has changed.
     pub(super) fn tell(&mut self) {
         let facts = Facts::of(self.resources.nat.as_ref());
-        let waits = |it: &Dialer| it.pending().is_some() && it.stance != Stance::Dial;
+        let waits = |it: &Dialer| it.pending().is_some() && it.stance.opens();
         let standing = Standing {
             serial: self.engine.told.serial,
             ports: self.engine.ports,
@@ -349,9 +427,12 @@ impl Session {
             answers: facts.answers,
             admits_syn: facts.admits_syn,
             listener_reached: self.resources.listener_reached,
-            hole_outlives_ttl: self.resources.opener_ttl.map(|_| true),
+            hole_outlives_ttl: self.resources.opener_ttl.map(|_| true).or(facts.hole_outlives_ttl),
+            hole_outlives_rst: facts.hole_outlives_rst,
+            answers_early: facts.answers_early,
             spare: self.engine.spare.map(|sample| sample.mapped),
             stand: self.our_stand(),
+            haunt: self.our_haunt(),
             crowd: self.our_crowd(),
             spent: self.engine.spending.told(),
             datagrams: self.our_datagrams(),

@@ -19,25 +19,21 @@ mod tests;
 
 use super::*;
 use crate::puncher::report::Failures;
-use crate::puncher::streams::{Proof, Stream};
+use crate::puncher::streams::Stream;
 use crate::signal::Syn;
 use crate::tcp_traversal::forgery::{Means, TTL, Volley};
 use crate::tcp_traversal::note::Stand;
 use crate::tcp_traversal::plan::{Part, Verdict};
-use crate::tcp_traversal::shielded_opener::{OPENER_TTL, opening};
+use crate::tcp_traversal::shielded_opener::{OPENED, OPENER_TTL, opening};
+use crate::tcp_traversal::simultaneous_open::Stance;
 use crate::tcp_traversal::spoofed_syn_ack::{Knowledge, pinned, pinned_sequence};
 use crate::tcp_traversal::survey::Sample;
 use crate::tcp_traversal::{connect_close_listen, syn_ack_injection, syn_injection, syn_replay};
 use crate::{Hops, IoFailure};
+use inquiry::{Asker, Told};
 
-/// How long shielded openers and a round of recovery are given, once somebody was refused.
-const OPENERS_FIRST: Duration = Duration::from_millis(1200);
-/// How long rounds of recovery stand back for it: the last copy leaves before that.
-const PRECEDENCE: Duration = Duration::from_secs(4);
-/// How long SYNs are given, where nobody knows that they do not pass.
-const SYNS_FIRST: Duration = Duration::from_millis(700);
-/// How long a ghost is given before that, since it is quicker and may need the samples.
-const GHOST_FIRST: Duration = Duration::from_millis(1500);
+/// How long an instant retry and a shielded opener are given, once somebody was refused.
+const OPENERS_FIRST: Duration = Duration::from_millis(200);
 /// Least time from the first copies to the answers.
 const LEAST_CROSSING: Duration = Duration::from_millis(150);
 
@@ -145,11 +141,6 @@ impl Forging {
         !matches!(self.stage, Stage::Over(_))
     }
 
-    /// Whether nothing else may take samples.
-    pub(super) fn has_precedence(&self, now: Instant) -> bool {
-        self.is_alive() && now < self.started + PRECEDENCE
-    }
-
     /// What the peer is told.
     fn stand(&self) -> Stand {
         let mapped = self.sample().map(|it| it.mapped);
@@ -182,17 +173,17 @@ impl Session {
         let Some(forging) = &self.engine.forging else {
             let asked = self.theirs_stand().is_some();
             let due = self.forging_start().is_some_and(|at| at <= now);
-            if (asked || due) && self.is_alone() {
+            let family = self.stands_family().filter(|_| !self.streams.are_hopeful());
+            if let (true, Some(family)) = (asked || due, family) {
                 self.engine.forging = Some(Forging::begin(now));
-                self.engine.rounds = None;
-                (self.engine.judged, self.engine.spare) = (false, None);
-                self.begin_survey(1, Some(now));
+                self.inquire(Asker::Stand, family, now);
+                self.take_stand(now);
             }
             return;
         };
         match forging.stage {
             Stage::Sampling => self.take_stand(now),
-            Stage::Standing(sample) => match self.verdict(Strategy::ConnectCloseListen) {
+            Stage::Standing(sample) => match self.stand_verdict(Strategy::ConnectCloseListen) {
                 Some(part) => self.open_classic(part, sample, now),
                 None => self.open_stand(sample),
             },
@@ -212,7 +203,8 @@ impl Session {
         }
         let at = match &self.engine.forging {
             Some(forging) => forging.due(),
-            None => self.forging_start().filter(|_| self.is_alone()),
+            None if self.stands_family().is_none() => None,
+            None => self.forging_start().filter(|_| !self.streams.are_hopeful()),
         };
         at.map(|at| Deadline::new(at, "segments made by hand"))
     }
@@ -227,12 +219,12 @@ impl Session {
     }
 
     pub(super) fn verdict(&self, strategy: Strategy) -> Option<Part> {
-        match self.engine.plan.verdict(strategy)? {
-            Verdict::Run(part) | Verdict::AfterRefusals(part) | Verdict::AfterSilence(part) => {
-                Some(part)
-            }
-            Verdict::Skip(_) => None,
-        }
+        part_in(self.engine.plan.verdict(strategy)?)
+    }
+
+    /// Our part in a strategy whose port is a stand.
+    fn stand_verdict(&self, strategy: Strategy) -> Option<Part> {
+        part_in(self.verdict_by_hand(strategy)?)
     }
 
     fn forging_planned(&self) -> bool {
@@ -242,7 +234,7 @@ impl Session {
             Strategy::SynInjection,
             Strategy::ConnectCloseListen,
         ];
-        planned.into_iter().any(|strategy| self.verdict(strategy).is_some())
+        planned.into_iter().any(|strategy| self.stand_verdict(strategy).is_some())
     }
 
     /// When we begin, as far as it is known by now.
@@ -250,48 +242,27 @@ impl Session {
         let start = self.introduction.start;
         let injects = [Strategy::SynAckInjection, Strategy::SynInjection]
             .into_iter()
-            .any(|strategy| self.verdict(strategy).is_some());
-        let ghost = self.engine.plan.part(Strategy::GhostHandshake).is_some()
-            && self.engine.ghost != Some(ghost::Ghost::Impossible);
-        let strict = [self.our_facts(start), self.their_facts(start)]
-            .iter()
-            .all(|facts| facts.admits_syn == Some(false));
+            .any(|strategy| self.stand_verdict(strategy).is_some());
         let hinted = [Strategy::SynReplay, Strategy::SynAckInjection, Strategy::SynInjection];
         let hinted = hinted.into_iter().any(|strategy| self.is_hinted(strategy));
-        let patience = if strict || hinted { Duration::ZERO } else { SYNS_FIRST };
-        let ghost = if ghost && !hinted { SYNS_FIRST + GHOST_FIRST } else { Duration::ZERO };
-        let patience = patience.max(ghost);
+        let at_once = hinted || self.no_syn_passes();
+        let patience = if at_once { Duration::ZERO } else { SYNS_FIRST };
         let injection = injects.then_some(start + patience);
-        let replay = self.verdict(Strategy::SynReplay).is_some() && self.was_refused();
-        let replay = replay.then_some(start + OPENERS_FIRST.max(ghost));
-        let classic = self.verdict(Strategy::ConnectCloseListen).is_some();
+        let replay = self.stand_verdict(Strategy::SynReplay).and(self.engine.refused_at);
+        let replay = replay.map(|refused| refused.max(start) + OPENERS_FIRST);
+        let classic = self.stand_verdict(Strategy::ConnectCloseListen).is_some();
         let classic = classic.then_some(start + connect_close_listen::OTHERS_FIRST);
         injection.into_iter().chain(replay).chain(classic).min()
     }
 
-    /// Whether nothing stands but what nobody has heard of, as a ghost whose NATs do not play along.
-    fn is_alone(&self) -> bool {
-        let unheard =
-            |it: &Stream| it.strategy == Strategy::GhostHandshake && it.proof == Proof::Awaited;
-        self.streams.all.iter().filter(|it| it.is_hopeful()).all(unheard)
-    }
-
-    /// Whether a NAT has refused a SYN of ours.
-    fn was_refused(&self) -> bool {
-        let through_nat = |it: &&Dialer| it.kind != CandidateKind::Host;
-        self.dialers.iter().filter(through_nat).any(|dialer| dialer.failures.total() > 0)
-    }
-
     /// A server has told the mapping of a fresh port: that is our stand.
     fn take_stand(&mut self, now: Instant) {
-        if !self.engine.judged {
-            return;
-        }
-        let sample = self.engine.spare.take();
+        let told = self.inquired(Asker::Stand);
         let Some(forging) = &mut self.engine.forging else { return };
-        match sample {
-            Some(sample) => forging.stage = Stage::Standing(sample),
-            None => forging.finish(),
+        match told {
+            Told::Waiting => return,
+            Told::At(sample) => forging.stage = Stage::Standing(sample),
+            Told::Nothing => forging.finish(),
         }
         self.forge(now);
     }
@@ -299,7 +270,8 @@ impl Session {
     /// Between our stand and the peer's, if that is known and the peer's indeed.
     fn ends_of_stands(&self, sample: Sample) -> Option<Ends> {
         let remote = self.theirs_stand()?.mapped?;
-        let same_host = self.announced_end().is_some_and(|end| end.ip() == remote.ip());
+        let end = self.end_in(Family::of(remote.ip()));
+        let same_host = end.is_some_and(|end| end.ip() == remote.ip());
         let same_family = Family::of(sample.local.ip()) == Family::of(remote.ip());
         (same_host && same_family).then_some(Ends { local: sample.local, remote })
     }
@@ -322,11 +294,20 @@ impl Session {
             }
             None => {}
         }
-        let hops = if ends.remote.is_ipv4() { opening(OPENER_TTL) } else { Hops::USUAL };
+        let hops = if ends.remote.is_ipv4() { self.stand_hops() } else { Hops::USUAL };
         let socket = self.connect_with(ends.local, ends.remote, hops, sequence);
         let Some(forging) = &mut self.engine.forging else { return };
         (forging.capture, forging.syn) = (capture, syn);
         forging.stage = Stage::Opening(sample, Pending { socket, ends });
+    }
+
+    /// How the SYN of a stand leaves: so that nobody answers it.
+    fn stand_hops(&self) -> Hops {
+        let silent = self.their_facts(self.introduction.start).answers == Some(false);
+        match self.usual_opening() {
+            Stance::OpenAllTheWay if silent => OPENED,
+            _ => opening(self.resources.opener_ttl.unwrap_or(OPENER_TTL)),
+        }
     }
 
     /// Whether this was the capture of our SYN.
@@ -376,17 +357,20 @@ impl Session {
         if theirs.is_none() || (forging.syn.is_none() && forging.capture.is_some()) {
             return;
         }
-        let crossing = LEAST_CROSSING.max(self.engine.rtt + syn_ack_injection::CROSSING);
+        let crossing = self.crossing_time();
         let own = forging.syn.is_some();
         let injects = Means::of(self.resources.privileges).injects;
         let mut moves = Vec::new();
         if own && injects {
             moves.push((Strategy::SynReplay, Volley::new(now, &syn_replay::AT_MS)));
         }
-        if own && self.verdict(Strategy::SynAckInjection).is_some() {
+        if own && self.stand_verdict(Strategy::SynAckInjection).is_some() {
             let volley = Volley::new(now + crossing, &syn_ack_injection::AT_MS);
             moves.push((Strategy::SynAckInjection, volley));
-        } else if matches!(self.verdict(Strategy::SynInjection), Some(Part::Both | Part::Dialer)) {
+        } else if matches!(
+            self.stand_verdict(Strategy::SynInjection),
+            Some(Part::Both | Part::Dialer)
+        ) {
             let volley = Volley::new(now + crossing, &syn_injection::AT_MS);
             moves.push((Strategy::SynInjection, volley));
         }
@@ -399,6 +383,16 @@ impl Session {
             forging.stage = Stage::Armed(sample, pending);
         }
         self.inject_for(pending, now);
+    }
+
+    /// How long SYN-ACKs wait for the SYNs to have met the far NATs: not at all where both NATs let them out before.
+    fn crossing_time(&self) -> Duration {
+        let now = self.introduction.start;
+        let facts = [self.our_facts(now), self.their_facts(now)];
+        if facts.iter().all(|it| it.answers_early == Some(true)) {
+            return Duration::ZERO;
+        }
+        LEAST_CROSSING.max(self.engine.rtt + syn_ack_injection::CROSSING)
     }
 
     /// Sends the segments that are due.
@@ -496,12 +490,22 @@ impl Session {
     }
 
     /// No more segments; the capture, if one is open, ends.
-    fn end_forging(&mut self) {
+    pub(super) fn end_forging(&mut self) {
         let Some(forging) = &mut self.engine.forging else { return };
         let pending = forging.pending().map(|it| it.socket);
         let capture = forging.capture.take().map(|(_, socket)| socket);
         forging.moves.clear();
         forging.finish();
         pending.into_iter().chain(capture).for_each(|socket| self.close(socket));
+    }
+}
+
+/// Our part, if the strategy is not left out.
+fn part_in(verdict: Verdict) -> Option<Part> {
+    match verdict {
+        Verdict::Run(part) | Verdict::AfterRefusals(part) | Verdict::AfterSilence(part) => {
+            Some(part)
+        }
+        Verdict::Skip(_) => None,
     }
 }

@@ -1,19 +1,18 @@
-//! Ghost handshake, carried out: a spare port each, two sockets, and a word when each has opened.
+//! Ghost handshake, carried out: a fresh port each, two sockets, and a word when each has opened.
 
 use super::*;
-use crate::puncher::streams::Proof;
-use crate::tcp_traversal::ghost_handshake::{self, GHOST_ROUND};
-use crate::tcp_traversal::plan::Part;
+use crate::tcp_traversal::ghost_handshake;
+use crate::tcp_traversal::note::Haunt;
+use crate::tcp_traversal::plan::{Part, Verdict};
 use crate::tcp_traversal::shielded_opener::{OPENER_TTL, opening};
+use crate::tcp_traversal::survey::Sample;
 use crate::{Hops, IoFailure};
-
-/// How long SYNs are given, where nobody knows that they do not pass.
-const SYNS_FIRST: Duration = Duration::from_millis(700);
+use inquiry::{Asker, Told};
 
 /// How far a ghost is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ghost {
-    /// The spare port is being asked about.
+    /// Its port is being asked about, or the peer's is awaited.
     Sampling,
     /// The system was asked for the socket.
     Assuming { command: CommandId, socket: SocketId },
@@ -28,16 +27,15 @@ pub(super) enum Ghost {
 impl Session {
     /// Takes the next step, if one is due.
     pub(super) fn haunt(&mut self, now: Instant) {
-        if self.engine.plan.part(Strategy::GhostHandshake) != Some(Part::Both) {
+        if !self.is_ghost_planned() {
             return;
         }
         match self.engine.ghost {
             None if self.ghost_start() <= now && !self.streams.are_hopeful() => {
+                let Some(family) = self.stands_family() else { return };
                 self.engine.ghost = Some(Ghost::Sampling);
-                self.engine.rounds = None;
-                self.engine.spare = None;
-                self.engine.judged = false;
-                self.begin_survey(1, Some(now));
+                self.inquire(Asker::Ghost, family, now);
+                self.assume();
             }
             Some(Ghost::Sampling) => self.assume(),
             Some(Ghost::Opened { socket, ends }) => self.release(socket, ends, now),
@@ -45,30 +43,52 @@ impl Session {
         }
     }
 
-    /// When the ghost begins: at once where SYNs are known not to pass.
+    fn is_ghost_planned(&self) -> bool {
+        self.verdict_by_hand(Strategy::GhostHandshake) == Some(Verdict::Run(Part::Both))
+    }
+
+    /// When the ghost begins: at once where SYNs are known not to pass, or the peer has begun.
     fn ghost_start(&self) -> Instant {
-        let refused = |facts: crate::tcp_traversal::plan::Facts| facts.admits_syn == Some(false);
         let start = self.introduction.start;
-        let known = refused(self.our_facts(start)) && refused(self.their_facts(start));
+        let asked = self.engine.theirs.is_some_and(|standing| standing.haunt.is_some());
         let hinted = self.is_hinted(Strategy::GhostHandshake);
-        if known || hinted { start } else { start + SYNS_FIRST }
+        if asked || hinted || self.no_syn_passes() { start } else { start + SYNS_FIRST }
     }
 
     /// When [`haunt`](Self::haunt) begins by itself.
     pub(super) fn ghost_due(&self) -> Option<Deadline> {
-        let planned = self.engine.plan.part(Strategy::GhostHandshake).is_some();
-        let waits = planned && self.engine.ghost.is_none();
+        let waits = self.is_ghost_planned()
+            && self.engine.ghost.is_none()
+            && self.stands_family().is_some();
         let alone = !self.streams.are_hopeful();
         (waits && alone).then(|| Deadline::new(self.ghost_start(), "ghost handshake"))
     }
 
-    /// Both spare ports are known: the socket is made, and its first segment dies on the way.
+    /// The own port, when a server has told how it is seen.
+    fn haunted(&self) -> Option<Sample> {
+        match self.inquired(Asker::Ghost) {
+            Told::At(sample) => Some(sample),
+            Told::Waiting | Told::Nothing => None,
+        }
+    }
+
+    /// What is told of it.
+    pub(super) fn our_haunt(&self) -> Option<Haunt> {
+        let mapped = self.haunted()?.mapped;
+        let opened = match self.engine.ghost? {
+            Ghost::Sampling | Ghost::Assuming { .. } => false,
+            Ghost::Opened { .. } | Ghost::Released => true,
+            Ghost::Impossible => return None,
+        };
+        Some(Haunt { mapped, opened })
+    }
+
+    /// Both ports are known: the socket is made, and its first segment dies on the way.
     fn assume(&mut self) {
-        // In a round its spare port is not for a ghost.
-        let theirs = self.engine.theirs.filter(|standing| standing.round == 0);
-        let theirs = theirs.and_then(|standing| standing.spare);
-        let (Some(spare), Some(remote)) = (self.engine.spare, theirs) else { return };
-        if Family::of(spare.local.ip()) != Family::of(remote.ip()) {
+        let theirs = self.engine.theirs.and_then(|standing| standing.haunt);
+        let (Some(own), Some(theirs)) = (self.haunted(), theirs) else { return };
+        let remote = theirs.mapped;
+        if Family::of(own.local.ip()) != Family::of(remote.ip()) || !self.is_worth_trying(remote) {
             return;
         }
         let (id, socket) = (self.names.command(), self.names.socket());
@@ -77,9 +97,9 @@ impl Session {
         self.commands.push_back(Command::AssumeTcp {
             id,
             socket,
-            ends: Ends { local: spare.local, remote },
+            ends: Ends { local: own.local, remote },
             agreed,
-            hops: opening(OPENER_TTL),
+            hops: opening(self.resources.opener_ttl.unwrap_or(OPENER_TTL)),
         });
     }
 
@@ -97,7 +117,6 @@ impl Session {
         match assumed {
             Ok(ends) if matches!(self.state, State::Racing) => {
                 self.engine.ghost = Some(Ghost::Opened { socket, ends });
-                self.engine.opened = GHOST_ROUND;
             }
             Ok(_) => self.abort(socket),
             Err(failure) => {
@@ -115,7 +134,8 @@ impl Session {
 
     /// The peer has opened as well: everything travels all the way from now on.
     fn release(&mut self, socket: SocketId, ends: Ends, now: Instant) {
-        if self.engine.theirs.is_none_or(|standing| standing.opened != GHOST_ROUND) {
+        let theirs = self.engine.theirs.and_then(|standing| standing.haunt);
+        if theirs.is_none_or(|haunt| !haunt.opened) {
             return;
         }
         self.engine.ghost = Some(Ghost::Released);
@@ -128,10 +148,9 @@ impl Session {
     /// Whether this is a ghost that nobody has answered. There may be no path at all: closed in order, it
     /// would stay with the kernel, which repeats its FIN for minutes.
     pub(super) fn is_unheard_ghost(&self, socket: SocketId) -> bool {
-        let streams = self.streams.all.iter();
-        let mut ghosts = streams.filter(|it| it.strategy == Strategy::GhostHandshake);
+        let mut streams = self.streams.all.iter();
         self.ghost_socket() == Some(socket)
-            || ghosts.any(|it| it.socket == socket && it.proof == Proof::Awaited)
+            || streams.any(|it| it.socket == socket && it.is_unheard_ghost())
     }
 
     /// The ghost's socket, as long as it is no stream.

@@ -3,8 +3,8 @@
 use super::*;
 use crate::puncher::report::Strategy;
 use crate::puncher::streams::{Proof, Stream};
-use crate::tcp_traversal::shielded_opener::OPENED;
-use crate::tcp_traversal::simultaneous_open::{LeadsElsewhere, Stance};
+use crate::tcp_traversal::shielded_opener::{FAR_TTL, OPENED};
+use crate::tcp_traversal::simultaneous_open::LeadsElsewhere;
 use crate::{Answer, Hops, IoFailure};
 use ntcp_stun::{Class, Message};
 
@@ -65,7 +65,7 @@ impl Session {
         let (id, socket) = (self.names.command(), self.names.socket());
         self.connecting.push((id, socket));
         self.commands.push_back(Command::ConnectTcp { id, socket, local, remote, hops, sequence });
-        if hops.ttl.is_some() {
+        if hops.ttl.is_some_and(|ttl| ttl < FAR_TTL) {
             let id = self.names.command();
             self.commands.push_back(Command::AdjustTcp { id, socket, hops: OPENED });
         }
@@ -112,6 +112,9 @@ impl Session {
         if racing && self.on_sample_connected(socket, connected, now) {
             return;
         }
+        if racing && self.on_inquiry_connected(socket, connected, now) {
+            return;
+        }
         if racing && self.on_stand_connected(socket, connected, now) {
             return;
         }
@@ -127,7 +130,7 @@ impl Session {
         };
         match connected {
             Ok(ends) => {
-                let (strategy, opened) = (dialer.strategy(), dialer.stance != Stance::Dial);
+                let (strategy, opened) = (dialer.strategy(), dialer.stance.opens());
                 dialer.established();
                 let kind = dialer.kind;
                 if opened {
@@ -187,6 +190,9 @@ impl Session {
         let id = self.entropy.transaction_id();
         let payload = self.authenticator.request(id, nominates);
         self.send_tcp(socket, payload);
+        if nominates {
+            self.events.push_back(Event::Chosen { socket });
+        }
     }
 
     pub(super) fn on_greeting(&mut self, socket: SocketId, payload: &[u8], now: Instant) {

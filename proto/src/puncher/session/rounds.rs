@@ -43,7 +43,9 @@ impl Session {
                 return;
             }
             if theirs > 0 || self.rounds_start(purpose).is_some_and(|start| start <= now) {
-                self.begin_round(Rounds::first(purpose, theirs), now);
+                let first = Rounds::first(purpose, theirs);
+                let first = if self.no_opener_helps() { first.crossing() } else { first };
+                self.begin_round(first, now);
             }
             return;
         };
@@ -72,8 +74,7 @@ impl Session {
             return Some(Purpose::Foretold);
         }
         let [ours, theirs] = [self.our_facts(now), self.their_facts(now)].map(|it| it.ports);
-        let by_hand = self.engine.forging.as_ref().is_some_and(|it| it.has_precedence(now));
-        let hopeless = random(ours) || random(theirs) || self.engine.ghost.is_some() || by_hand;
+        let hopeless = random(ours) || random(theirs);
         let asks = self.announced_end().is_some() && !self.resources.stun.is_empty();
         (asks && !hopeless).then_some(Purpose::Recovery)
     }
@@ -127,6 +128,7 @@ impl Session {
 
     fn next_round(&mut self, theirs: u8, now: Instant) {
         let next = self.engine.rounds.and_then(|rounds| rounds.next(theirs));
+        let next = if self.no_opener_helps() { next.map(Rounds::crossing) } else { next };
         let alone = !self.streams.are_hopeful();
         if let Some(next) = next.filter(|_| alone) {
             self.begin_round(next, now);
@@ -159,7 +161,28 @@ impl Session {
             ) if known => part,
             _ => by_role,
         };
-        rounds.part(planned)
+        let part = rounds.part(planned);
+        let now = self.introduction.start;
+        let opener = match part {
+            Part::Opener => self.our_facts(now),
+            Part::Dialer => self.their_facts(now),
+            Part::Both | Part::Cover | Part::Draw => return part,
+        };
+        // To change the parts is of no use where it is known what becomes of the other's hole.
+        if known && opener.can_open() == Some(false) { planned } else { part }
+    }
+
+    /// Whether an opener of the peer sends its SYN all the way, and hears only what is loud.
+    fn their_opener_is_deaf(&self) -> bool {
+        let theirs = self.their_facts(self.introduction.start);
+        theirs.hole_outlives_ttl == Some(false)
+    }
+
+    /// Whether both NATs are known to forget a SYN that dies on the way, and what is refused as well.
+    fn no_opener_helps(&self) -> bool {
+        let now = self.introduction.start;
+        let facts = [self.our_facts(now), self.their_facts(now)];
+        facts.iter().all(|it| it.can_open() == Some(false))
     }
 
     /// The fresh ports of a staggered crossing, if it is time for one.
@@ -220,8 +243,11 @@ impl Session {
         let waited = self.engine.told_at + OPENER_PATIENCE <= now;
         let stance = match part {
             // In IPv6 the shield does not hold.
-            Part::Opener if remote.is_ipv4() => Stance::Open(rounds.ttl(self.resources.opener_ttl)),
+            Part::Opener if remote.is_ipv4() => {
+                self.opening_stance(rounds.ttl(self.resources.opener_ttl))
+            }
             Part::Dialer if !opened && !waited => return,
+            Part::Dialer if remote.is_ipv4() && self.their_opener_is_deaf() => Stance::DialLoud,
             Part::Both | Part::Opener | Part::Dialer | Part::Cover | Part::Draw => Stance::Dial,
         };
         let mut dialer = Dialer::new(remote, CandidateKind::ServerReflexive, now);

@@ -108,7 +108,7 @@ impl Session {
             Ok(ends) => {
                 question.local = Some(ends.local);
                 if let Some(begun) = survey.begun {
-                    self.engine.rtt = now.saturating_duration_since(begun);
+                    self.engine.took(now.saturating_duration_since(begun));
                 }
                 let id = self.entropy.transaction_id();
                 self.send_tcp(socket, binding_request(id));

@@ -104,6 +104,8 @@ struct World {
     count: u64,
     connects: BTreeMap<Role, (CommandId, SocketId)>,
     settled: BTreeMap<Role, (Instant, Event)>,
+    /// Streams that were chosen, and when.
+    chosen: Vec<(Role, Duration, SocketId)>,
     /// Datagrams with USE-CANDIDATE are lost.
     lose_nominations: bool,
     /// TCP handshakes never end.
@@ -126,6 +128,7 @@ impl World {
             count: 0,
             connects: BTreeMap::new(),
             settled: BTreeMap::new(),
+            chosen: Vec::new(),
             lose_nominations: false,
             lose_tcp: false,
             lose_greetings: false,
@@ -176,6 +179,10 @@ impl World {
                 self.carry_out(role, command);
             }
             while let Some(event) = self.sides.get_mut(&role).unwrap().poll_event() {
+                if let Event::Chosen { socket } = event {
+                    self.chosen.push((role, self.now - self.start, socket));
+                    continue;
+                }
                 let earlier = self.settled.insert(role, (self.now, event));
                 assert_eq!(earlier, None, "a session ends once");
             }
@@ -235,13 +242,14 @@ impl World {
     fn path(&self, role: Role) -> Path {
         match &self.settled[&role].1 {
             Event::Established { path, .. } => *path,
-            Event::Failed { report } => panic!("{report:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
     fn report(&self, role: Role) -> &Report {
         match &self.settled[&role].1 {
             Event::Established { report, .. } | Event::Failed { report } => report,
+            Event::Chosen { .. } => unreachable!("it settles nothing"),
         }
     }
 
@@ -272,6 +280,8 @@ fn a_tcp_path_stands_after_two_one_way_delays_and_is_proved_after_three() {
         assert_eq!(world.report(role).elapsed_ms, Some(40.0));
         assert_eq!(world.report(role).strategy, Some(Strategy::SimultaneousOpen));
     }
+    let Path::Tcp { socket, .. } = world.path(Role::Controlling) else { panic!("over TCP") };
+    assert_eq!(world.chosen, [(Role::Controlling, 2 * D, socket)], "the next layer need not wait");
 }
 
 #[test]
@@ -396,8 +406,11 @@ fn when_the_stream_chosen_on_trust_is_somebody_elses_the_peers_own_wins() {
     for (socket, payload) in [(peers, greeting(7)), (strangers, greeting(1))] {
         caller.handle_input(Input::TcpReceived { socket, payload: &payload }, start + D);
     }
-    let Some(Event::Established { path, .. }) = caller.poll_event() else { panic!("no path") };
-    assert!(matches!(path, Path::Tcp { socket, .. } if socket == peers));
+    let settled = std::iter::from_fn(|| caller.poll_event()).find_map(|event| match event {
+        Event::Established { path, .. } => Some(path),
+        _ => None,
+    });
+    assert!(matches!(settled, Some(Path::Tcp { socket, .. }) if socket == peers));
 }
 
 #[test]

@@ -72,6 +72,8 @@ fn each_test_connects_from_where_it_should_and_only_to_the_client() {
         );
         let refuse = ask(&mut prober, local, Test::Refuse, None);
         assert!(matches!(refuse, Step::Reserve(it) if it.conduct == Conduct::Refusing));
+        let deaf = ask(&mut prober, local, Test::Deaf, None);
+        assert!(matches!(deaf, Step::Reserve(it) if it.conduct == Conduct::Deaf));
         assert_eq!(ask(&mut prober, local, Test::Look, None), Step::Look(Look { id: ID }));
         let quiet = SocketAddr::new(at(local).ip(), 50_000);
         let cross = order(ask(&mut prober, local, Test::Cross, Some(quiet)));

@@ -216,6 +216,67 @@ fn openers_that_die_on_the_way_let_assumed_connections_meet_through_nats_that_an
     converse(&mut inside, &name);
 }
 
+/// The ends of all TCP sockets of a host that use [`PORT`], whoever has them.
+fn sockets_on_the_port(lab: &Lab, host: &str) -> Vec<String> {
+    let table = lab.command(host, "cat").arg("/proc/net/tcp").output().unwrap();
+    assert!(table.status.success(), "{table:?}");
+    let table = String::from_utf8(table.stdout).unwrap();
+    let local = format!(":{PORT:04X} ");
+    table.lines().filter(|line| line.contains(&local)).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_program_that_is_killed_leaves_no_ghost_that_nobody_has_answered() {
+    const SPOKEN: &str = "the ghost has spoken";
+    let test = "a_program_that_is_killed_leaves_no_ghost_that_nobody_has_answered";
+    let Ok(name) = std::env::var(PART) else {
+        let lab = homes(STRICT, Form::Netfilter);
+        let command = part(&lab, test, "a", outside(&lab, "b"));
+        let mut child = command.stdout(Stream::Piped).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        assert!(output.lines().any(|line| line.unwrap().ends_with(SPOKEN)));
+        assert_eq!(sockets_on_the_port(&lab, "a").len(), 1, "it stands");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(sockets_on_the_port(&lab, "a"), Vec::<String>::new());
+        return;
+    };
+    let mut inside = Inside::default();
+    assume(&mut inside, &name, Hops::USUAL);
+    let payload = message(1);
+    let sent = inside.order(Command::SendTcp { id: COMMAND, socket: STREAM, payload });
+    assert_eq!(sent, Answer::Sent(Ok(())));
+    println!("{SPOKEN}");
+    // Until it is killed.
+    inside.until(|event| -> Option<()> { panic!("{event:?}") });
+}
+
+#[test]
+fn an_assumed_stream_that_is_handed_over_is_closed_in_order() {
+    let test = "an_assumed_stream_that_is_handed_over_is_closed_in_order";
+    let Ok(name) = std::env::var(PART) else {
+        let lab = homes(STRICT, Form::Netfilter);
+        let a = part(&lab, test, "a", outside(&lab, "b")).spawn().unwrap();
+        let b = part(&lab, test, "b", outside(&lab, "a")).spawn().unwrap();
+        succeeded(a);
+        succeeded(b);
+        return;
+    };
+    let mut inside = Inside::default();
+    assume(&mut inside, &name, Hops::USUAL);
+    converse(&mut inside, &name);
+    let stream = inside.sockets.take_stream(STREAM).expect("it is there");
+    drop(inside);
+    let mut stream = stream.into_inner().unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    if name == "a" {
+        drop(stream);
+    } else {
+        assert_eq!(stream.read(&mut [0]).expect("an end, and no RST"), 0);
+    }
+}
+
 fn capture(ends: Ends) -> Command {
     Command::Capture { id: COMMAND, socket: CAPTURE, ends }
 }

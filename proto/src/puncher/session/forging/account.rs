@@ -15,8 +15,11 @@ impl Session {
         let remote = self.theirs_stand()?.mapped?;
         let stream = self.streams.all.iter().find(|it| it.ends.remote == remote);
         let mut evidence = vec![Evidence::Injected(forging.injected)];
-        let opened = forging.last != Strategy::ConnectCloseListen || forging.listener().is_some();
-        evidence.extend(opened.then_some(Evidence::Opened(OPENER_TTL)));
+        let classic = forging.last == Strategy::ConnectCloseListen;
+        let hops = if classic { connect_close_listen::OPENING } else { self.stand_hops() };
+        let opened = !classic || forging.listener().is_some();
+        evidence
+            .extend(opened.then(|| hops.ttl.map_or(Evidence::OpenedAllTheWay, Evidence::Opened)));
         evidence.extend(forging.failures.each().map(|(it, n)| Evidence::ConnectFailed(it, n)));
         evidence.extend(stream.into_iter().flat_map(stream_evidence));
         let won = winner == Some((Transport::Tcp, remote)) && stream.is_some();

@@ -1,0 +1,25 @@
+//! Calls over TCP between two sites, as most tests here make them.
+
+use std::time::Duration;
+
+use ntcp_lab::meeting::{Outcome, Setup};
+use ntcp_lab::presets::Site;
+use ntcp_proto::puncher::report::Strategy;
+use ntcp_proto::uri::TransportChoice;
+
+/// The site of this description.
+pub(crate) fn site(text: &str) -> Site {
+    text.parse().unwrap()
+}
+
+/// A call over TCP from `a` to `b`.
+pub(crate) fn setup(a: &str, b: &str) -> Setup {
+    Setup { transport: TransportChoice::Tcp, ..Setup::new(&site(a), &site(b)) }
+}
+
+/// The caller's strategy and time, if both sides have the path.
+pub(crate) fn met(outcome: &Outcome) -> Option<(Strategy, Duration)> {
+    outcome.callee.as_ref()?;
+    let report = &outcome.caller.as_ref()?.report;
+    Some((report.strategy?, Duration::from_secs_f64(report.elapsed_ms? / 1e3)))
+}

@@ -71,6 +71,14 @@ impl Client {
         Reply::read(&Message::parse(&bytes).expect("well-formed")).expect("one for a test")
     }
 
+    /// Whether nothing has come since the last message.
+    fn is_silent(&self) -> bool {
+        self.stream.set_nonblocking(true).expect("a mode");
+        let is_silent = self.stream.peek(&mut [0]).is_err();
+        self.stream.set_nonblocking(false).expect("a mode");
+        is_silent
+    }
+
     fn ended(&mut self) -> (Outcome, Option<SocketAddr>) {
         match self.reply() {
             Reply::Ended { outcome, from } => (outcome, from),
@@ -247,9 +255,6 @@ fn a_wait_ends_with_its_stream() {
     let (burst, per_second) = (1_000_000, 1_000_000);
     let probe_limits = Limits { long: 1, burst, per_second, ..Limits::default() };
     let server = Running::start(&Options { probe_limits, ..options(&["127.0.0.1:0"], &[]) });
-    let mut first = Client::connect(server.primary());
-    first.ask_for_long(Test::Wait, 900);
-    let mut second = Client::connect(server.primary());
     let refused = |client: &mut Client| {
         client.ask_for_long(Test::Hold, 900);
         match client.reply() {
@@ -259,11 +264,15 @@ fn a_wait_ends_with_its_stream() {
         }
     };
     let began = std::time::Instant::now();
-    // Until the server has read what the first one asked for.
-    while refused(&mut second).is_none() {
-        assert!(began.elapsed() < PATIENCE);
-        second = Client::connect(server.primary());
-    }
+    // Until the server has read what the first one asked for before the second one's request.
+    let (first, mut second) = loop {
+        let [mut first, mut second] = [0; 2].map(|_| Client::connect(server.primary()));
+        first.ask_for_long(Test::Wait, 900);
+        if refused(&mut second).is_some() && first.is_silent() {
+            break (first, second);
+        }
+        assert!(began.elapsed() < PATIENCE, "the second one always comes first");
+    };
     drop(first);
     while let Some(code) = refused(&mut second) {
         assert_eq!(code, 508);

@@ -105,7 +105,8 @@ impl Arguments {
         let url = config.registry.url.as_ref();
         let directory = url.map(|url| DirectoryAddress::find(url.as_str())).transpose()?;
         let drain = config.service.drain;
-        Ok(Options { udp, tcp, limits, directory, drain, ..Options::default() })
+        let options = Options { udp, tcp, limits, directory, drain, ..Options::default() };
+        Ok(options.with_room_for_streams())
     }
 }
 

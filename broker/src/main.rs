@@ -16,10 +16,13 @@ use ntcp_proto::rendezvous::InTheClear;
 use ntcp_service::bind::Opening;
 use ntcp_service::confine::{Needs, confine};
 use ntcp_service::log::{self, Log};
-use ntcp_service::{Reload, Supervisor, descriptors, metrics_listener};
+use ntcp_service::{Reload, Supervisor, complain, descriptors, metrics_listener};
 use ntcp_settings::Config;
 
 use arguments::{Arguments, Errand};
+
+/// Before each complaint.
+const NAME: &str = env!("CARGO_BIN_NAME");
 
 /// What ended the program: the status tells scripts whose fault it was.
 enum Failure {
@@ -34,14 +37,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Running(error)) => complain(&error, 1),
-        Err(Failure::Configuration(error)) => complain(&error, 2),
+        Err(Failure::Running(error)) => complain(NAME, error.chain(), 1),
+        Err(Failure::Configuration(error)) => complain(NAME, error.chain(), 2),
     }
-}
-
-fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
-    eprintln!("ntcp-broker: {error:#}");
-    ExitCode::from(status)
 }
 
 fn run(mut arguments: Arguments) -> Result<(), Failure> {

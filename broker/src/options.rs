@@ -16,8 +16,11 @@ pub struct Options {
     pub tcp: Vec<SocketAddr>,
     /// The limits of the protocol.
     pub limits: Config,
-    /// Streams open at once; a further one is closed as soon as it is accepted. Default 8192.
+    /// Streams open at once; a further one is closed as soon as it is accepted. A peer keeps two or three, on which the
+    /// mappings of its ports live. Default 131,072.
     pub max_streams: usize,
+    /// Of those, from one IPv4 address or one IPv6 /64. Default 1024, four for each peer that may be registered from there.
+    pub max_streams_per_address: usize,
     /// Bytes that a peer may leave unread on its stream before it is closed. Default 64 KiB, about
     /// a hundred messages.
     pub max_unread: usize,
@@ -32,6 +35,19 @@ pub struct Options {
     pub drain: Duration,
 }
 
+impl Options {
+    /// With as many streams as the peers keep that may be registered: two each, and four of one address.
+    #[must_use]
+    pub fn with_room_for_streams(self) -> Self {
+        let Config { max_registrations, max_registrations_per_address, .. } = self.limits;
+        Self {
+            max_streams: max_registrations.saturating_mul(2),
+            max_streams_per_address: max_registrations_per_address.saturating_mul(4),
+            ..self
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         let everywhere = |port| {
@@ -44,7 +60,8 @@ impl Default for Options {
             udp: everywhere(BROKER_PORT),
             tcp: everywhere(TCP_BROKER_PORT),
             limits: Config::default(),
-            max_streams: 8192,
+            max_streams: 131_072,
+            max_streams_per_address: 1024,
             max_unread: 64 << 10,
             first_message: Duration::from_secs(10),
             next_message: Duration::from_secs(310),

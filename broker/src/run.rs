@@ -354,21 +354,27 @@ impl Broker {
                     self.closed(stream);
                 }
             }
-            Happening::Read { stream, deframer, result: Ok(messages) } => {
-                for payload in &messages {
-                    let Some(remote) = self.streams.remote(stream) else { break };
-                    let link = Link::Tcp { stream, remote };
-                    self.machine.handle_input(Input::Received { link, payload }, Instant::now());
-                    self.carry_out();
+            Happening::Readable { stream, result } => {
+                match result.and_then(|()| self.streams.read(stream)) {
+                    Ok(messages) => self.on_messages(stream, &messages),
+                    Err(error) => {
+                        tracing::trace!(%error, "a stream ended");
+                        self.streams.close(stream);
+                        self.closed(stream);
+                    }
                 }
-                self.streams.read_on(stream, deframer);
-            }
-            Happening::Read { stream, result: Err(error), .. } => {
-                tracing::trace!(%error, "a stream ended");
-                self.streams.close(stream);
-                self.closed(stream);
             }
         }
+    }
+
+    fn on_messages(&mut self, stream: StreamId, messages: &[Vec<u8>]) {
+        for payload in messages {
+            let Some(remote) = self.streams.remote(stream) else { break };
+            let link = Link::Tcp { stream, remote };
+            self.machine.handle_input(Input::Received { link, payload }, Instant::now());
+            self.carry_out();
+        }
+        self.streams.wait_for_more(stream);
     }
 
     fn closed(&mut self, stream: StreamId) {

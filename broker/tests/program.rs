@@ -108,3 +108,30 @@ fn with_few_descriptors_it_serves_few_streams_and_says_so() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_without_room_for_the_log_stops_nobody() {
+    // Free for a moment is enough: nobody else takes ports in this range at random.
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = broker(&["udp", "-vv", "--udp", &free.to_string()]);
+    command.stdin(Stdio::null()).stderr(std::fs::File::create("/dev/full").unwrap());
+    let mut child = command.spawn().unwrap();
+    let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(std::time::Duration::from_millis(100))).unwrap();
+    // A Binding request (RFC 8489): answered, and logged, many times.
+    let request = [&[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], &[7; 12]].concat();
+    let mut answers = 0;
+    for _ in 0..200 {
+        // Nobody is there yet at first.
+        let _ = client.send_to(&request, free);
+        answers += usize::from(client.recv(&mut [0; 100]).is_ok());
+        if answers == 20 {
+            break;
+        }
+    }
+    let ended = child.try_wait().unwrap();
+    let _ = child.kill();
+    let _ = child.wait();
+    assert_eq!((answers, ended), (20, None));
+}

@@ -12,6 +12,8 @@ pub fn start(level: LogLevel) {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // To say that a line could not be written would take another one, and a full disk would end whoever says it.
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     // A second start, as in tests, keeps the first subscriber.
     let _ = subscriber.try_init();

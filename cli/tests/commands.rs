@@ -1,11 +1,13 @@
 //! The `ntcp` command as a person or a script uses it, on this host, with a broker of its own.
 
 use ntcp_broker::{Broker, Options};
+use ntcp_proto::rendezvous::Config;
+use ntcp_proto::secrecy::SecretKey;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::thread;
 
 /// A broker that runs until the test has ended.
@@ -19,7 +21,13 @@ struct Introducer {
 impl Introducer {
     fn start() -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let options = Options { udp: vec![any], tcp: vec![any], ..Options::default() };
+        Self::start_at((any, any), &SecretKey::from_bytes([1; 32]))
+    }
+
+    /// At these addresses, with this key.
+    fn start_at((udp, tcp): (SocketAddr, SocketAddr), key: &SecretKey) -> Self {
+        let limits = Config { keys: vec![key.clone()], ..Config::default() };
+        let options = Options { udp: vec![udp], tcp: vec![tcp], limits, ..Options::default() };
         let broker = Broker::bind(&options).unwrap();
         let (udp, tcp) = (broker.udp_addresses()[0], broker.tcp_addresses()[0]);
         let (stop, stopped) = futures::channel::oneshot::channel::<()>();
@@ -42,15 +50,21 @@ impl Introducer {
 
     /// A listener that is registered by now.
     fn listen(&self, words: &[&str]) -> Listener {
+        let (listener, mut words) = self.listen_to(words);
+        // Nobody reads the rest, but it must not fill the pipe.
+        thread::spawn(move || std::io::copy(&mut words, &mut std::io::sink()));
+        listener
+    }
+
+    /// The same, and what it goes on to say.
+    fn listen_to(&self, words: &[&str]) -> (Listener, BufReader<ChildStderr>) {
         let mut child = self.ntcp(words).stderr(Stdio::piped()).spawn().unwrap();
         let mut words = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
         while !said.lines().any(|line| line.starts_with("listening as ntcp://")) {
             assert_ne!(words.read_line(&mut said).unwrap(), 0, "it ended: {said}");
         }
-        // Nobody reads the rest, but it must not fill the pipe.
-        thread::spawn(move || std::io::copy(&mut words, &mut std::io::sink()));
-        Listener(child)
+        (Listener(child), words)
     }
 }
 
@@ -269,4 +283,40 @@ fn a_listener_that_is_asked_to_end_gives_its_name_back() {
         assert!(asked.success());
         assert!(listener.0.wait().unwrap().success(), "asked to end is no failure");
     }
+}
+
+#[test]
+fn a_listener_that_nobody_can_reach_any_more_says_why_and_when_it_is_over() {
+    let first = Introducer::start();
+    let at = (first.udp, first.tcp);
+    let (_listener, mut words) = first.listen_to(&["listen", "bob", "--exec", "cat"]);
+    let mut until = |phrase: &str| {
+        let mut said = String::new();
+        while !said.contains(phrase) {
+            assert_ne!(words.read_line(&mut said).unwrap(), 0, "it ended: {said}");
+        }
+        said
+    };
+    drop(first);
+    let said = until("not registered any more");
+    assert!(said.contains("no broker reached") && said.contains("goes on trying"), "{said}");
+    let impostor = Introducer::start_at(at, &SecretKey::from_bytes([2; 32]));
+    until("is not the one that was pinned");
+    drop(impostor);
+    let again = Introducer::start_at(at, &SecretKey::from_bytes([1; 32]));
+    until("registered again");
+    let call = again.ntcp(&["connect", &format!("ntcp://bob@{}", again.udp)]);
+    assert_eq!(talk(call, b"hello").stdout, b"hello");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_without_room_for_messages_stops_nobody() {
+    let broker = Introducer::start();
+    let _listener = broker.listen(&["listen", "bob", "--exec", "cat"]);
+    let mut call = broker.ntcp(&["connect", "-vv", &format!("ntcp://bob@{}", broker.udp)]);
+    call.stderr(std::fs::File::create("/dev/full").unwrap());
+    let output = talk(call, b"hello");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stdout, b"hello");
 }

@@ -78,14 +78,7 @@ impl Plan {
             match word.as_str() {
                 "--calls" => plan.calls = value()?.parse().context("--calls takes a number")?,
                 "--transport" => plan.transport = value()?,
-                "--user" => {
-                    plan.user = match value()?.as_str() {
-                        "root" => User::Root,
-                        "raw" => User::Raw,
-                        "nobody" => User::Nobody,
-                        other => bail!("{other} is none of root, raw, nobody"),
-                    }
-                }
+                "--user" => plan.user = value()?.parse().map_err(anyhow::Error::msg)?,
                 other if other.starts_with('-') => bail!("unknown flag {other}"),
                 pair => plan.pair = pair.to_owned(),
             }

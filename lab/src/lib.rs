@@ -25,6 +25,7 @@ pub mod pairs;
 pub mod presets;
 mod probe;
 mod runner;
+pub mod scratch;
 pub mod server;
 pub mod technique;
 mod town;

@@ -38,7 +38,7 @@ pub enum Place {
     OneRange,
     /// Both hosts are in the home of the callee.
     OneHome,
-    /// Both homes are behind one carrier that lets its customers reach each other.
+    /// Both homes are behind one carrier.
     OneCarrier,
     /// Apart, and with IPv6 as well.
     Ipv6,
@@ -65,7 +65,7 @@ impl FromStr for Place {
     }
 }
 
-/// The carrier of [`Place::OneCarrier`].
+/// The carrier of [`Place::OneCarrier`] unless told otherwise: it lets its customers reach each other.
 const CARRIER: &str = "hairpin-cone";
 
 /// Two homes and the programs in them.
@@ -77,6 +77,8 @@ pub struct Pair {
     pub b: String,
     /// Where they lie.
     pub place: Place,
+    /// The carrier's NAT of [`Place::OneCarrier`].
+    pub carrier: String,
     /// As whom the caller and the callee run.
     pub users: [User; 2],
     /// Whether the broker answers SYNs in their names.
@@ -94,6 +96,7 @@ impl Pair {
             a: a.into(),
             b: b.into(),
             place: Place::Apart,
+            carrier: CARRIER.into(),
             users: [User::Nobody; 2],
             spoof: false,
             transports: vec!["tcp", "udp"],
@@ -113,7 +116,7 @@ impl Pair {
             }
             Place::OneHome => home(lab, "b", &self.b).neighbour("a"),
             Place::OneCarrier => {
-                let lab = lab.delay(line.delay).loss(line.loss).carrier("cgn", CARRIER);
+                let lab = lab.delay(line.delay).loss(line.loss).carrier("cgn", &self.carrier);
                 let plain = Access::default();
                 let lab = lab.home("a", &self.a).access(plain).behind("cgn");
                 lab.home("b", &self.b).access(plain).behind("cgn")
@@ -138,7 +141,9 @@ impl fmt::Display for Pair {
             Place::Apart => write!(f, "{} × {}", self.a, self.b),
             Place::OneRange => write!(f, "{} × {}, one private range", self.a, self.b),
             Place::OneHome => write!(f, "two hosts of one home, {}", self.b),
-            Place::OneCarrier => write!(f, "{} × {}, one carrier", self.a, self.b),
+            Place::OneCarrier => {
+                write!(f, "{} × {}, one carrier, {}", self.a, self.b, self.carrier)
+            }
             Place::Ipv6 => write!(f, "{} × {}, IPv6", self.a, self.b),
         }
     }
@@ -285,6 +290,8 @@ pub struct Series {
     /// All calls of a row are one node's, which has had so long to find out about its NAT; otherwise each
     /// is a program of its own, which calls as soon as it can.
     pub settled: Option<Duration>,
+    /// Nodes keep to what they may begin in a minute by default.
+    pub metered: bool,
     /// What the laboratories' own routers draw from.
     pub seed: u64,
 }
@@ -303,8 +310,9 @@ impl Series {
             let enabled: &[(&str, &str)] =
                 if pair.spoof { &[("NTCP_SPOOF__ENABLED", "true")] } else { &[] };
             let _servers = Servers::start_with(&lab, enabled)?;
+            let budget: &[_] = if self.metered { &[] } else { &[UNMETERED] };
             let _listener =
-                Listener::start_with(&lab, "b", pair.users[1], &server_flags(), &[UNMETERED])?;
+                Listener::start_with(&lab, "b", pair.users[1], &server_flags(), budget)?;
             for &skew in &self.skews {
                 let late = match self.late {
                     Late::Caller => "a",
@@ -353,7 +361,7 @@ impl Row {
             a: pair.a.clone(),
             b: pair.b.clone(),
             place: pair.place,
-            users: pair.users.map(name),
+            users: pair.users.map(User::name),
             spoof: pair.spoof,
             transport,
             delay_ms: terms.delay,
@@ -395,14 +403,6 @@ fn came_about_at_once(report: &Value) -> bool {
     let won = attempts.iter().filter(|attempt| attempt["result"] == "won");
     let evidence = won.flat_map(|attempt| attempt["evidence"].as_array()).flatten();
     !evidence.filter_map(Value::as_str).any(|word| word.starts_with("try "))
-}
-
-fn name(user: User) -> &'static str {
-    match user {
-        User::Root => "root",
-        User::Raw => "raw",
-        User::Nobody => "nobody",
-    }
 }
 
 #[cfg(test)]

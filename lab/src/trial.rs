@@ -8,7 +8,6 @@
 use std::io::{BufRead as _, BufReader, PipeReader, Read as _};
 use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use serde_json::Value;
 use crate::kernel::{
     Access, Child, Command, Lab, SERVER_ADDRESSES, SERVER_ADDRESSES_V6, Stream, User,
 };
+use crate::scratch::Scratch;
 
 /// How long a program may take to say that it is ready.
 const READY: Duration = Duration::from_secs(20);
@@ -81,27 +81,8 @@ pub struct Servers<'lab> {
     broker: Option<Child>,
     /// What the broker's environment says beyond the usual.
     settings: Vec<(String, String)>,
-    key_folder: KeyFolder,
-}
-
-/// Where the broker's key lives as long as these servers.
-#[derive(Debug)]
-struct KeyFolder(PathBuf);
-
-impl KeyFolder {
-    fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("ntcp-lab-keys-{}-{number}", std::process::id());
-        Self(std::env::temp_dir().join(name))
-    }
-}
-
-impl Drop for KeyFolder {
-    fn drop(&mut self) {
-        // It is not there if the broker never was.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+    /// The broker's key, as long as these servers live.
+    key: Scratch,
 }
 
 impl<'lab> Servers<'lab> {
@@ -123,8 +104,8 @@ impl<'lab> Servers<'lab> {
         let programs = Programs::beside_this_one()?;
         let settings =
             settings.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        let key_folder = KeyFolder::new();
-        let mut servers = Self { lab, programs, stun: None, broker: None, settings, key_folder };
+        let key = Scratch::new("broker-key");
+        let mut servers = Self { lab, programs, stun: None, broker: None, settings, key };
         servers.start_stun()?;
         servers.start_broker()?;
         Ok(servers)
@@ -156,8 +137,7 @@ impl<'lab> Servers<'lab> {
     pub fn start_broker(&mut self) -> Result<()> {
         let mut broker = self.lab.command("server", self.programs.path("ntcp-broker")).arg("all");
         // The key that it was known by before.
-        let key = self.key_folder.0.join("broker.key");
-        broker = broker.env("NTCP_SECURITY__KEY", &key.to_string_lossy());
+        broker = broker.env("NTCP_SECURITY__KEY", self.key.path());
         for (name, value) in &self.settings {
             broker = broker.env(name, value);
         }
@@ -421,6 +401,19 @@ fn text(gathered: JoinHandle<Vec<u8>>) -> String {
 ///
 /// What it said instead.
 pub fn ready(command: Command<'_>, word: &str) -> Result<Child> {
+    ready_overheard(command, word, |_| ())
+}
+
+/// The same; whatever it says, then and later, is given to `hear`, line by line.
+///
+/// # Errors
+///
+/// What it said instead.
+pub fn ready_overheard(
+    command: Command<'_>,
+    word: &str,
+    hear: impl Fn(&str) + Send + 'static,
+) -> Result<Child> {
     let mut child = command.stderr(Stream::Piped).spawn()?;
     let Some(errors) = child.stderr.take() else { bail!("no standard error to read") };
     let (told, heard) = std::sync::mpsc::channel();
@@ -429,6 +422,7 @@ pub fn ready(command: Command<'_>, word: &str) -> Result<Child> {
         let mut said = String::new();
         let mut announced = false;
         for line in BufReader::new(errors).lines().map_while(Result::ok) {
+            hear(&line);
             if line.contains(&wanted) && !announced {
                 announced = true;
                 // Nobody waits any more when the stage has been given up.

@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     started: Mutex<Option<oneshot::Sender<Result<(), Error>>>>,
     stopped: Mutex<Stopped>,
     incoming: Mutex<Arrivals>,
+    /// Tells a discovery when it has to stand back.
+    counting: mpsc::UnboundedSender<bool>,
 }
 
 /// Who waits for a call.

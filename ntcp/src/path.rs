@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use async_io::{Async, Timer};
 use futures::{FutureExt, select_biased};
 use ntcp_proto::puncher::report::{Outcome, Report, milliseconds, milliseconds_since};
+use ntcp_proto::secrecy::Initiation;
 use ntcp_proto::signal::{Fingerprint, Role, SessionSecret};
 use ntcp_proto::uri::PeerName;
 use ntcp_raw::tcp_info;
@@ -43,9 +44,10 @@ pub(crate) struct Peer {
 }
 
 /// The connection over a TCP path, sealed unless both peers want it bare. There is none if the stream
-/// has gone in the meantime.
+/// has gone in the meantime. `begun` is the handshake that a caller has begun on it.
 pub(crate) async fn over_tcp(
     stream: Option<Async<std::net::TcpStream>>,
+    begun: Option<Initiation>,
     peer: Peer,
     identity: &Identity,
     limit: Duration,
@@ -66,6 +68,7 @@ pub(crate) async fn over_tcp(
         let Some(peer) = fingerprint.identity() else {
             return Err("what was announced as its key is none".into());
         };
+        let role = (role, begun);
         sealed::shake(stream, role, (identity.secret(), peer), &secret, seed).await
     };
     match within(limit, shaking).await {

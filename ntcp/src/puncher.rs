@@ -244,7 +244,8 @@ impl Events {
                 let stream = sockets.take_stream(socket);
                 let shared = self.shared.clone();
                 runtime::spawn(async move {
-                    let secured = path::over_tcp(stream, peer, &shared.identity, SECURE_LIMIT);
+                    let secured =
+                        path::over_tcp(stream, None, peer, &shared.identity, SECURE_LIMIT);
                     let _ = sender.send(secured.await);
                 })
                 .detach();

@@ -1,7 +1,7 @@
 //! A TCP path on which nobody else reads or writes.
 //!
-//! The caller begins a Noise handshake (`ntcp_proto::secrecy`) as soon as the path stands; both sides know
-//! each other's keys by then. After it both send records:
+//! The caller begins a Noise handshake (`ntcp_proto::secrecy`) right behind the greeting with which it chooses the stream, one
+//! one-way delay before the peer's greeting proves that it is the path; both sides know each other's keys by then. After it both send records:
 //!
 //! ```text
 //!  0                   1
@@ -74,31 +74,51 @@ impl Incoming {
     }
 }
 
-/// Shakes hands on a path, with the owner of `peer` only.
+/// Begins a handshake with the owner of `peer`, as a caller does: what to send, and what is to be finished.
+pub(crate) fn begin(
+    (identity, peer): (&SecretKey, PublicKey),
+    secret: &SessionSecret,
+    seed: Seed,
+) -> (Vec<u8>, Initiation) {
+    let (initiation, first) = Initiation::begin(identity, &peer, &prologue(secret), &[], seed);
+    (framed(&first), initiation)
+}
+
+fn prologue(secret: &SessionSecret) -> Vec<u8> {
+    [PURPOSE, &secret.0].concat()
+}
+
+/// Shakes hands on a path, with the owner of `peer` only. A caller may have begun there already ([`begin`]).
 ///
 /// # Errors
 ///
 /// Why not, for people.
 pub(crate) async fn shake(
     mut stream: Async<TcpStream>,
-    role: Role,
+    (role, begun): (Role, Option<Initiation>),
     (identity, peer): (&SecretKey, PublicKey),
     secret: &SessionSecret,
     seed: Seed,
 ) -> Result<Sealed, String> {
     let text = |error: io::Error| error.to_string();
     let wrong = |_| "it is not the peer whose key was announced".to_owned();
-    let prologue = [PURPOSE, &secret.0].concat();
     let channel = match role {
         Role::Controlling => {
-            let (mut initiation, first) = Initiation::begin(identity, &peer, &prologue, &[], seed);
-            send(&mut stream, &first).await.map_err(text)?;
+            let mut initiation = match begun {
+                Some(initiation) => initiation,
+                None => {
+                    let (first, initiation) = begin((identity, peer), secret, seed);
+                    stream.write_all(&first).await.map_err(text)?;
+                    initiation
+                }
+            };
             let second = receive(&mut stream).await.map_err(text)?;
             initiation.finish(&second).map_err(wrong)?.1
         }
         Role::Controlled => {
             let first = receive(&mut stream).await.map_err(text)?;
-            let reception = Reception::read(identity, &prologue, &first, seed).map_err(wrong)?;
+            let reception =
+                Reception::read(identity, &prologue(secret), &first, seed).map_err(wrong)?;
             if reception.remote() != peer {
                 return Err(wrong(ntcp_proto::secrecy::Broken));
             }

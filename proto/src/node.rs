@@ -113,6 +113,11 @@ pub enum Event {
     },
     /// The registration stands again after it was lost.
     RegistrationRestored,
+    /// A session depends on which ports our NAT gives out next, or none does any longer. Meanwhile each
+    /// connection of this host that can wait should.
+    CountingPorts(bool),
+    /// A stream of a call is most likely its path: the next layer may begin on it, before [`Event::Connected`] names it or another.
+    Chosen(Box<Chosen>),
     /// A path to a peer stands.
     Connected(Box<Connected>),
     /// A datagram of the peer's next layer came to the shared socket before the path's own took
@@ -134,6 +139,23 @@ pub enum Event {
     },
     /// Unregistered; nothing more will come.
     Stopped,
+}
+
+/// A stream that a caller has chosen, and on which the peer has yet to prove itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chosen {
+    /// The call.
+    pub call: CallId,
+    /// The stream.
+    pub socket: SocketId,
+    /// The other peer's certificate.
+    pub fingerprint: Fingerprint,
+    /// The other peer's key, as in [`Connected`].
+    pub identity: Option<PublicKey>,
+    /// What only the two peers and their broker know.
+    pub secret: SessionSecret,
+    /// Whether the other peer's TCP paths are to be the bare socket.
+    pub bare: bool,
 }
 
 /// A path to a peer.
@@ -200,6 +222,7 @@ pub struct Node {
     announced: Vec<Candidate>,
     registered: Option<(SocketAddr, Link, Duration, BrokerIdentity)>,
     ready: bool,
+    counting_ports: bool,
     stopping: bool,
     calls: BTreeMap<CallId, calls::Call>,
     made_calls: u64,
@@ -245,6 +268,7 @@ impl Node {
             announced: Vec::new(),
             registered: None,
             ready: false,
+            counting_ports: false,
             stopping: false,
             calls: BTreeMap::new(),
             made_calls: 0,
@@ -475,6 +499,15 @@ impl Node {
         self.pass_notes(now);
         self.pass_forging(now);
         self.pass_commands(now);
+        self.tell_whether_ports_count();
+    }
+
+    fn tell_whether_ports_count(&mut self) {
+        let counting = self.sessions.values().any(|it| it.session.counts_ports());
+        if counting != self.counting_ports {
+            self.counting_ports = counting;
+            self.events.push_back(Event::CountingPorts(counting));
+        }
     }
 
     /// Takes what sessions want the broker to answer.
@@ -551,11 +584,20 @@ impl Node {
 
     fn on_session(&mut self, id: SessionId, event: session::Event, _now: Instant) {
         let Some(running) = self.sessions.get_mut(&id) else { return };
+        if let session::Event::Chosen { socket } = event {
+            let Running { fingerprint, identity, secret, bare, .. } = *running;
+            self.events.extend(running.call.map(|call| {
+                let chosen = Chosen { call, socket, fingerprint, identity, secret, bare };
+                Event::Chosen(Box::new(chosen))
+            }));
+            return;
+        }
         let call = running.call.take();
         if let Some(call) = call {
             self.calls.remove(&call);
         }
         match event {
+            session::Event::Chosen { .. } => {}
             session::Event::Established { path, mut report } => {
                 report.nat.local.clone_from(&self.nat);
                 self.client.report(id, outcomes_of(&report));

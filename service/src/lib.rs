@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bind;
+mod complaint;
 pub mod confine;
 pub mod descriptors;
 mod http;
@@ -30,6 +31,7 @@ mod reload;
 mod signals;
 mod supervisor;
 
+pub use complaint::complain;
 pub use http::metrics_listener;
 pub use rarely::Rarely;
 pub use reload::Reload;

@@ -1,7 +1,8 @@
 //! Values that are fine alone but cannot work together.
 
 use crate::error::Error;
-use crate::section::Config;
+use crate::public_address::PublicAddress;
+use crate::section::{Config, Stun};
 use crate::stun_words::{StunAccess, StunMode};
 use std::net::SocketAddr;
 
@@ -13,6 +14,7 @@ impl Config {
     pub fn check(&self) -> Result<(), Error> {
         self.check_stun_addresses()?;
         self.check_alternate_addresses()?;
+        self.check_public_addresses()?;
         self.check_stun_mode()?;
         self.check_stun_access()?;
         self.check_stun_tls()?;
@@ -75,6 +77,38 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    fn check_public_addresses(&self) -> Result<(), Error> {
+        let Stun { listen, alternate, public, mode, .. } = &self.stun;
+        // Elsewhere the alternate address is another machine's, by the name that the internet has for it.
+        let alternate = match mode {
+            StunMode::Forged | StunMode::Partner => &[],
+            StunMode::Auto | StunMode::Basic | StunMode::Dual => &alternate[..],
+        };
+        let is_own = |ip| listen.iter().chain(alternate).any(|own| own.ip() == ip);
+        let is_twice = |(index, pair): &(usize, &PublicAddress)| {
+            public[..*index]
+                .iter()
+                .any(|other| other.local == pair.local || other.public == pair.public)
+        };
+        let stranger = public.iter().find(|pair| !is_own(pair.local));
+        let twice = public.iter().enumerate().find(is_twice).map(|(_, pair)| pair);
+        let (pair, problem, fix) = match (stranger, twice) {
+            (Some(pair), _) => (
+                pair,
+                "the server does not listen on that address of its own",
+                "write before the = an address that stands in [stun] listen, or in alternate if it is this machine's",
+            ),
+            (None, Some(pair)) => (
+                pair,
+                "one of the two addresses stands in another pair too",
+                "give each address of this machine one public address of its own",
+            ),
+            (None, None) => return Ok(()),
+        };
+        let keys = "[stun] public, listen, alternate";
+        Err(self.combination(keys, format!("\"{pair}\""), problem, fix))
     }
 
     fn check_stun_mode(&self) -> Result<(), Error> {

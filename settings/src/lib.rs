@@ -39,6 +39,7 @@ mod log_format;
 mod log_level;
 mod node_name;
 mod number;
+mod public_address;
 mod registry_url;
 mod secret;
 mod section;
@@ -53,6 +54,7 @@ pub use layer::{FILE_NAME, Layers, user_folder};
 pub use log_format::{LogFormat, LogFormatError};
 pub use log_level::{LogLevel, LogLevelError};
 pub use node_name::{NodeName, NodeNameError};
+pub use public_address::{PublicAddress, PublicAddressError};
 pub use registry_url::{RegistryUrl, RegistryUrlError};
 pub use secret::Secret;
 pub use section::{

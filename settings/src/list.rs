@@ -2,6 +2,7 @@
 //! strings. These readers take both, and nothing else.
 
 use crate::key_file::parse_hex;
+use crate::public_address::PublicAddress;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use std::fmt;
 use std::net::SocketAddr;
@@ -53,6 +54,14 @@ fn parse_socket_address<E: Error>(text: &str) -> Result<SocketAddr, E> {
 /// A list of names, for serde.
 pub(crate) fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     texts(deserializer, "a list of names")
+}
+
+/// A list of `LOCAL=PUBLIC`, for serde.
+pub(crate) fn public_addresses<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<PublicAddress>, D::Error> {
+    let texts = texts(deserializer, "a list of \"LOCAL=PUBLIC\"")?;
+    texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
 }
 
 /// Reads an array of strings, or one string with commas. Empty elements do not count.

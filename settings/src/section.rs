@@ -4,6 +4,7 @@ use crate::endpoint::{self, Endpoint};
 use crate::log_format::LogFormat;
 use crate::log_level::LogLevel;
 use crate::node_name::NodeName;
+use crate::public_address::PublicAddress;
 use crate::registry_url::RegistryUrl;
 use crate::secret::Secret;
 use crate::service_user::ServiceUser;
@@ -97,6 +98,10 @@ pub struct Stun {
     /// address. Default: empty, a server that cannot tell how a NAT filters.
     #[serde(deserialize_with = "list::socket_addresses")]
     pub alternate: Vec<SocketAddr>,
+    /// Server: under which addresses clients know it, if a NAT with a public address for each of its own stands before it: a
+    /// list of `LOCAL=PUBLIC`, for addresses in `listen` and `alternate`. Default: empty, its own.
+    #[serde(deserialize_with = "list::public_addresses")]
+    pub public: Vec<PublicAddress>,
     /// Server: whether clients over TCP may have it connect back to their own address, so that they
     /// learn how their NAT treats TCP; few times, and never to anybody else. Default: `true`.
     pub probes: bool,
@@ -155,6 +160,7 @@ impl Default for Stun {
             servers: Vec::new(),
             listen: everywhere(STUN_PORT),
             alternate: Vec::new(),
+            public: Vec::new(),
             probes: true,
             mode: StunMode::Auto,
             partner_key: None,
@@ -249,7 +255,7 @@ pub struct Registry {
     #[serde(deserialize_with = "number::within::<_, 1, 16_777_216>")]
     pub peers: u32,
     /// Broker: peers registered at once from one IPv4 address or IPv6 /64, 1 to 65536; a further one is
-    /// refused. Default: 256.
+    /// refused. As many may shake hands at once, and an eighth of that each second. Default: 256.
     #[serde(deserialize_with = "number::within::<_, 1, 65_536>")]
     pub peers_per_address: u32,
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::{ArgAction, Parser};
-use ntcp_settings::{Config, STUN_PORT, StunMode};
+use ntcp_settings::{Config, PublicAddress, STUN_PORT, StunMode};
 use ntcp_stun_server::{AlternateHost, Options};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -22,6 +22,10 @@ pub(crate) struct Arguments {
     /// one address of each family. Without a port: the port after the one to listen on.
     #[arg(long, value_name = "IP[:PORT]")]
     alternate: Vec<Alternate>,
+    /// Under which address clients know one of this machine's, if a NAT with a public address for each of them stands before it,
+    /// as clouds have it; repeatable.
+    #[arg(long, value_name = "LOCAL=PUBLIC")]
+    public: Vec<PublicAddress>,
     /// How the server comes by its alternate address: auto, basic, dual, forged or partner [default: auto].
     #[arg(long, value_name = "MODE")]
     mode: Option<StunMode>,
@@ -103,6 +107,9 @@ impl Arguments {
             let alternate = self.alternate.iter().map(|it| it.beside(listen));
             config.stun.alternate = alternate.collect::<anyhow::Result<_>>()?;
         }
+        if !self.public.is_empty() {
+            config.stun.public.clone_from(&self.public);
+        }
         config.stun.mode = self.mode.unwrap_or(config.stun.mode);
         if !self.xdp.is_empty() {
             config.stun.xdp.clone_from(&self.xdp);
@@ -149,6 +156,8 @@ pub(crate) fn describe(options: &Options, config: &Config) -> String {
         addresses.join(" and ")
     };
     let listen = list(&options.listen);
+    let known = options.public.iter().map(|it| format!(", {} known as {}", it.local, it.public));
+    let listen = listen + &known.collect::<String>();
     let metrics = match config.metrics.listen {
         Some(address) => format!("metrics on {address}"),
         None => "no metrics".to_owned(),

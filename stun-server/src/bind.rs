@@ -3,6 +3,7 @@
 use crate::express::Express;
 use crate::neighbours;
 use crate::options::{AlternateHost, Options, TlsOptions};
+use crate::outside::Outside;
 use crate::spoof_check::sources_beside;
 use crate::tls::{Identity, TlsError};
 use ntcp_raw::transparent;
@@ -82,6 +83,8 @@ pub struct Sockets {
     pub(crate) provers: Vec<(SocketAddr, UdpSocket)>,
     /// Where TLS and DTLS are spoken, and with what certificate.
     pub(crate) tls: Option<Secured>,
+    /// What clients call the addresses of `places`.
+    pub(crate) outside: Outside,
     /// What answers before the sockets do.
     pub(crate) express: Express,
     /// The networks that this host is on. A confined process cannot find out.
@@ -118,6 +121,7 @@ impl Sockets {
         let mut sockets = Self {
             shards,
             places: Vec::new(),
+            outside: Outside::new(&options.public),
             quartets: Vec::new(),
             forged: Vec::new(),
             provers: Vec::new(),
@@ -180,11 +184,33 @@ impl Sockets {
         alternate: SocketAddr,
     ) -> Result<(), BindError> {
         let any_port = primary.port() == 0 || alternate.port() == 0;
-        let (quartet, places) =
-            again_if(any_port, || open_four(opening, (primary, alternate), self.shards))?;
+        let (quartet, places) = again_if(any_port, || self.open_four(opening, primary, alternate))?;
         self.quartets.push(quartet);
         self.places.extend(places);
         Ok(())
+    }
+}
+
+impl Sockets {
+    fn open_four(
+        &self,
+        opening: &Opening,
+        primary: SocketAddr,
+        alternate: SocketAddr,
+    ) -> Result<(Quartet, [Place; 4]), BindError> {
+        let quartet =
+            |primary, alternate| Quartet::new(self.outside.of(primary), self.outside.of(alternate));
+        if primary.port() != 0 && alternate.port() != 0 {
+            // Before anything is opened, so that the error is about the addresses.
+            quartet(primary, alternate)?;
+        }
+        let open = |ip, port| Place::open(opening, SocketAddr::new(ip, port), self.shards);
+        let first = open(primary.ip(), primary.port())?;
+        let last = open(alternate.ip(), alternate.port())?;
+        let quartet = quartet(first.address, last.address)?;
+        let second = open(primary.ip(), last.address.port())?;
+        let third = open(alternate.ip(), first.address.port())?;
+        Ok((quartet, [first, second, third, last]))
     }
 }
 
@@ -205,7 +231,8 @@ impl Sockets {
             Ok((first, second))
         })?;
         let alternate = SocketAddr::new(alternate.ip(), second.address.port());
-        self.quartets.push(Quartet::new(first.address, alternate)?);
+        let primary = self.outside.of(first.address);
+        self.quartets.push(Quartet::new(primary, alternate)?);
         self.places.extend([first, second]);
         Ok(())
     }
@@ -251,24 +278,6 @@ fn open_tls(tls: &TlsOptions, opening: &Opening) -> Result<Secured, BindError> {
         datagrams.push((address, socket));
     }
     Ok(Secured { identity, streams, datagrams })
-}
-
-fn open_four(
-    opening: &Opening,
-    (primary, alternate): (SocketAddr, SocketAddr),
-    shards: usize,
-) -> Result<(Quartet, [Place; 4]), BindError> {
-    if primary.port() != 0 && alternate.port() != 0 {
-        // Before anything is opened, so that the error is about the addresses.
-        Quartet::new(primary, alternate)?;
-    }
-    let open = |ip, port| Place::open(opening, SocketAddr::new(ip, port), shards);
-    let first = open(primary.ip(), primary.port())?;
-    let last = open(alternate.ip(), alternate.port())?;
-    let quartet = Quartet::new(first.address, last.address)?;
-    let second = open(primary.ip(), last.address.port())?;
-    let third = open(alternate.ip(), first.address.port())?;
-    Ok((quartet, [first, second, third, last]))
 }
 
 /// Tries several times if ports may be chosen freely.

@@ -40,6 +40,7 @@ mod neighbours;
 mod numbers;
 mod options;
 mod other;
+mod outside;
 mod partner;
 mod policy;
 mod probes;

@@ -114,6 +114,7 @@ fn needs_restart(running: &Stun, new: &Stun) -> Vec<&'static str> {
     let differences = [
         ("[stun] listen", running.listen != new.listen),
         ("[stun] alternate", running.alternate != new.alternate),
+        ("[stun] public", running.public != new.public),
         ("[stun] mode", running.mode != new.mode),
         ("[stun] partner_key", running.partner_key != new.partner_key),
         ("[stun] tls_listen", running.tls_listen != new.tls_listen),

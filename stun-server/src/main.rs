@@ -9,23 +9,26 @@ use clap::Parser;
 use ntcp_service::bind::Opening;
 use ntcp_service::confine::{Needs, confine};
 use ntcp_service::log::{self, Log};
-use ntcp_service::{Reload, Supervisor, descriptors, metrics_listener};
+use ntcp_service::{Reload, Supervisor, complain, descriptors, metrics_listener};
 use ntcp_settings::Config;
 use ntcp_stun_server::{Options, Server, Sockets};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
+
+/// Before each complaint.
+const NAME: &str = env!("CARGO_BIN_NAME");
 
 fn main() -> ExitCode {
     // Bad flags end the program with status 2 here.
     let arguments = Arguments::parse();
     let config = match arguments.config() {
         Ok(config) => config,
-        Err(error) => return complain(&error, 2),
+        Err(error) => return complain(NAME, error.chain(), 2),
     };
     let options = match Options::load(&config.stun) {
         Ok(options) => options,
-        Err(error) => return complain(&error.into(), 2),
+        Err(error) => return complain(NAME, anyhow::Error::from(error).chain(), 2),
     };
     if arguments.check {
         println!("configuration is good: {}", arguments::describe(&options, &config));
@@ -34,13 +37,8 @@ fn main() -> ExitCode {
     let log = Log::begin(log::level(arguments.verbose, config.log.level), config.log.format);
     match serve(config, options, (log, arguments)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(&error, 1),
+        Err(error) => complain(NAME, error.chain(), 1),
     }
-}
-
-fn complain(error: &anyhow::Error, status: u8) -> ExitCode {
-    eprintln!("ntcp-stun-server: {error:#}");
-    ExitCode::from(status)
 }
 
 fn serve(
@@ -71,6 +69,7 @@ fn serve(
         .context("signals or metrics cannot be waited for")?;
     // Said last: who reads it may send signals from now on.
     announce(&server);
+    tell_names(&server, &options);
     confined.tell();
     let counters = async_io::block_on(server.run(supervisor.stopped()));
     tracing::info!(?counters, "stopped");
@@ -103,6 +102,23 @@ fn announce(server: &Server) {
     }
     for address in server.dtls_addresses() {
         tracing::info!("listening on DTLS {address}");
+    }
+}
+
+/// What clients are told that they might not expect.
+fn tell_names(server: &Server, options: &Options) {
+    for pair in &options.public {
+        tracing::info!("clients know {} as {}", pair.local, pair.public);
+    }
+    let told = server.quartets().iter().flat_map(ntcp_stun::server::Quartet::addresses);
+    let is_private = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
+    };
+    if let Some(address) = told.map(|it| it.ip()).find(|ip| is_private(*ip)) {
+        tracing::info!(
+            "clients are told {address}, which the internet does not reach: if a NAT stands before this server, say [stun] public = [\"{address}=PUBLIC ADDRESS\"]"
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::partner::PartnerKey;
 use crate::policy::{self, Policy, PolicyError};
 use crate::tls::{CertificateFiles, Identity};
-use ntcp_settings::{Stun, StunMode};
+use ntcp_settings::{PublicAddress, Stun, StunMode};
 use ntcp_stun::server::{BudgetLimits, Limits};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,6 +17,8 @@ pub struct Options {
     /// The alternate address of RFC 5780, at most one of each family; IP and port differ from those in `listen`, which
     /// must be concrete then. Default: none.
     pub alternate: Vec<SocketAddr>,
+    /// Under which addresses clients know this host's own, which NATs hide. Default: none, under their own.
+    pub public: Vec<PublicAddress>,
     /// Whose the alternate addresses are. Default: this host's.
     pub alternate_host: AlternateHost,
     /// Interfaces on which plain requests are answered in the driver, if that is possible. Default: none.
@@ -86,6 +88,7 @@ impl From<&Stun> for Options {
         Self {
             listen: stun.listen.clone(),
             alternate: stun.alternate.clone(),
+            public: stun.public.clone(),
             alternate_host: match stun.mode {
                 StunMode::Forged => AlternateHost::Forged,
                 StunMode::Auto | StunMode::Basic | StunMode::Dual | StunMode::Partner => {

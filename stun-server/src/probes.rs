@@ -4,18 +4,18 @@
 //! has ended.
 
 use crate::connect_back;
+use crate::options::Options;
+use crate::outside::Outside;
 use async_io::{Async, Timer};
 use futures::{FutureExt, select_biased};
 use ntcp_raw::hops;
 use ntcp_raw::saved_syn;
 use ntcp_stun::probe::{LOUD, Seen};
-use ntcp_stun::server::{
-    Conduct, Lease, Limits, Look, Prober, Quartet, Request, Reservation, Step, Wait,
-};
+use ntcp_stun::server::{Conduct, Lease, Look, Prober, Quartet, Request, Reservation, Step, Wait};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,16 +24,20 @@ const UNTRAVELLED: u8 = u8::MAX;
 
 /// What all streams share.
 #[derive(Debug)]
-pub(crate) struct Probes(Mutex<Prober>);
+pub(crate) struct Probes {
+    prober: Mutex<Prober>,
+    outside: Outside,
+}
 
 impl Probes {
-    pub(crate) fn new(limits: Limits, quartets: &[Quartet]) -> Arc<Self> {
+    /// `quartets` are those of which all addresses are this host's.
+    pub(crate) fn new(options: &Options, quartets: &[Quartet]) -> Arc<Self> {
         // The keys of the standard library's hashing are random.
-        let mut prober = Prober::new(limits, RandomState::new().hash_one(0));
+        let mut prober = Prober::new(options.probe_limits, RandomState::new().hash_one(0));
         for quartet in quartets {
             prober.add_quartet(*quartet);
         }
-        Arc::new(Self(Mutex::new(prober)))
+        Arc::new(Self { prober: Mutex::new(prober), outside: Outside::new(&options.public) })
     }
 
     /// Has a listener keep the SYNs of its streams, so that clients can be told how theirs arrived.
@@ -45,7 +49,7 @@ impl Probes {
 
     fn lock(&self) -> MutexGuard<'_, Prober> {
         // It holds counters; a panic elsewhere cannot have left it half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.prober.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -63,6 +67,7 @@ impl Drop for Place {
 /// A port that a client asked for.
 #[derive(Debug)]
 struct Reserved {
+    /// As the client knows it.
     address: SocketAddr,
     time: Duration,
     until: Instant,
@@ -125,10 +130,13 @@ impl Guest {
                 Some(self.look(look, stream.get_ref()))
             }
             Some(Step::Connect(order)) => {
+                let outside = probes.outside.clone();
                 let _place = Place(probes, Lease::SHORT);
-                let (outcome, from) = connect_back::connect(&order).await;
+                let mut here = order;
+                here.from = outside.local(order.from);
+                let (outcome, from) = connect_back::connect(&here).await;
                 tracing::trace!(to = %order.to, ?outcome, "connected back");
-                let reply = order.reply(outcome, from);
+                let reply = order.reply(outcome, from.map(|it| outside.of(it)));
                 // Until now nobody else could have its port, and nothing on it was refused.
                 drop(reserved);
                 Some(reply)
@@ -137,14 +145,16 @@ impl Guest {
     }
 
     fn reserve(&mut self, reservation: Reservation, place: Place) -> Vec<u8> {
-        let bound = reserved_port(reservation);
+        let outside = place.0.outside.clone();
+        let ip = outside.local(SocketAddr::new(reservation.ip, 0)).ip();
+        let bound = reserved_port(ip, reservation.conduct);
         if let Err(error) = &bound {
             tracing::debug!(%error, "no port can be reserved");
         }
-        let address = bound.as_ref().ok().map(|(_, address)| *address);
+        let address = bound.as_ref().ok().map(|(_, address)| outside.of(*address));
         let time = reservation.time;
         let until = Instant::now() + time;
-        self.reserved = bound.ok().map(|(socket, address)| Reserved {
+        self.reserved = bound.ok().zip(address).map(|((socket, _), address)| Reserved {
             address,
             time,
             until,
@@ -174,12 +184,12 @@ async fn let_pass(wait: Wait, stream: &Async<TcpStream>) -> Option<Vec<u8>> {
 }
 
 /// A socket on a free port that does as asked about SYNs, with its address.
-fn reserved_port(reservation: Reservation) -> io::Result<(Socket, SocketAddr)> {
-    let address = SocketAddr::new(reservation.ip, 0);
+fn reserved_port(ip: IpAddr, conduct: Conduct) -> io::Result<(Socket, SocketAddr)> {
+    let address = SocketAddr::new(ip, 0);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     connect_back::share_port(&socket)?;
     socket.bind(&address.into())?;
-    match reservation.conduct {
+    match conduct {
         // The system refuses what comes to a port where nobody listens.
         Conduct::Refusing => {}
         Conduct::Quiet => listen_above(&socket, address, UNTRAVELLED)?,

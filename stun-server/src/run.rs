@@ -121,7 +121,7 @@ impl Server {
             let failed = |source| BindError::Reactor { address, source };
             shards.resize_with(place.datagrams.len().max(shards.len()), Vec::new);
             for (shard, socket) in shards.iter_mut().zip(place.datagrams) {
-                let place = Place::new(socket, place.address);
+                let place = Place::new(socket, sockets.outside.of(place.address));
                 shard.push(place.map_err(failed)?);
             }
             if options.probes {
@@ -274,7 +274,7 @@ impl Server {
             AlternateHost::ThisOne => &quartets[..],
             AlternateHost::Forged | AlternateHost::Partner(_) => &[],
         };
-        let probes = options.probes.then(|| Probes::new(options.probe_limits, own));
+        let probes = options.probes.then(|| Probes::new(&options, own));
         let streams = Streams::new(&options, probes);
         for listener in listeners {
             sockets.push(Arc::clone(&streams).serve(listener, Arc::clone(&core)));

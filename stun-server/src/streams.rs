@@ -4,6 +4,7 @@
 //! replies therefore is not read from either, and nothing piles up for it.
 
 use crate::options::Options;
+use crate::outside::Outside;
 use crate::probes::{Guest, Probes};
 use crate::run::{Core, yield_now};
 use crate::tls::{Identity, Layer};
@@ -35,6 +36,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Streams {
     options: Options,
     probes: Option<Arc<Probes>>,
+    outside: Outside,
     open: AtomicUsize,
     desks: Desks,
 }
@@ -59,7 +61,8 @@ impl Drop for Admission {
 impl Streams {
     pub(crate) fn new(options: &Options, probes: Option<Arc<Probes>>) -> Arc<Self> {
         let (open, desks) = (AtomicUsize::new(0), Desks::default());
-        Arc::new(Self { options: options.clone(), probes, open, desks })
+        let outside = Outside::new(&options.public);
+        Arc::new(Self { options: options.clone(), probes, outside, open, desks })
     }
 
     fn admit(self: &Arc<Self>) -> Option<Admission> {
@@ -193,7 +196,7 @@ impl Conversation<'_> {
     /// Answers one request after another.
     async fn run(&self, mut guest: Guest, mut layer: Layer) -> io::Result<()> {
         let options = &self.streams.options;
-        let local = self.stream.get_ref().local_addr()?;
+        let local = self.streams.outside.of(self.stream.get_ref().local_addr()?);
         // A reply is small and wanted at once: it must not wait for the acknowledgement of the last one.
         self.stream.get_ref().set_nodelay(true)?;
         let mut patience = Patience::until(Instant::now() + options.first_message);

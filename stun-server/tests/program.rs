@@ -74,11 +74,23 @@ fn check_and_configuration_tell_the_mode() {
         let files = format!("tls_certificate = '{certificate}'\ntls_key = '{key}'");
         format!("[stun]\ntls_listen = ['127.0.0.1:5349']\n{files}")
     };
+    let hidden = |pairs: &str| {
+        let own = "listen = ['192.0.2.1:1']\nalternate = ['192.0.2.2:2']";
+        format!("[stun]\n{own}\npublic = ['{pairs}']")
+    };
     let forged = "[stun]\nmode = 'forged'\nlisten = ['192.0.2.1:1']\nalternate = ['192.0.2.2:2']";
     for (text, status, expected) in [
         ("", 0, "mode basic"),
         ("[stun]\nlisten = ['192.0.2.1:1']\nalternate = ['192.0.2.2:2']", 0, "mode dual"),
         (forged, 0, "mode forged"),
+        (&hidden("192.0.2.1=198.51.100.1"), 0, "192.0.2.1:1, 192.0.2.1 known as 198.51.100.1"),
+        (&hidden("192.0.2.3=198.51.100.1"), 2, "\"192.0.2.3=198.51.100.1\": the server does not"),
+        (&hidden("192.0.2.1=a.example"), 2, "\"a.example\" is not an IP address; write one"),
+        (
+            &hidden("192.0.2.1=198.51.100.1', '192.0.2.2=198.51.100.1"),
+            2,
+            "give each address of this machine one public address of its own",
+        ),
         (&partner(&key), 0, "mode partner, UDP and TCP on 192.0.2.1:1, together with the host at"),
         (&partner(&short), 2, "short-key\" holds 9 bytes, 32 are needed"),
         (&partner("/nowhere"), 2, "[stun] partner_key = \"/nowhere\" cannot be read"),

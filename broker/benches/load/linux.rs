@@ -8,6 +8,7 @@ mod pending;
 mod plan;
 mod process;
 mod sockets;
+mod streams;
 mod tally;
 
 pub(crate) fn main() -> anyhow::Result<()> {

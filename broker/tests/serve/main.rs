@@ -173,6 +173,57 @@ fn streams_beyond_the_limit_are_closed_and_make_room_when_they_end() {
 }
 
 #[test]
+fn one_address_cannot_take_all_streams() {
+    let options = Options { max_streams_per_address: 2, ..loopback() };
+    let server = Server::with(&options);
+    let from = |last| Socket::tcp_from(Ipv4Addr::new(127, 0, 0, last), server.tcp);
+    let mut greedy: Vec<_> = (0..4).map(|_| from(2)).collect();
+    let mut other = from(3);
+    let ask = |socket: &mut Socket| {
+        socket.send(&register("anybody", 1, None));
+        Message::parse(&socket.receive()).unwrap().message
+    };
+    ask(&mut other);
+    assert!(greedy.split_off(2).iter_mut().all(Socket::is_closed));
+    greedy.iter_mut().for_each(|socket| drop(ask(socket)));
+    drop(greedy);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    // Its places are free again.
+    while from(2).is_closed_after(&register("anybody", 1, None)) {
+        assert!(std::time::Instant::now() < deadline, "the places are still taken");
+    }
+    server.stop();
+}
+
+#[test]
+fn halves_of_messages_on_several_streams_are_kept_apart() {
+    let server = Server::start();
+    let mut sockets: Vec<_> = (0..5).map(|_| Socket::tcp(server.tcp)).collect();
+    let message = |serial| register("anybody", serial, None);
+    for (serial, socket) in (1..).zip(&mut sockets) {
+        socket.send(&message(serial)[..10 + usize::from(serial)]);
+    }
+    // Somebody else is answered in between, so that what is half there has been read.
+    Peer::register(Socket::tcp(server.tcp), "alice");
+    for (serial, socket) in (1..).zip(&mut sockets) {
+        socket.send(&message(serial)[10 + usize::from(serial)..]);
+        let answer = Message::parse(&socket.receive()).unwrap().message;
+        assert_eq!(answer.transaction, TransactionId::new([serial; 12]));
+    }
+    server.stop();
+}
+
+#[test]
+fn half_a_message_does_not_keep_a_stream_open() {
+    let options = Options { first_message: Duration::from_millis(100), ..loopback() };
+    let server = Server::with(&options);
+    let mut socket = Socket::tcp(server.tcp);
+    socket.send(&register("anybody", 1, None)[..30]);
+    assert!(socket.is_closed());
+    server.stop();
+}
+
+#[test]
 fn a_peer_that_does_not_read_is_closed() {
     let mut options = Options { max_unread: 4096, ..loopback() };
     options.limits.burst = u32::MAX;

@@ -16,6 +16,7 @@ use ntcp_proto::signal::{
 };
 use ntcp_proto::uri::TransportChoice;
 use ntcp_stun::TransactionId;
+use socket2::{Domain, Type};
 
 use crate::PATIENCE;
 
@@ -38,10 +39,24 @@ impl Socket {
     }
 
     pub(crate) fn tcp(server: SocketAddr) -> Self {
-        let socket = TcpStream::connect(server).unwrap();
+        Self::tcp_from(Ipv4Addr::LOCALHOST, server)
+    }
+
+    pub(crate) fn tcp_from(own: Ipv4Addr, server: SocketAddr) -> Self {
+        let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(own.into(), 0).into()).unwrap();
+        socket.connect(&server.into()).unwrap();
+        let socket = TcpStream::from(socket);
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_nodelay(true).unwrap();
         Self::Tcp(socket)
+    }
+
+    pub(crate) fn is_closed_after(&mut self, bytes: &[u8]) -> bool {
+        let Self::Tcp(socket) = self else { return false };
+        // It may be closed already.
+        let _ = socket.write_all(bytes);
+        !matches!(socket.read(&mut [0; 20]), Ok(1..))
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

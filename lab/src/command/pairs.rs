@@ -54,12 +54,18 @@ pub(super) struct ShowPairs {
     /// accordingly. Otherwise each call is a program of its own, which calls as soon as it can
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     settled: Option<Duration>,
-    /// As whom the caller and the callee of named pairs run: root, raw or nobody
+    /// As whom the caller and the callee of named pairs run: root, raw, admin or nobody
     #[arg(long, value_name = "A,B", default_value = "nobody,nobody", value_parser = users)]
     users: Users,
     /// Where the homes of named pairs lie: apart, one-range, one-home, one-carrier or ipv6
     #[arg(long, value_name = "PLACE", default_value = "apart")]
     place: Place,
+    /// The NAT of the carrier of named pairs that have one in common
+    #[arg(long, value_name = "NAT", default_value = "hairpin-cone")]
+    carrier: String,
+    /// Nodes keep to what they may begin in a minute by default, so that some pairs bear few calls in it
+    #[arg(long)]
+    metered: bool,
     /// The broker of named pairs answers SYNs in the peers' names
     #[arg(long)]
     spoof: bool,
@@ -95,14 +101,8 @@ fn transport(text: &str) -> Result<&'static str, String> {
 }
 
 fn users(text: &str) -> Result<Users, String> {
-    let user = |name: &str| match name {
-        "root" => Ok(User::Root),
-        "raw" => Ok(User::Raw),
-        "nobody" => Ok(User::Nobody),
-        other => Err(format!("`{other}` is none of root, raw, nobody")),
-    };
     let (a, b) = text.split_once(',').ok_or_else(|| format!("`{text}` is not A,B"))?;
-    Ok(Users([user(a)?, user(b)?]))
+    Ok(Users([a.parse()?, b.parse()?]))
 }
 
 /// What all rows together say.
@@ -168,6 +168,7 @@ impl ShowPairs {
             transports: self.transport.clone(),
             calls: self.calls,
             settled: self.settled,
+            metered: self.metered,
             seed: self.seed,
         }
     }
@@ -176,6 +177,7 @@ impl ShowPairs {
         let named = self.pairs.iter().map(|(a, b)| Pair {
             users: self.users.0,
             place: self.place,
+            carrier: self.carrier.clone(),
             spoof: self.spoof,
             ..Pair::new(a, b)
         });

@@ -10,6 +10,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -94,8 +95,36 @@ pub enum User {
     /// Like [`User::Root`], but without `CAP_NET_ADMIN`: it may capture and send packets, and not change
     /// networks or sequence numbers.
     Raw,
+    /// Like [`User::Root`], but without `CAP_NET_RAW`: it may change networks and sequence numbers, and
+    /// neither capture nor send packets.
+    Admin,
     /// As `nobody`, without any capability.
     Nobody,
+}
+
+impl User {
+    /// All of them, by name.
+    const NAMES: [(&'static str, Self); 4] = [
+        ("root", Self::Root),
+        ("raw", Self::Raw),
+        ("admin", Self::Admin),
+        ("nobody", Self::Nobody),
+    ];
+
+    /// In a word, as commands take it.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, user)| *user == self).map_or("", |(name, _)| name)
+    }
+}
+
+impl FromStr for User {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let found = Self::NAMES.iter().find(|(name, _)| *name == text);
+        let names = Self::NAMES.map(|(name, _)| name).join(", ");
+        found.map(|(_, user)| *user).ok_or_else(|| format!("`{text}` is none of {names}"))
+    }
 }
 
 /// Whether a program may take over the terminal.

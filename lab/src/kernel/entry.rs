@@ -13,6 +13,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::symlink;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio, exit};
@@ -188,7 +189,7 @@ fn resolved(path: &str) -> PathBuf {
 }
 
 /// The server has names, and nobody waits for a name server that cannot be reached. Where the files
-/// cannot be covered, programs in the lab use addresses.
+/// cannot be covered, programs in the lab use addresses, and whoever started it is told.
 fn arrange_names(resolver: &Path) {
     let [server, alternate, third, ..] = SERVER_ADDRESSES;
     let hosts = format!(
@@ -196,21 +197,46 @@ fn arrange_names(resolver: &Path) {
          {server} server.lab stun.lab broker.lab\n{alternate} alternate.lab\n\
          {server} brokers.lab\n{alternate} brokers.lab\n{third} brokers.lab\n"
     );
-    cover("hosts", &hosts, Path::new("/etc/hosts"));
+    if let Err(error) = cover("hosts", &hosts, Path::new("/etc/hosts")) {
+        eprintln!("the lab cannot cover /etc/hosts ({error}): server.lab has no address in it");
+    }
     if resolver.starts_with("/run") {
         let made = resolver.parent().map(fs::create_dir_all);
         if made.is_some_and(|made| made.is_ok()) {
             // An empty file will do: the library's default is 127.0.0.1, which refuses at once.
             let _ = fs::write(resolver, "");
         }
-    } else {
-        cover("resolv.conf", "", resolver);
+    } else if resolver.exists() {
+        // Where there is none, the library's default holds already.
+        let _ = cover("resolv.conf", "", resolver);
     }
 }
 
-fn cover(name: &str, content: &str, target: &Path) {
+/// Programs in the lab find `content` at `target`; the file outside stays as it is.
+fn cover(name: &str, content: &str, target: &Path) -> io::Result<()> {
     let source = Path::new("/run").join(name);
-    if fs::write(&source, content).is_ok() {
-        let _ = rustix::mount::mount_bind(&source, target);
+    fs::write(&source, content)?;
+    if !target.exists() {
+        mirror(target.parent().unwrap_or(Path::new("/")))?;
+        fs::write(target, "")?;
     }
+    Ok(rustix::mount::mount_bind(&source, target)?)
+}
+
+/// Covers a folder with one of the lab's own in which there is the same, so that a file can be added.
+fn mirror(folder: &Path) -> io::Result<()> {
+    let original = Path::new("/run").join("mirrored");
+    fs::create_dir(&original)?;
+    rustix::mount::mount_bind_recursive(folder, &original)?;
+    rustix::mount::mount("tmpfs", folder, "tmpfs", MountFlags::NOSUID, None)?;
+    for entry in fs::read_dir(&original)? {
+        let entry = entry?;
+        // A link that is relative leads to the same place from here only.
+        let leads = match entry.file_type()?.is_symlink() {
+            true => fs::read_link(entry.path())?,
+            false => entry.path(),
+        };
+        symlink(leads, folder.join(entry.file_name()))?;
+    }
+    Ok(())
 }

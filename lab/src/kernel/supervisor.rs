@@ -235,7 +235,8 @@ fn start(program: &Program, descriptors: Vec<OwnedFd>) -> Result<Child> {
     }
     match program.user {
         User::Root => {}
-        User::Raw => sys::renounce_administration(&mut command),
+        User::Raw => sys::renounce(&mut command, sys::NET_ADMIN),
+        User::Admin => sys::renounce(&mut command, sys::NET_RAW),
         User::Nobody => sys::become_ordinary(&mut command, Nested::current() == Nested::Yes),
     }
     command

@@ -88,13 +88,16 @@ pub(super) fn become_ordinary(command: &mut Command, within_user_namespace: bool
     unsafe { command.pre_exec(hook) };
 }
 
-/// The child runs without `CAP_NET_ADMIN`: what is not in the bounding set is not given to root at exec.
-pub(super) fn renounce_administration(command: &mut Command) {
-    /// `CAP_NET_ADMIN` of linux/capability.h.
-    const NET_ADMIN: libc::c_ulong = 12;
-    let hook = || {
+/// `CAP_NET_ADMIN` of linux/capability.h.
+pub(super) const NET_ADMIN: libc::c_ulong = 12;
+/// `CAP_NET_RAW` of the same.
+pub(super) const NET_RAW: libc::c_ulong = 13;
+
+/// The child runs without this capability: what is not in the bounding set is not given to root at exec.
+pub(super) fn renounce(command: &mut Command, capability: libc::c_ulong) {
+    let hook = move || {
         // SAFETY: prctl with numbers only; this process has one thread.
-        let failed = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, NET_ADMIN, 0, 0, 0) } != 0;
+        let failed = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } != 0;
         if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
     };
     // SAFETY: the hook makes system calls only; it allocates nothing and takes no lock.

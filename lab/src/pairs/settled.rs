@@ -3,14 +3,13 @@
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::kernel::{Child, Lab, SocketKind, Stream};
+use crate::scratch::Scratch;
 use crate::trial::{Call, UNMETERED, ready};
 
 /// Where it accepts clients; each makes it call.
@@ -21,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// `ntcp connect --forward`.
 pub(super) struct Settled<'lab> {
     lab: &'lab Lab,
-    report: PathBuf,
+    report: Scratch,
     // Ended when dropped.
     _node: Child,
 }
@@ -29,17 +28,12 @@ pub(super) struct Settled<'lab> {
 impl<'lab> Settled<'lab> {
     /// Starts the node and gives it so much time.
     pub(super) fn start(lab: &'lab Lab, call: &Call, after: Duration) -> Result<Self> {
-        static STARTED: AtomicU32 = AtomicU32::new(0);
-        let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let name = format!("ntcp-lab-report-{}-{number}", std::process::id());
-        let report = std::env::temp_dir().join(name);
-        std::fs::write(&report, "").context("making a file for reports")?;
+        let report = Scratch::holding("report", "").context("making a file for reports")?;
         // The node may be another user's.
         std::fs::set_permissions(&report, std::fs::Permissions::from_mode(0o666))?;
         let node = call
             .command(lab)?
-            .args(["--forward", &CLIENTS.to_string(), "--report"])
-            .arg(&report)
+            .args(["--forward", &CLIENTS.to_string(), "--report", report.path()])
             .env(UNMETERED.0, UNMETERED.1)
             .stdout(Stream::Null);
         let node = ready(node, "forwarding")?;
@@ -57,14 +51,6 @@ impl<'lab> Settled<'lab> {
         stream.shutdown(Shutdown::Write)?;
         // How the stream ends is in the report.
         let _ = stream.read_to_end(&mut Vec::new());
-        let text = std::fs::read_to_string(&self.report).context("reading a report")?;
-        serde_json::from_str(&text).with_context(|| format!("no report but {text:?}"))
-    }
-}
-
-impl Drop for Settled<'_> {
-    fn drop(&mut self) {
-        // A file of the temporary folder that stays is no harm.
-        let _ = std::fs::remove_file(&self.report);
+        self.report.json().context("no report")
     }
 }

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use ntcp_lab::kernel::{Error, Lab, Stream, User};
+use ntcp_lab::scratch::Scratch;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{PATIENCE, address, carry, server, udp};
@@ -170,23 +171,6 @@ fn programs_are_run_as_told() {
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL));
 }
 
-/// A directory that goes away in the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ntcp-lab-{name}-{}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Runs the program as an ordinary user, whoever runs this test.
 fn as_ordinary_user(arguments: &[&str], directory: &Path) -> Output {
     // The user may not be able to look into the build directory.
@@ -203,12 +187,13 @@ fn as_ordinary_user(arguments: &[&str], directory: &Path) -> Output {
 #[test]
 fn an_ordinary_user_needs_no_root() {
     let scratch = Scratch::new("ordinary");
+    fs::create_dir(&scratch).unwrap();
     for arguments in [
         &["classify", "port-restricted", "--nat", "netfilter"][..],
         &["classify", "port-restricted", "--nat", "user"],
         &["run", "--delay", "2ms", "--loss", "1%", "--ladder", "--", "true"],
     ] {
-        let output = as_ordinary_user(arguments, &scratch.0);
+        let output = as_ordinary_user(arguments, scratch.as_ref());
         assert!(output.status.success(), "{arguments:?}: {output:?}");
     }
 }
@@ -222,6 +207,20 @@ fn what_forbids_a_lab_is_named_with_the_way_out() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("sysctl -w user.max_user_namespaces="), "{said}");
+}
+
+#[test]
+fn the_server_has_a_name_on_a_system_without_a_hosts_file() {
+    // Its /etc holds what looking names up takes, and a relative link.
+    let script = "etc=$(mktemp -d) && trap 'rmdir $etc' EXIT && mount -t tmpfs tmpfs $etc && \
+                  cp /etc/passwd /etc/nsswitch.conf $etc && ln -s nsswitch.conf $etc/link && \
+                  mount --bind $etc /etc && umount $etc && \
+                  \"$0\" run -- sh -c 'cmp /etc/link /etc/nsswitch.conf && getent hosts server.lab' && \
+                  ! test -e /etc/hosts";
+    let output =
+        Command::new("unshare").args(["-Urm", "sh", "-c", script, PROGRAM]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("server.lab"), "{output:?}");
 }
 
 #[test]

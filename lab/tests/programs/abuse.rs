@@ -161,7 +161,7 @@ impl Scene {
                 others.into_iter().chain([own]).collect()
             }
             "partner" => {
-                let key = super::partners::Secret::new(&format!("abuse-{amplification}"), "a key");
+                let key = super::partners::secret("a key");
                 let flags = ["--mode", "partner", "--partner-key", key.path()];
                 let theirs = [&flags[..], &["--listen", &there, "--alternate", &primary]].concat();
                 let theirs = on("b", &theirs, "listening");

@@ -1,9 +1,9 @@
 //! Three brokers that share a database, and peers behind NATs that know them by one name.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ntcp_lab::kernel::{Child, Lab, SERVER_ADDRESSES, Stream};
+use ntcp_lab::scratch::Scratch;
 use ntcp_lab::trial::{Call, Programs, ready};
 
 use super::{PATIENCE, homes};
@@ -20,14 +20,7 @@ struct Cluster<'lab> {
     _stun: Child,
     brokers: [Option<Child>; 3],
     /// To peers they are one.
-    key: PathBuf,
-}
-
-impl Drop for Cluster<'_> {
-    fn drop(&mut self) {
-        // It may never have been made.
-        let _ = std::fs::remove_file(&self.key);
-    }
+    key: Scratch,
 }
 
 impl<'lab> Cluster<'lab> {
@@ -47,7 +40,7 @@ impl<'lab> Cluster<'lab> {
             _database: database.spawn().unwrap(),
             _stun: ready(stun, "listening").unwrap(),
             brokers: [None, None, None],
-            key: std::env::temp_dir().join(format!("ntcp-cluster-{}.key", std::process::id())),
+            key: Scratch::new("cluster-key"),
         };
         (0..3).for_each(|index| cluster.start_broker(index));
         cluster
@@ -60,7 +53,7 @@ impl<'lab> Cluster<'lab> {
             .lab
             .command("server", program)
             .args(["all", "--udp", &format!("{own}:6060"), "--tcp", &format!("{own}:9999")])
-            .env("NTCP_SECURITY__KEY", &self.key.display().to_string())
+            .env("NTCP_SECURITY__KEY", self.key.path())
             .env("NTCP_REGISTRY__URL", &format!("redis://{first}:{DATABASE}/"));
         self.brokers[index] = Some(ready(broker, "directory is there").unwrap());
     }

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::{LINE, PATIENCE};
 
-const SITES: [&str; 14] = [
+/// Open homes first.
+pub(super) const SITES: [&str; 14] = [
     "public",
     "firewall",
     "full-cone",
@@ -26,6 +27,9 @@ const SITES: [&str; 14] = [
     "masq@port-restricted",
 ];
 
+/// Enough to see whether a server of others is asked as it wants to be.
+const FEW: [&str; 5] = ["public", "full-cone", "restricted", "linux-masq", "linux-random"];
+
 /// What must agree, of each transport.
 const AXES: [&str; 6] =
     ["reachable", "mapping", "filtering", "hairpin", "unsolicited_syn", "inbound_syn_after_syn"];
@@ -36,8 +40,17 @@ pub(super) fn diagnose(lab: &Lab) -> Value {
 
 /// What `ntcp doctor` in home `a` says to programs, with further flags.
 fn diagnose_as(lab: &Lab, user: User, flags: &[&str]) -> Value {
+    ask(lab, user, &[&["--stun", "server.lab"], flags].concat())
+}
+
+/// What it says to programs that has asked this server.
+pub(super) fn diagnose_at(lab: &Lab, server: &str) -> Value {
+    ask(lab, User::Root, &["--stun", server])
+}
+
+fn ask(lab: &Lab, user: User, flags: &[&str]) -> Value {
     let program = Programs::beside_this_one().unwrap().path("ntcp");
-    let doctor = lab.command("a", program).args(["doctor", "--json", "--stun", "server.lab"]);
+    let doctor = lab.command("a", program).args(["doctor", "--json"]);
     let output = doctor.args(flags).user(user).output().unwrap();
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
         panic!("{error}: {output:?}");
@@ -316,13 +329,13 @@ fn the_doctor_is_right_about_difficult_homes() {
 #[test]
 fn the_doctor_is_right_at_coturn() {
     if installed("turnserver") {
-        check(&["public", "full-cone", "restricted", "linux-masq", "linux-random"], Server::Coturn);
+        check(&FEW, Server::Coturn);
     }
 }
 
 #[test]
 fn the_doctor_is_right_at_a_server_of_rfc_3489() {
     if installed("stund") {
-        check(&["public", "full-cone", "restricted", "linux-masq", "linux-random"], Server::Stund);
+        check(&FEW, Server::Stund);
     }
 }

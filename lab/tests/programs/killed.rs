@@ -1,15 +1,14 @@
 //! Programs that are killed in the middle of a traversal: nothing of theirs stays, and the other side says
 //! within its deadline how it ended.
 
-use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ntcp_lab::endurance::Holdings;
 use ntcp_lab::kernel::{Child, Command, Lab, Stream, User};
+use ntcp_lab::scratch::Scratch;
 use ntcp_lab::trial::{Call, Listener, Programs, Servers, ready, server_flags};
-use serde_json::Value;
 
 use super::homes;
 
@@ -82,30 +81,6 @@ fn callers_killed_at_any_moment_leave_nothing_and_their_callee_goes_on() {
     });
 }
 
-/// A file that goes away in the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        Self(std::env::temp_dir().join(format!("ntcp-killed-{name}-{}", std::process::id())))
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-
-    fn report(&self) -> Value {
-        serde_json::from_slice(&std::fs::read(&self.0).unwrap()).unwrap()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // There is nothing if the program has not come so far.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 /// It ends by itself, in time.
 fn end(mut caller: Child, what: &str) -> ExitStatus {
     let ended = caller.wait_timeout(DEADLINE + MARGIN).unwrap();
@@ -125,7 +100,7 @@ fn kill_callee(moment: u64, transport: &str) {
     thread::sleep(Duration::from_millis(moment));
     listener.child().kill().unwrap();
     let status = end(caller, &what);
-    let report = report.report();
+    let report = report.json().unwrap();
     let connected = report["outcome"] == "connected";
     assert!(connected || (status.code() == Some(1) && !report["reason"].is_null()), "{report:#}");
     let left = [remains(&lab, "a", &here, &before[0]), remains(&lab, "b", &there, &before[1])];
@@ -191,7 +166,7 @@ fn a_helper_killed_in_the_middle_leaves_nothing_and_its_program_reports() {
             killed += u32::from(kill_helper(&lab, "a", &caller, moment));
         }
         end(caller, &format!("its helper was killed after {moment:?} ms"));
-        let report = report.report();
+        let report = report.json().unwrap();
         // Alone the helper is what makes the difference.
         assert!(moment.is_some() || report["outcome"] == "connected", "{report:#}");
         assert!(report["outcome"] == "connected" || !report["reason"].is_null(), "{report:#}");

@@ -5,6 +5,7 @@
 
 mod abuse;
 mod answered;
+mod clouds;
 mod cluster;
 mod consent;
 mod data;

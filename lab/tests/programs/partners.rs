@@ -7,35 +7,19 @@
 //! ```
 
 use ntcp_lab::kernel::{Child, Lab, SERVER_ADDRESSES};
+use ntcp_lab::scratch::Scratch;
 use ntcp_lab::trial::{Programs, ready};
 
 use super::LINE;
-use super::doctor::{Server, contradictions, diagnose};
+use super::doctor::{SITES, Server, contradictions, diagnose};
 
-/// A file with a secret, gone when dropped.
-pub(super) struct Secret(std::path::PathBuf);
-
-impl Secret {
-    pub(super) fn new(name: &str, secret: &str) -> Self {
-        let file = format!("ntcp-partners-{}-{name}", std::process::id());
-        let path = std::env::temp_dir().join(file);
-        std::fs::write(&path, secret.repeat(8)).unwrap();
-        Self(path)
-    }
-
-    pub(super) fn path(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-}
-
-impl Drop for Secret {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
+/// A file with the secret that partners share.
+pub(super) fn secret(words: &str) -> Scratch {
+    Scratch::holding("partners", &words.repeat(8)).unwrap()
 }
 
 /// One of the two, once it says this.
-fn start(lab: &Lab, (host, own, other): (&str, &str, &str), secret: &Secret, word: &str) -> Child {
+fn start(lab: &Lab, (host, own, other): (&str, &str, &str), secret: &Scratch, word: &str) -> Child {
     let program = Programs::beside_this_one().unwrap().path("ntcp-stun-server");
     let flags = ["--mode", "partner", "--listen", own, "--alternate", other, "--partner-key"];
     let command = lab.command(host, program).args(flags).arg(secret.path());
@@ -50,24 +34,15 @@ fn two_hosts(site: &str) -> (Lab, String, String) {
 }
 
 /// Both of them, in touch.
-pub(super) fn both(lab: &Lab, (own, other): (&str, &str), secret: &Secret) -> Vec<Child> {
+pub(super) fn both(lab: &Lab, (own, other): (&str, &str), secret: &Scratch) -> Vec<Child> {
     let theirs = start(lab, ("b", other, own), secret, "listening");
     vec![theirs, start(lab, ("server", own, other), secret, "the partner answers in its part")]
 }
 
 #[test]
 fn the_doctor_is_right_at_two_partners() {
-    let secret = Secret::new("right", "two partners");
-    for site in [
-        "public",
-        "firewall",
-        "full-cone",
-        "restricted",
-        "port-restricted",
-        "linux-masq",
-        "linux-random",
-        "symmetric-seq",
-    ] {
+    let secret = secret("two partners");
+    for site in &SITES[..8] {
         let (lab, own, other) = two_hosts(site);
         let _both = both(&lab, (&own, &other), &secret);
         let wrong = contradictions(site, &diagnose(&lab), Server::OneAddress);
@@ -77,7 +52,7 @@ fn the_doctor_is_right_at_two_partners() {
 
 #[test]
 fn without_its_partner_a_server_lets_the_doctor_say_nothing_wrong() {
-    let (secret, wrong_secret) = (Secret::new("one", "one secret"), Secret::new("two", "another"));
+    let (secret, wrong_secret) = (secret("one secret"), secret("another"));
     for (partner, word) in [
         (None, "the partner does not answer"),
         (Some(&wrong_secret), "the partner answers STUN but not the link"),

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ntcp_lab::kernel::{Capture, Child, Frame, Lab, SERVER_ADDRESSES, Stream, Tap};
+use ntcp_lab::scratch::Scratch;
 use ntcp_lab::trial::{Call, Programs, ready};
 
 use super::{PATIENCE, homes};
@@ -25,20 +26,7 @@ const DATABASE: &str = "6379";
 struct Session<'lab> {
     lab: &'lab Lab,
     _servers: Vec<Child>,
-    keys: [std::path::PathBuf; 2],
-}
-
-impl Drop for Session<'_> {
-    fn drop(&mut self) {
-        for key in &self.keys {
-            // It may never have been made.
-            let _ = std::fs::remove_file(key);
-        }
-    }
-}
-
-fn key_file(whose: &str) -> std::path::PathBuf {
-    std::env::temp_dir().join(format!("ntcp-secrecy-{whose}-{}.key", std::process::id()))
+    keys: [Scratch; 2],
 }
 
 impl<'lab> Session<'lab> {
@@ -54,7 +42,7 @@ impl<'lab> Session<'lab> {
             ready(stun, "listening").unwrap(),
             ready(broker, "the key of this broker").unwrap(),
         ];
-        Self { lab, _servers: servers, keys: ["callee", "caller"].map(key_file) }
+        Self { lab, _servers: servers, keys: ["callee-key", "caller-key"].map(Scratch::new) }
     }
 
     fn flags(&self) -> Vec<String> {
@@ -72,7 +60,7 @@ impl<'lab> Session<'lab> {
             .command("b", program)
             .args(["listen", CALLEE, "--exec", "cat"])
             .args(self.flags())
-            .env("NTCP_SECURITY__KEY", &self.keys[0].display().to_string());
+            .env("NTCP_SECURITY__KEY", self.keys[0].path());
         ready(listener, "listening").unwrap()
     }
 
@@ -80,9 +68,9 @@ impl<'lab> Session<'lab> {
     fn call(&self, transport: &str) -> serde_json::Value {
         let mut flags = self.flags();
         flags.extend(["--name", CALLER].map(String::from));
-        flags.extend(["--key".into(), self.keys[1].display().to_string()]);
-        let report = std::env::temp_dir().join(format!("ntcp-secrecy-{}.json", std::process::id()));
-        flags.extend(["--report".into(), report.display().to_string()]);
+        flags.extend(["--key".into(), self.keys[1].path().to_owned()]);
+        let report = Scratch::new("secrecy-report");
+        flags.extend(["--report".into(), report.path().to_owned()]);
         let uri = format!("ntcp://{CALLEE}?transport={transport}");
         let call = Call { uri, flags, ..Call::bob("a", transport) };
         let command = call.command(self.lab).unwrap().stdin(Stream::Piped).stdout(Stream::Piped);
@@ -95,9 +83,7 @@ impl<'lab> Session<'lab> {
         drop(input);
         assert_eq!(back.trim_end(), SAID);
         assert!(child.wait_timeout(PATIENCE).unwrap().is_some_and(|it| it.success()));
-        let text = std::fs::read_to_string(&report).unwrap();
-        std::fs::remove_file(&report).unwrap();
-        serde_json::from_str(&text).unwrap()
+        report.json().unwrap()
     }
 }
 

@@ -4,11 +4,12 @@
 //! table of `doc/stun-server.md`.
 
 use ntcp_lab::kernel::{Child, Lab, SERVER_ADDRESSES};
+use ntcp_lab::scratch::Scratch;
 
 use super::LINE;
 use super::doctor::{declared, installed};
 use super::forged;
-use super::partners::{self, Secret};
+use super::partners;
 
 /// Has every site asked, not one of five.
 const ALL_SITES: &str = "NTCP_TEST_ALL_SITES";
@@ -91,7 +92,7 @@ fn classic(lab: &Lab, server: &str) -> Verdict {
 }
 
 /// Starts our server in this mode.
-fn servers(lab: &Lab, mode: &str, secret: &Secret) -> Vec<Child> {
+fn servers(lab: &Lab, mode: &str, secret: &Scratch) -> Vec<Child> {
     let other = lab.host("b").unwrap().address;
     let [primary, second] = [SERVER_ADDRESSES[0], SERVER_ADDRESSES[1]];
     let (own, there) = (format!("{primary}:3478"), format!("{other}:3479"));
@@ -131,7 +132,7 @@ fn check(mode: &str) {
     if !installed("turnutils_natdiscovery") || !installed("stun") {
         return;
     }
-    let secret = Secret::new(&format!("strangers-{mode}"), "two partners");
+    let secret = partners::secret("two partners");
     let (mut wrong, mut silent) = (Vec::new(), Vec::new());
     // All of them take two minutes for each mode: one of five, unless this variable asks for more.
     let step = if std::env::var_os(ALL_SITES).is_some() { 1 } else { 5 };

@@ -81,16 +81,46 @@ fn firewalls_that_answer_strangers_are_passed_over_ipv6_without_privileges() {
     }
 }
 
+/// What a call between programs of these users is brought about by.
+fn strategy(lab: &Lab, [caller, callee]: [User; 2]) -> String {
+    let _servers = Servers::start(lab).unwrap();
+    let _listener = Listener::start(lab, "b", callee).unwrap();
+    let call = Call { user: caller, ..Call::bob("a", "tcp") };
+    let report = call.run(lab).unwrap().report;
+    assert_eq!(report["outcome"], "connected", "{caller:?} and {callee:?}: {report:#}");
+    report["strategy"].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn one_side_with_raw_sockets_is_enough_to_inject_a_syn() {
     let strict = "masq,syn=strict,loose=no";
-    let lab = homes(strict, strict).start().unwrap();
-    let _servers = Servers::start(&lab).unwrap();
-    // Who does not inject has to know its own SYN: by fixing its number, or by seeing it.
-    let _listener = Listener::start(&lab, "b", User::Root).unwrap();
-    let raw = Call { user: User::Raw, ..Call::bob("a", "tcp") };
-    let report = raw.run(&lab).unwrap().report;
-    assert_eq!(report["outcome"], "connected", "{report:#}");
+    // Who cannot inject tells its own SYN by fixing its number.
+    for users in [[User::Raw, User::Admin], [User::Admin, User::Raw]] {
+        let lab = homes(strict, strict).start().unwrap();
+        assert_eq!(strategy(&lab, users), "syn_injection", "{users:?}");
+    }
+}
+
+/// A provider who lets no customer's SYN out to another one, unless the very same was seen shortly before,
+/// and answers it with an RST. So a SYN that would have died anyway is no more than noted.
+const ONLY_COPIES: &str = "table ip sieve {
+    set seen { typeof ip saddr . tcp sport . tcp sequence; flags dynamic, timeout;
+        timeout 800ms; size 1024; }
+    chain customers { type filter hook prerouting priority raw;
+        iifname customer ip daddr 203.0.113.0/24 tcp flags & (syn | ack) == syn jump syns
+    }
+    chain syns {
+        ip saddr . tcp sport . tcp sequence @seen accept
+        add @seen { ip saddr . tcp sport . tcp sequence }
+        ip ttl > 1 reject with tcp reset
+    }
+}";
+
+#[test]
+fn copies_of_the_same_syn_pass_where_no_new_one_does() {
+    let lab = homes("masq,in=reset", "masq,in=reset").start().unwrap();
+    ["isp-a", "isp-b"].iter().for_each(|router| rules(&lab, router, ONLY_COPIES));
+    assert_eq!(strategy(&lab, [User::Raw; 2]), "syn_replay");
 }
 
 /// Hosts that know no simultaneous open: no SYN-ACK leaves with the number of an own SYN.

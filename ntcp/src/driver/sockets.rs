@@ -67,6 +67,18 @@ enum Kind {
 struct Stream {
     socket: Arc<Async<TcpStream>>,
     unsent: VecDeque<u8>,
+    reading: Reading,
+}
+
+/// Whether the next message of a stream is read. A peer may greet, and let the next layer follow at once, before the
+/// machine knows whose stream it is: then nothing is read until it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    On,
+    /// It was accepted, and the machine has said nothing on it.
+    One,
+    /// One has been read.
+    Paused,
 }
 
 struct Entry {
@@ -123,6 +135,11 @@ impl Sockets {
         Async::new_nonblocking(socket).ok()
     }
 
+    /// Sends what is the next layer's on a stream that is the machine's yet, behind what that has sent.
+    pub(crate) fn send_ahead(&mut self, id: SocketId, bytes: &[u8]) -> Result<(), IoFailure> {
+        self.send_tcp(id, bytes)
+    }
+
     /// The local address of a UDP socket.
     pub(crate) fn udp_address(&self, id: SocketId) -> Option<SocketAddr> {
         match &self.open.get(&id)?.kind {
@@ -147,7 +164,7 @@ impl Sockets {
             }
             Command::ConnectTcp { id, socket, local, remote, hops, sequence } => {
                 let ends = Ends { local, remote };
-                let connect = Held { command: id, ends, hops, sequence };
+                let connect = Held { command: id, ends, hops, sequence, then: None };
                 if self.is_awaited(ends) {
                     self.insert(socket, Kind::Held(connect));
                 } else {
@@ -314,6 +331,9 @@ impl Sockets {
         self.accepted += 1;
         let id = SocketId::accepted(listener, self.accepted);
         self.insert_stream(id, Arc::new(stream));
+        if let Some(Entry { kind: Kind::Stream(stream), .. }) = self.open.get_mut(&id) {
+            stream.reading = Reading::One;
+        }
         let ends = Ends { local: address::canonical(local), remote: address::canonical(remote) };
         tell(Input::TcpAccepted { listener, socket: id, ends });
     }
@@ -321,12 +341,17 @@ impl Sockets {
     fn begin_connect(&mut self, id: SocketId, connect: &Held) {
         let command = connect.command;
         if let Err(error) = self.connect(id, connect) {
-            self.answers.push_back((command, Answer::Connected(Err(classify(&error)))));
+            return self.answers.push_back((command, Answer::Connected(Err(classify(&error)))));
+        }
+        if let Some(hops) = connect.then
+            && let Err(failure) = self.adjust(id, hops)
+        {
+            tracing::debug!(%failure, "a socket travels as its first segment did");
         }
     }
 
     fn connect(&mut self, id: SocketId, connect: &Held) -> io::Result<()> {
-        let Held { command, ends, hops, sequence } = *connect;
+        let Held { command, ends, hops, sequence, .. } = *connect;
         let socket = socket::unconnected(ends.local, hops)?;
         if let Some(sequence) = sequence {
             self.powers.pin_sequence(socket.as_fd(), sequence)?;
@@ -346,7 +371,7 @@ impl Sockets {
     fn adjust(&mut self, id: SocketId, hops: Hops) -> Result<(), IoFailure> {
         let stream = match self.open.get_mut(&id).map(|entry| &mut entry.kind) {
             Some(Kind::Held(held)) => {
-                held.hops = hops;
+                held.then = Some(hops);
                 return Ok(());
             }
             Some(Kind::Connecting(_, _, stream)) => stream,
@@ -381,7 +406,8 @@ impl Sockets {
     }
 
     fn insert_stream(&mut self, id: SocketId, socket: Arc<Async<TcpStream>>) {
-        let stream = Stream { socket: socket.clone(), unsent: VecDeque::new() };
+        let (unsent, reading) = (VecDeque::new(), Reading::On);
+        let stream = Stream { socket: socket.clone(), unsent, reading };
         self.insert(id, Kind::Stream(stream));
         self.await_message(id, socket);
     }
@@ -396,11 +422,16 @@ impl Sockets {
         message: io::Result<Vec<u8>>,
         tell: impl FnOnce(Input<'_>),
     ) {
-        let Some(Entry { kind: Kind::Stream(stream), .. }) = self.open.get(&id) else { return };
+        let Some(Entry { kind: Kind::Stream(stream), .. }) = self.open.get_mut(&id) else { return };
         match message {
             Ok(payload) => {
-                let socket = stream.socket.clone();
-                self.await_message(id, socket);
+                match stream.reading {
+                    Reading::On => {
+                        let socket = stream.socket.clone();
+                        self.await_message(id, socket);
+                    }
+                    Reading::One | Reading::Paused => stream.reading = Reading::Paused,
+                }
                 tell(Input::TcpReceived { socket: id, payload: &payload });
             }
             Err(error) => {
@@ -419,6 +450,11 @@ impl Sockets {
         }
         let idle = stream.unsent.is_empty();
         stream.unsent.extend(payload);
+        let reading = std::mem::replace(&mut stream.reading, Reading::On);
+        if reading == Reading::Paused {
+            let socket = stream.socket.clone();
+            self.await_message(id, socket);
+        }
         if idle { self.flush(id) } else { Ok(()) }
     }
 
@@ -637,5 +673,37 @@ mod tests {
         }
         assert!(sockets.open.contains_key(&STREAM));
         reader.join().unwrap().expect("every byte arrives");
+    }
+
+    #[test]
+    fn what_follows_a_greeting_that_nobody_claims_yet_is_left_to_the_next_layer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        let mut sockets = Sockets::default();
+        sockets.insert_stream(STREAM, Arc::new(Async::new(ours).unwrap()));
+        let Kind::Stream(stream) = &mut sockets.open.get_mut(&STREAM).unwrap().kind else {
+            unreachable!("it was inserted")
+        };
+        stream.reading = Reading::One;
+        // A header alone (RFC 8489 section 5), and something else.
+        let greeting = [&[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], &[7; 12]].concat();
+        theirs.write_all(&[&greeting[..], b"next"].concat()).unwrap();
+        let mut pending: FuturesUnordered<_> = sockets.take_pending().into_iter().collect();
+        let happening = async_io::block_on(pending.next()).unwrap();
+        let mut told = Vec::new();
+        sockets.happened(happening.unwrap(), |input| {
+            let Input::TcpReceived { payload, .. } = input else { panic!("{input:?}") };
+            told.extend_from_slice(payload);
+        });
+        assert_eq!(told, greeting);
+        assert!(sockets.take_pending().is_empty(), "nobody reads on");
+        // The machine greets, and hands the stream over.
+        assert_eq!(send(&mut sockets), Answer::Sent(Ok(())));
+        assert_eq!(sockets.take_pending().len(), 1, "it would read on now");
+        let stream = sockets.take_stream(STREAM).unwrap();
+        let mut next = [0; 4];
+        async_io::block_on(futures::AsyncReadExt::read_exact(&mut &stream, &mut next)).unwrap();
+        assert_eq!(&next, b"next");
     }
 }

@@ -4,7 +4,9 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use futures::StreamExt as _;
 use futures::channel::{mpsc, oneshot};
+use futures::future::{Either, select};
 use ntcp_proto::entropy::Seed;
 use ntcp_proto::node as proto;
 use ntcp_proto::signal::client;
@@ -98,6 +100,7 @@ impl Builder {
         machine_config.signal.credentials = credentials;
         let (started, result) = oneshot::channel();
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
+        let (counting, counted) = mpsc::unbounded();
         let shared = Arc::new(Shared {
             identity,
             bare: self.config.security.plain_paths,
@@ -106,6 +109,7 @@ impl Builder {
             started: Mutex::new(Some(started)),
             stopped: Mutex::new(Stopped::NotYet(Vec::new())),
             incoming: Mutex::new(Arrivals { sender, receiver: Some(receiver) }),
+            counting,
         });
         let mut machine = proto::Node::new(machine_config, seed()?, Instant::now());
         let powers = Powers::found().await;
@@ -128,16 +132,31 @@ impl Builder {
             discovery: Mutex::default(),
         }));
         result.await.unwrap_or_else(|_| Err(ErrorKind::Stopped.into()))?;
-        *lock(&node.0.discovery) = Some(runtime::spawn(tell_nat(&node)));
+        *lock(&node.0.discovery) = Some(runtime::spawn(tell_nat(&node, counted)));
         Ok(node)
     }
 }
 
-/// Finds out what this host's NATs do, for peers and reports. Nothing waits for it.
-fn tell_nat(node: &Node) -> impl Future<Output = ()> + use<> {
+/// Finds out what this host's NATs do, for peers and reports. Nothing waits for it, and it begins anew
+/// after a call that counts ports, of which it would take some.
+fn tell_nat(
+    node: &Node,
+    mut counting: mpsc::UnboundedReceiver<bool>,
+) -> impl Future<Output = ()> + use<> {
     let (config, handle) = (node.0.config.clone(), node.0.handle.clone());
     async move {
-        match diagnose(&config).await {
+        let found = loop {
+            match select(Box::pin(diagnose(&config)), counting.next()).await {
+                Either::Left((found, _)) => break found,
+                Either::Right((Some(true), discovery)) => {
+                    drop(discovery);
+                    while counting.next().await.is_some_and(|counting| counting) {}
+                }
+                Either::Right((Some(false), _)) => {}
+                Either::Right((None, _)) => return,
+            }
+        };
+        match found {
             Ok(Diagnosis { findings, .. }) => drop(handle.order(move |machine, _, now| {
                 machine.set_opener_ttl(findings.opener_ttl);
                 machine.set_listener_reached(findings.reached_after_rst);

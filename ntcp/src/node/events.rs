@@ -1,32 +1,40 @@
 //! What the machine tells, turned into connections and errors.
 
 use std::collections::HashMap;
+use std::mem::Discriminant;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use ntcp_proto::node::{CallError, CallId, Connected, Event, Node as Machine};
+use ntcp_proto::node::{CallError, CallId, Chosen, Connected, Event, Node as Machine};
 use ntcp_proto::puncher::report::{Encryption, Report, Secrecy};
 use ntcp_proto::puncher::session::Path;
+use ntcp_proto::secrecy::{Initiation, PublicKey};
 use ntcp_proto::signal::SessionId;
-use ntcp_proto::{Input, Machine as _};
+use ntcp_proto::signal::client::RegistrationError;
+use ntcp_proto::{Input, Machine as _, SocketId};
 
-use super::{Shared, Stopped, lock};
+use super::{Shared, Stopped, lock, seed};
 use crate::connection::Connection;
 use crate::driver::Sockets;
 use crate::error::{Error, ErrorKind};
 use crate::path::{self, Peer, SECURE_LIMIT, UdpPath};
 use crate::quic::EarlyDatagrams;
 use crate::runtime;
+use crate::sealed;
 
 pub(super) struct Events {
     shared: Arc<Shared>,
     /// Where early datagrams of a session go, for as long as its QUIC lives.
     early: HashMap<SessionId, Weak<EarlyDatagrams>>,
+    /// Why the node was not registered again, as the user was told.
+    trouble: Option<Discriminant<RegistrationError>>,
+    /// Handshakes that calls have begun on the streams they have chosen.
+    begun: HashMap<CallId, (SocketId, Initiation)>,
 }
 
 impl Events {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, early: HashMap::new() }
+        Self { shared, early: HashMap::new(), trouble: None, begun: HashMap::new() }
     }
 
     pub(super) fn handle(
@@ -46,13 +54,21 @@ impl Events {
                 self.started(Err(Error::port(transport, number, failure)));
             }
             Event::RegistrationFailed { error } => {
-                tracing::debug!(%error, "registration failed");
-                self.started(Err(error.into()));
+                self.registration_failed(&error);
             }
             Event::RegistrationLost { reason } => {
                 tracing::info!(%reason, "registration lost, registering anew");
             }
+            // Said as loudly as the trouble was.
+            Event::RegistrationRestored if self.trouble.take().is_some() => {
+                tracing::warn!("registered again: peers reach this node");
+            }
             Event::RegistrationRestored => tracing::info!("registered again"),
+            Event::CountingPorts(counting) => {
+                // A discovery that has ended does not listen any more.
+                let _ = self.shared.counting.unbounded_send(counting);
+            }
+            Event::Chosen(chosen) => self.chosen(&chosen, sockets),
             Event::Connected(connected) => self.connected(*connected, machine, sockets, now),
             Event::Early { session, payload } => {
                 if let Some(early) = self.early.get(&session).and_then(Weak::upgrade) {
@@ -60,6 +76,7 @@ impl Events {
                 }
             }
             Event::CallFailed { call, error, report } => {
+                self.begun.remove(&call);
                 let kind = match error {
                     CallError::Signalling(error) => error.into(),
                     CallError::Stopped => ErrorKind::Stopped,
@@ -75,10 +92,22 @@ impl Events {
         }
     }
 
-    fn started(&mut self, result: Result<(), Error>) {
-        if let Some(waiting) = lock(&self.shared.started).take() {
-            // Whoever started the node may have lost interest.
-            let _ = waiting.send(result);
+    /// Tells whoever waits for the node to start. Whether there was somebody.
+    fn started(&mut self, result: Result<(), Error>) -> bool {
+        let waiting = lock(&self.shared.started).take();
+        // Whoever started the node may have lost interest.
+        waiting.map(|waiting| waiting.send(result).ok()).is_some()
+    }
+
+    /// A node that runs goes on trying, and says once for each reason why nobody can call it.
+    fn registration_failed(&mut self, error: &RegistrationError) {
+        let kind = std::mem::discriminant(error);
+        if self.started(Err(error.clone().into())) {
+            tracing::debug!(%error, "registration failed");
+        } else if self.trouble.replace(kind) == Some(kind) {
+            tracing::debug!(%error, "still not registered");
+        } else {
+            tracing::warn!(%error, "not registered any more, so no peer reaches this node; it goes on trying");
         }
     }
 
@@ -94,6 +123,24 @@ impl Events {
         }
     }
 
+    /// Begins to shake hands on a stream that has been chosen, unless both want it bare: what the peer answers is not waited for
+    /// twice. If it turns out not to be the path, it is closed, and nobody but the peer can read what was sent.
+    fn chosen(&mut self, chosen: &Chosen, sockets: &mut Sockets) {
+        let &Chosen { call, socket, fingerprint, identity, secret, bare } = chosen;
+        self.begun.remove(&call);
+        let shown = fingerprint.identity();
+        let expected = expected_key(&self.shared, Some(call), identity);
+        let shown = shown.filter(|it| expected.is_none_or(|key| key == *it));
+        let (Some(peer), false, Ok(seed)) = (shown, bare && self.shared.bare, seed()) else {
+            return;
+        };
+        let (first, initiation) =
+            sealed::begin((self.shared.identity.secret(), peer), &secret, seed);
+        if sockets.send_ahead(socket, &first).is_ok() {
+            self.begun.insert(call, (socket, initiation));
+        }
+    }
+
     fn connected(
         &mut self,
         connected: Connected,
@@ -102,6 +149,7 @@ impl Events {
         now: Instant,
     ) {
         let Connected { call, session, role, fingerprint, path, called, .. } = connected;
+        let begun = call.and_then(|call| self.begun.remove(&call));
         if let Err(error) = check_key(&self.shared, &connected) {
             return deliver(&self.shared, call, Err(error));
         }
@@ -113,10 +161,12 @@ impl Events {
         match path {
             Path::Tcp { socket, .. } => {
                 let stream = sockets.take_stream(socket);
+                let begun = begun.filter(|(on, _)| *on == socket).map(|(_, begun)| begun);
                 let shared = self.shared.clone();
                 let limit = secure_limit(&shared, call, now);
                 runtime::spawn(async move {
-                    let connection = path::over_tcp(stream, peer, &shared.identity, limit).await;
+                    let connection =
+                        path::over_tcp(stream, begun, peer, &shared.identity, limit).await;
                     deliver(&shared, call, connection);
                 })
                 .detach();
@@ -159,9 +209,7 @@ impl Events {
 /// one key.
 fn check_key(shared: &Shared, connected: &Connected) -> Result<(), Error> {
     let shown = connected.fingerprint.identity();
-    let call = connected.call;
-    let pinned = call.and_then(|call| lock(&shared.calls).get(&call)?.pinned);
-    let expected = pinned.or(connected.identity);
+    let expected = expected_key(shared, connected.call, connected.identity);
     if expected.is_none() || shown == expected {
         return Ok(());
     }
@@ -174,6 +222,16 @@ fn check_key(shared: &Shared, connected: &Connected) -> Result<(), Error> {
         }
         .into(),
     })
+}
+
+/// The key that the peer must show: the pinned one, or else that which the broker has had proven.
+fn expected_key(
+    shared: &Shared,
+    call: Option<CallId>,
+    proven: Option<PublicKey>,
+) -> Option<PublicKey> {
+    let pinned = call.and_then(|call| lock(&shared.calls).get(&call)?.pinned);
+    pinned.or(proven)
 }
 
 /// What the report says about keys.

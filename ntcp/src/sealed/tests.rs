@@ -28,9 +28,10 @@ fn shaken(
 ) -> (Result<Sealed, String>, Result<Sealed, String>) {
     let (one, other) = pair();
     let (one_key, other_key) = (key(1), key(2));
-    let calling = shake(one, Role::Controlling, (&one_key, callee), &SECRET, Seed::from_number(1));
+    let calling =
+        shake(one, (Role::Controlling, None), (&one_key, callee), &SECRET, Seed::from_number(1));
     let called =
-        shake(other, Role::Controlled, (&other_key, caller), &SECRET, Seed::from_number(2));
+        shake(other, (Role::Controlled, None), (&other_key, caller), &SECRET, Seed::from_number(2));
     block_on(join(calling, called))
 }
 
@@ -73,8 +74,10 @@ fn another_meeting_is_refused() {
     let (one_key, other_key) = (key(1), key(2));
     let wrong = SessionSecret([6; 32]);
     let seed = Seed::from_number(1);
-    let calling = shake(one, Role::Controlling, (&one_key, other_key.public()), &SECRET, seed);
-    let called = shake(other, Role::Controlled, (&other_key, one_key.public()), &wrong, seed);
+    let calling =
+        shake(one, (Role::Controlling, None), (&one_key, other_key.public()), &SECRET, seed);
+    let called =
+        shake(other, (Role::Controlled, None), (&other_key, one_key.public()), &wrong, seed);
     let (one, other) = block_on(join(calling, called));
     assert!(one.is_err() && other.is_err());
 }
@@ -85,7 +88,7 @@ fn who_speaks_without_shaking_hands_is_told_what_may_be_the_matter() {
     other.get_ref().write_all(b"SSH-2.0-OpenSSH").unwrap();
     let identity = key(1);
     let seed = Seed::from_number(1);
-    let shaking = shake(one, Role::Controlled, (&identity, key(2).public()), &SECRET, seed);
+    let shaking = shake(one, (Role::Controlled, None), (&identity, key(2).public()), &SECRET, seed);
     assert!(block_on(shaking).err().unwrap().contains("without encryption"));
 }
 

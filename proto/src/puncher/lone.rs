@@ -249,6 +249,8 @@ impl Puncher {
         let Some(session) = &mut self.session else { return };
         while let Some(event) = session.poll_event() {
             self.events.push_back(match event {
+                // Nothing is laid over this path.
+                session::Event::Chosen { .. } => continue,
                 session::Event::Established { path, report } => {
                     Event::Established { path, report: Box::new(report) }
                 }

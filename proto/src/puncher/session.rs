@@ -54,6 +54,7 @@ use crate::signal::{ErrorCode, Handshake, Hint, Role, SessionId, SessionSecret};
 use crate::tcp_traversal::connect_listen;
 use crate::tcp_traversal::plan::Privileges;
 use crate::tcp_traversal::simultaneous_open::Dialer;
+use crate::tcp_traversal::survey::Ports;
 use crate::uri::{PeerName, TransportChoice};
 use crate::{Command, CommandId, Input, IoFailure, SocketId};
 
@@ -168,6 +169,12 @@ pub enum Path {
 /// What a session tells.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// The caller's greeting has gone out that chooses this stream, unless it turns out to lead elsewhere: what follows it there is
+    /// the next layer's, which may begin.
+    Chosen {
+        /// The stream.
+        socket: SocketId,
+    },
     /// A path was chosen.
     Established {
         /// Which.
@@ -235,6 +242,14 @@ impl Session {
     /// Whether its path is still to be found.
     pub fn is_racing(&self) -> bool {
         matches!(self.state, State::Racing)
+    }
+
+    /// Whether it depends on which ports our NAT gives out next, or may yet find out that it does: each
+    /// connection of anybody else behind that NAT takes one.
+    pub fn counts_ports(&self) -> bool {
+        let counted = |ports| matches!(ports, Ports::Unknown | Ports::Sequential { .. });
+        let tcp = self.introduction.transport.allows_tcp() && counted(self.engine.ports);
+        self.is_racing() && (tcp || self.udp.counts_ports())
     }
 
     /// A session that both sides enter at `introduction.start`; `called` is when the call began and

@@ -71,7 +71,8 @@ impl<R: Registry> Broker<R> {
             return;
         }
         // Passwords are not guessed faster here than by handshakes.
-        if self.config.access.is_some() && !self.gate.admits(link.remote().ip(), now) {
+        let per_address = self.config.max_registrations_per_address;
+        if self.config.access.is_some() && !self.gate.admits(link.remote().ip(), per_address, now) {
             self.counters.rate_limited += 1;
             let answer = message.answer(refused(message, ErrorCode::TooManyRequests));
             return self.answer_proven(link, &answer);

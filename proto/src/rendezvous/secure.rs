@@ -33,10 +33,9 @@ use crate::signal::{ErrorCode, RegistrationId, SignalMethod};
 /// Addresses whose handshakes are counted; at the limit those that have been idle are forgotten,
 /// and if there is none, a further address has to wait.
 const MAX_SITES: usize = 4096;
-/// Handshakes of one address in a burst: as many as may be registered from it.
-const BURST: u32 = 256;
-/// Handshakes of one address a second in the long run: each costs a fifth of a millisecond.
-const PER_SECOND: u32 = 32;
+/// In how many seconds all who may be registered from one address can shake hands, after as many at once: by default 32 a
+/// second after 256. Each costs a fifth of a millisecond.
+const ROUND: u32 = 8;
 
 /// The keys of a broker: the first is shown, all are accepted.
 #[derive(Debug)]
@@ -101,7 +100,8 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn admits(&mut self, ip: IpAddr, now: Instant) -> bool {
+    /// One more of an address of which so many may be registered.
+    pub(super) fn admits(&mut self, ip: IpAddr, per_address: usize, now: Instant) -> bool {
         let site = site(ip);
         if self.by_site.len() >= MAX_SITES && !self.by_site.contains_key(&site) {
             self.by_site.retain(|_, bucket| !bucket.is_full(now));
@@ -110,7 +110,8 @@ impl Gate {
             }
         }
         let bucket = self.by_site.entry(site).or_insert_with(|| Bucket::full(now));
-        bucket.take(BURST, PER_SECOND, now)
+        let burst = u32::try_from(per_address).unwrap_or(u32::MAX).max(1);
+        bucket.take(burst, burst.div_ceil(ROUND), now)
     }
 }
 
@@ -168,7 +169,8 @@ impl<R: Registry> Broker<R> {
             self.counters.replayed += 1;
             return;
         }
-        if !self.gate.admits(link.remote().ip(), now) {
+        let per_address = self.config.max_registrations_per_address;
+        if !self.gate.admits(link.remote().ip(), per_address, now) {
             self.counters.rate_limited += 1;
             return self.show_key(link, message, ErrorCode::TooManyRequests, length, now);
         }
@@ -322,13 +324,26 @@ mod tests {
     #[test]
     fn a_flood_of_handshakes_from_many_addresses_fills_no_more_than_its_table_and_passes() {
         let (mut gate, now) = (Gate::default(), any_instant());
-        let admitted = (0..10_000).filter(|number| gate.admits(ip(*number), now)).count();
+        let admitted = (0..10_000).filter(|number| gate.admits(ip(*number), 256, now)).count();
         assert_eq!((admitted, gate.by_site.len()), (MAX_SITES, MAX_SITES));
-        assert!(!gate.admits(ip(20_000), now), "a newcomer waits");
-        assert!(gate.admits(ip(1), now), "who was there does not");
+        assert!(!gate.admits(ip(20_000), 256, now), "a newcomer waits");
+        assert!(gate.admits(ip(1), 256, now), "who was there does not");
         let later = now + Duration::from_secs(1);
-        assert!(gate.admits(ip(20_000), later), "and is served a second later");
+        assert!(gate.admits(ip(20_000), 256, later), "and is served a second later");
         assert_eq!(gate.by_site.len(), 1);
+    }
+
+    #[test]
+    fn an_address_of_which_more_may_be_registered_may_shake_hands_more_often() {
+        for (per_address, at_once, in_a_second) in
+            [(256, 256, 32), (10_000, 10_000, 1250), (1, 1, 1), (0, 1, 1)]
+        {
+            let (mut gate, now) = (Gate::default(), any_instant());
+            let mut admitted =
+                |now| (0..20_000).filter(|_| gate.admits(ip(1), per_address, now)).count();
+            let later = now + Duration::from_secs(1);
+            assert_eq!((admitted(now), admitted(later)), (at_once, in_a_second), "{per_address}");
+        }
     }
 
     #[test]

@@ -180,7 +180,7 @@ pub enum Verdict {
 /// Why a strategy is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// Simultaneous open serves both sides' ports.
+    /// Neither side's ports are random.
     NotNeeded,
     /// Neither side's ports follow one another.
     NothingToPredict,
@@ -221,7 +221,7 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotNeeded => "both sides' ports are steady",
+            Self::NotNeeded => "neither side's ports are random",
             Self::NothingToPredict => "neither side's ports follow one another",
             Self::Unpredictable => "one side's next port cannot be foretold",
             Self::BothRandom => "both sides' ports are random",

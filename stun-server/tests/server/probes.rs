@@ -1,6 +1,7 @@
 //! Tests towards clients, on loopback addresses.
 
 use crate::support::{PATIENCE, Running, options, request};
+use crate::udp::outside;
 use ntcp_stun::framing::Deframer;
 use ntcp_stun::probe::{self, Interval, Met, Offer, Outcome, Reply, Test, Wish};
 use ntcp_stun::{Message, TransactionId};
@@ -103,7 +104,15 @@ fn token(mut stream: TcpStream) -> Option<TransactionId> {
 
 #[test]
 fn a_listening_client_is_reached_from_another_port_and_from_another_address() {
-    let server = Running::quartet();
+    check_connecting_back(&Running::quartet(), |address| address);
+}
+
+#[test]
+fn a_client_is_told_a_public_address_it_was_reached_from_where_a_nat_hides_the_servers_own() {
+    check_connecting_back(&Running::hidden_quartet(), outside);
+}
+
+fn check_connecting_back(server: &Running, outside: impl Fn(SocketAddr) -> SocketAddr) {
     let [primary, .., alternate] = server.addresses[..] else { panic!("four addresses") };
     for (test, ip) in [(Test::OtherPort, primary.ip()), (Test::OtherAddress, alternate.ip())] {
         let mut client = Client::connect(primary);
@@ -119,7 +128,7 @@ fn a_listening_client_is_reached_from_another_port_and_from_another_address() {
         assert_eq!(told, Some(id));
         let (outcome, from) = client.ended();
         assert_eq!(outcome.result, Met::Connected);
-        assert_eq!(from.map(|it| it.ip()), Some(ip));
+        assert_eq!(from.map(|it| it.ip()), Some(outside(SocketAddr::new(ip, 0)).ip()));
     }
 }
 
@@ -247,7 +256,9 @@ fn an_answer_comes_as_late_as_asked() {
 
 #[test]
 fn a_wait_ends_with_its_stream() {
-    let probe_limits = Limits { long: 1, ..Limits::default() };
+    // It asks until it is answered otherwise, as often as that takes.
+    let (burst, per_second) = (1_000_000, 1_000_000);
+    let probe_limits = Limits { long: 1, burst, per_second, ..Limits::default() };
     let server = Running::start(&Options { probe_limits, ..options(&["127.0.0.1:0"], &[]) });
     let mut first = Client::connect(server.primary());
     first.ask_for_long(Test::Wait, 900);

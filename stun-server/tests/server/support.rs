@@ -46,6 +46,13 @@ impl Running {
         Self::start(&options(&["127.0.0.1:0"], &["127.0.0.2:0"]))
     }
 
+    /// The same, which clients know as 192.0.2.1 and 192.0.2.2.
+    pub(crate) fn hidden_quartet() -> Self {
+        let pairs = ["127.0.0.1=192.0.2.1", "127.0.0.2=192.0.2.2"];
+        let public = pairs.map(|it| it.parse().expect("a pair")).to_vec();
+        Self::start(&Options { public, ..options(&["127.0.0.1:0"], &["127.0.0.2:0"]) })
+    }
+
     pub(crate) fn primary(&self) -> SocketAddr {
         self.addresses[0]
     }

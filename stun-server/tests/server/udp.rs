@@ -25,7 +25,21 @@ fn a_client_learns_its_address_in_32_bytes() {
 
 #[test]
 fn each_of_four_addresses_answers_from_where_it_is_asked_to() {
-    let server = Running::quartet();
+    check_four_addresses(Running::quartet(), |address| address);
+}
+
+#[test]
+fn clients_are_told_public_addresses_where_a_nat_hides_the_servers_own() {
+    check_four_addresses(Running::hidden_quartet(), outside);
+}
+
+/// What clients of [`Running::hidden_quartet`] are told of an address of its own.
+pub(crate) fn outside(local: SocketAddr) -> SocketAddr {
+    let ip = if local.ip().to_string() == "127.0.0.1" { "192.0.2.1" } else { "192.0.2.2" };
+    SocketAddr::new(ip.parse().expect("an address"), local.port())
+}
+
+fn check_four_addresses(server: Running, outside: impl Fn(SocketAddr) -> SocketAddr) {
     let [first, second, third, last] = server.addresses[..] else { panic!("four addresses") };
     assert_eq!((first.ip(), third.ip()), (second.ip(), last.ip()));
     assert_eq!((first.port(), second.port()), (third.port(), last.port()));
@@ -45,8 +59,8 @@ fn each_of_four_addresses_answers_from_where_it_is_asked_to() {
             let (bytes, from) = receive(&socket);
             let message = Message::parse(&bytes).expect("well-formed");
             assert_eq!(from, expected, "{asked} {change:?}");
-            assert_eq!(message.attribute(), Ok(Some(ResponseOrigin(expected))));
-            assert_eq!(message.attribute(), Ok(Some(OtherAddress(by_both))));
+            assert_eq!(message.attribute(), Ok(Some(ResponseOrigin(outside(expected)))));
+            assert_eq!(message.attribute(), Ok(Some(OtherAddress(outside(by_both)))));
         }
     }
     let counters = server.stop();

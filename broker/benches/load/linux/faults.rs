@@ -9,6 +9,7 @@ use super::crowd::Manner;
 use super::generator::{Generator, Load, What};
 use super::plan::{OURS, REGISTERING, SERVERS};
 use super::process::{Broker, Database, Process};
+use super::sockets::Over;
 use super::tally::{Kind, Tally};
 
 const BROKERS: usize = 3;
@@ -25,9 +26,10 @@ const RECOVERY: usize = 10;
 /// Runs all faults; an acknowledged registration that is lost, or a name that is not found in the end, is an error.
 pub(crate) fn run(manner: Manner) -> Result<()> {
     let mut database = Database::start(OURS)?;
-    let start = |_| Broker::start(PEERS * 2, Some(&database), SERVERS);
+    let start = |_| Broker::start(PEERS * 2, Over::Udp, Some(&database), SERVERS);
     let brokers = (0..BROKERS).map(start).collect::<Result<Vec<_>>>()?;
-    let generator = Generator::new(manner, brokers.iter().map(|it| it.address).collect())?;
+    let generator =
+        Generator::new(manner, Over::Udp, brokers.iter().map(|it| it.address).collect())?;
     let mut run = Run { generator, brokers: &brokers, peers: 0 };
     println!("{BROKERS} brokers, {manner:?} peers, {RATE} requests and {CALLS} calls a second\n");
     println!(

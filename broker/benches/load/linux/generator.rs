@@ -13,7 +13,7 @@ use ntcp_stun::TransactionId;
 use super::crowd::{Crowd, LEASE, Manner};
 use super::pending::{Asked, Call, Pending, Request};
 use super::process::Process;
-use super::sockets::Sockets;
+use super::sockets::{Over, Sockets};
 use super::tally::{Kind, Tally};
 
 /// After this time an answer does not come any more.
@@ -86,9 +86,9 @@ pub(crate) struct Generator {
 }
 
 impl Generator {
-    pub(crate) fn new(manner: Manner, brokers: Vec<SocketAddr>) -> Result<Self> {
+    pub(crate) fn new(manner: Manner, over: Over, brokers: Vec<SocketAddr>) -> Result<Self> {
         Ok(Self {
-            sockets: Sockets::open()?,
+            sockets: Sockets::open(over)?,
             crowd: Crowd::new(manner),
             brokers,
             pending: Pending::new(),
@@ -267,15 +267,15 @@ impl Generator {
     fn echo(&mut self, peer: usize, address: SocketAddr) {
         let (place, transaction) = self.pending.reserve();
         self.put(place, Asked::Echo, peer, usize::MAX);
-        self.sockets.send(peer, &echoed(transaction), address);
+        self.sockets.send_datagram(peer, &echoed(transaction), address);
     }
 
     fn hello(&mut self, peer: usize, broker: usize) -> Result<()> {
+        self.sockets.connect(peer, self.brokers[broker])?;
         let (place, transaction) = self.pending.reserve();
         let bytes = self.crowd.hello(transaction, peer, self.sockets.address(peer));
         self.put(place, Asked::Hello, peer, broker);
-        self.sockets.send(peer, &bytes, self.brokers[broker]);
-        Ok(())
+        self.sockets.send(peer, &bytes, self.brokers[broker])
     }
 
     fn request(&mut self, peer: usize, asked: Asked, body: Body) -> Result<usize> {
@@ -283,7 +283,7 @@ impl Generator {
         let (place, transaction) = self.pending.reserve();
         let bytes = self.crowd.request(peer, transaction, body)?;
         self.put(place, asked, peer, broker);
-        self.sockets.send(peer, &bytes, self.brokers[broker]);
+        self.sockets.send(peer, &bytes, self.brokers[broker])?;
         Ok(place)
     }
 
@@ -451,8 +451,7 @@ impl Generator {
                     self.crowd.ask_to_be_known(transaction, (peer, own), nonce)?;
                 let asked = Asked::Register(initiation);
                 self.pending.put(place, Request { asked, peer, broker, sent, counts });
-                self.sockets.send(peer, &bytes, self.brokers[broker]);
-                Ok(())
+                self.sockets.send(peer, &bytes, self.brokers[broker])
             }
             (Asked::Register(initiation), _) => {
                 self.crowd.be_known((peer, own), (broker, second), &message, initiation)?;
@@ -539,7 +538,7 @@ impl Generator {
         let answer = Answer { session: punch.session, candidates: Vec::new() };
         let bytes = self.crowd.write(callee, &invite.answer(Body::Answer(answer)))?;
         let broker = self.crowd.peers[callee].as_ref().map_or(0, |it| it.broker);
-        self.sockets.send(callee, &bytes, self.brokers[broker]);
+        self.sockets.send(callee, &bytes, self.brokers[broker])?;
         let Some(place) = self.calls.get(&caller).copied() else { return Ok(()) };
         let Some(request) = self.pending.get_mut(place) else { return Ok(()) };
         let Asked::Call(call) = &mut request.asked else { return Ok(()) };

@@ -8,6 +8,7 @@ use super::crowd::Manner;
 use super::faults;
 use super::generator::{Generator, Load, What};
 use super::process::{Broker, Database, Echo, Process, prefer, prefer_session};
+use super::sockets::Over;
 use super::tally::{Kind, Tally, median, per};
 
 /// The measured processes have this processor, the generator the other one, the database that one too.
@@ -21,6 +22,7 @@ const CALLS: f64 = 500.0;
 pub(crate) struct Plan {
     peers: Vec<usize>,
     manner: Manner,
+    over: Over,
     redis: bool,
     faults: bool,
     lasts: Duration,
@@ -33,6 +35,7 @@ impl Plan {
         let mut plan = Self {
             peers: vec![10_000, 100_000],
             manner: Manner::Sealed,
+            over: Over::Udp,
             redis: false,
             faults: false,
             lasts: Duration::from_secs(3),
@@ -49,6 +52,7 @@ impl Plan {
                         sizes.collect::<Result<_, _>>().context("--peers takes numbers")?;
                 }
                 "--plain" => plan.manner = Manner::Plain,
+                "--tcp" => plan.over = Over::Tcp,
                 "--redis" => plan.redis = true,
                 "--faults" => plan.faults = true,
                 "--seconds" => plan.lasts = Duration::from_secs_f64(value()?.parse()?),
@@ -70,18 +74,18 @@ impl Plan {
         let database = self.redis.then(|| Database::start(OURS)).transpose()?;
         let echo = Echo::start(SERVERS)?;
         let count = if self.redis { 2 } else { 1 };
-        let start = |_| Broker::start(most + 1, database.as_ref(), SERVERS);
+        let start = |_| Broker::start(most + count, self.over, database.as_ref(), SERVERS);
         let brokers = (0..count).map(start).collect::<Result<Vec<_>>>()?;
         let addresses = brokers.iter().map(|it| it.address).collect();
         let mut stage = Stage {
             plan: self,
-            generator: Generator::new(self.manner, addresses)?,
+            generator: Generator::new(self.manner, self.over, addresses)?,
             brokers: brokers.iter().map(|it| &it.process).collect(),
             database: database.as_ref(),
             echo: &echo,
         };
         let beside = if self.redis { ", with Redis" } else { "" };
-        println!("{:?} peers, {count} broker(s){beside}", self.manner);
+        println!("{:?} peers over {:?}, {count} broker(s){beside}", self.manner, self.over);
         let empty = stage.empty()?;
         self.peers.iter().try_for_each(|size| stage.measure(*size, empty))
     }

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::sockets::Over;
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -91,6 +92,10 @@ pub(crate) fn free_udp() -> Result<SocketAddr> {
     Ok(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
+fn free_tcp() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
 /// A database in memory, of whose keys nothing is stored.
 pub(crate) struct Database {
     pub(crate) process: Process,
@@ -100,7 +105,7 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) fn start(processor: usize) -> Result<Self> {
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let address = free_tcp()?;
         Ok(Self { process: Self::spawn(address, processor)?, address, processor })
     }
 
@@ -160,12 +165,16 @@ impl Broker {
     /// One for this many peers; with the others of `database` if there is one.
     pub(crate) fn start(
         peers: usize,
+        over: Over,
         database: Option<&Database>,
         processor: usize,
     ) -> Result<Self> {
-        let address = free_udp()?;
+        let (address, service) = match over {
+            Over::Udp => (free_udp()?, ["udp", "--udp"]),
+            Over::Tcp => (free_tcp()?, ["tcp", "--tcp"]),
+        };
         let mut command = Command::new(env!("CARGO_BIN_EXE_ntcp-broker"));
-        command.args(["udp", "--udp", &address.to_string()]).env_clear();
+        command.args(service).arg(address.to_string()).env_clear();
         command.current_dir(env!("CARGO_TARGET_TMPDIR"));
         // All brokers of a cluster have one key.
         command.env("NTCP_SECURITY__KEY", format!("{}/load.key", env!("CARGO_TARGET_TMPDIR")));
@@ -176,7 +185,13 @@ impl Broker {
         if let Some(database) = database {
             command.env("NTCP_REGISTRY__URL", database.url());
         }
-        Ok(Self { process: Process::start(&mut command, processor)?, address })
+        let process = Process::start(&mut command, processor)?;
+        let began = Instant::now();
+        while over == Over::Tcp && TcpStream::connect(address).is_err() {
+            ensure!(began.elapsed() < PATIENCE, "the broker does not accept");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(Self { process, address })
     }
 }
 

@@ -4,9 +4,10 @@ use crate::pattern::{Heard, Pattern};
 use crate::stage::Stage;
 use anyhow::{Context, anyhow, bail};
 use ntcp_lab::kernel::{Child, Stream};
+use ntcp_lab::scratch::Scratch;
+use ntcp_lab::trial::ready;
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::io::Read;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -31,18 +32,16 @@ impl Conversation {
     /// Lets the two meet once, over this transport.
     pub(crate) fn hold(stage: &Stage, transport: &str, bytes: u64) -> anyhow::Result<Self> {
         let server = stage.server().to_string();
-        let mut bob = stage
-            .ntcp("bob", &["listen", "bob", "--broker", &server])?
+        let bob = stage
+            .ntcp("bob", &["listen", "bob", "--broker", &server])
             .stdin(Stream::Piped)
-            .stdout(Stream::Piped)
-            .stderr(Stream::Piped)
-            .spawn()?;
-        await_registration(&mut bob)?;
-        let report = ReportFile::new();
+            .stdout(Stream::Piped);
+        let mut bob = ready(bob, "listening").context("bob cannot register")?;
+        let report = Scratch::new("demo-report");
         let uri = format!("ntcp://bob@{server}");
-        let flags = ["connect", &uri, "--transport", transport, "--report", report.path()?];
+        let flags = ["connect", &uri, "--transport", transport, "--report", report.path()];
         let mut alice = stage
-            .ntcp("alice", &flags)?
+            .ntcp("alice", &flags)
             .stdin(Stream::Piped)
             .stdout(Stream::Piped)
             .stderr(Stream::Piped)
@@ -65,7 +64,7 @@ impl Conversation {
             bob.kill()?;
         }
         let complaint = joined(complaint)?;
-        let report = report.read().with_context(|| format!("no report: {complaint}"))?;
+        let report = report.json().with_context(|| format!("no report: {complaint}"))?;
         let (back, forth) = (joined(back)??, joined(forth)??);
         Ok(Self { report, complaint, said: bytes, forth, back })
     }
@@ -95,49 +94,6 @@ fn converse(
     Ok(thread::spawn(move || theirs.hear(output)))
 }
 
-/// Reads what a listener prints until it is registered; the rest is read by nobody.
-fn await_registration(listener: &mut Child) -> anyhow::Result<()> {
-    let mut lines = BufReader::new(listener.stderr.take().context("no standard error")?);
-    // Notes may come first: a key that is met for the first time, a privilege that is missing.
-    let mut said = String::new();
-    loop {
-        let start = said.len();
-        if lines.read_line(&mut said)? == 0 {
-            bail!("bob cannot register: {}", said.trim());
-        }
-        if said[start..].starts_with("listening") {
-            break;
-        }
-    }
-    thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-    Ok(())
-}
-
 fn joined<T>(thread: JoinHandle<T>) -> anyhow::Result<T> {
     thread.join().map_err(|_| anyhow!("a thread of the demo panicked"))
-}
-
-/// Where the caller writes its report; removed afterwards.
-struct ReportFile(PathBuf);
-
-impl ReportFile {
-    fn new() -> Self {
-        let name = format!("ntcp-demo-{}.json", std::process::id());
-        Self(std::env::temp_dir().join(name))
-    }
-
-    fn path(&self) -> anyhow::Result<&str> {
-        self.0.to_str().context("the folder for temporary files has a name that is no text")
-    }
-
-    fn read(&self) -> anyhow::Result<Value> {
-        Ok(serde_json::from_str(&std::fs::read_to_string(&self.0)?)?)
-    }
-}
-
-impl Drop for ReportFile {
-    fn drop(&mut self) {
-        // If it was never written there is nothing to remove.
-        let _ = std::fs::remove_file(&self.0);
-    }
 }

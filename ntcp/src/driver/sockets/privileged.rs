@@ -33,6 +33,8 @@ pub(super) struct Held {
     pub(super) ends: Ends,
     pub(super) hops: Hops,
     pub(super) sequence: Option<u32>,
+    /// How what follows the SYN travels, if that was told meanwhile.
+    pub(super) then: Option<Hops>,
 }
 
 impl Sockets {

@@ -255,6 +255,13 @@ impl Session {
                 ));
             }
         }
+        if let Some(address) = self.shared_address() {
+            advice.push(format!(
+                "both hosts are seen as {address}: the NAT that has this address, a carrier's or a \
+                 router's, leads none of its hosts to another, and their own addresses do not reach \
+                 each other either; one network for both, or IPv6, makes this pair connect"
+            ));
+        }
         if self.introduction.transport != TransportChoice::Any {
             let only = self.introduction.transport;
             advice.push(format!("only {only} was allowed: try transport any"));
@@ -265,6 +272,15 @@ impl Session {
             );
         }
         advice
+    }
+
+    /// The address under which servers see both sides.
+    fn shared_address(&self) -> Option<IpAddr> {
+        let mapped = |it: &&Candidate| it.kind == CandidateKind::ServerReflexive;
+        let own: Vec<IpAddr> =
+            self.resources.own.iter().filter(mapped).map(|it| it.address.ip()).collect();
+        let theirs = self.introduction.candidates.iter().filter(mapped);
+        theirs.map(|it| it.address.ip()).find(|ip| own.contains(ip))
     }
 }
 

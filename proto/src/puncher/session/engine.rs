@@ -75,6 +75,8 @@ pub(super) struct Engine {
     pub(super) spending: spending::Spending,
     /// Connects so far.
     pub(super) connects: u32,
+    /// Those before the first survey.
+    pub(super) before: u32,
     /// When a NAT on the way to the peer refused a SYN for the first time.
     pub(super) refused_at: Option<Instant>,
     /// Whether rounds would be of use, should nothing come of what goes on.
@@ -112,6 +114,7 @@ impl Engine {
             path: None,
             spending: spending::Spending::default(),
             connects: 0,
+            before: 0,
             refused_at: None,
             may_recover: false,
         }

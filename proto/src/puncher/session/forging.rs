@@ -375,6 +375,10 @@ impl Session {
             moves.push((Strategy::SynInjection, volley));
         }
         if let Some(forging) = &mut self.engine.forging {
+            if moves.is_empty() {
+                // Who sends nothing waits for what the peer puts into its own stack.
+                forging.last = Strategy::SynInjection;
+            }
             forging.moves = moves;
             forging.stage = Stage::Armed(sample, pending);
         }

@@ -24,7 +24,10 @@ impl Session {
             Some(_) => Some(port_prediction::exact(last, step, 0)),
             None => {
                 let begun = self.engine.connects.saturating_sub(after);
-                Some(port_prediction::forecast(last, step, begun))
+                Some(match (begun, self.engine.before) {
+                    (0, before @ 1..) => port_prediction::forecast_around(last, step, before),
+                    _ => port_prediction::forecast(last, step, begun),
+                })
             }
         }
     }

@@ -190,6 +190,9 @@ impl Session {
         let id = self.entropy.transaction_id();
         let payload = self.authenticator.request(id, nominates);
         self.send_tcp(socket, payload);
+        if nominates {
+            self.events.push_back(Event::Chosen { socket });
+        }
     }
 
     pub(super) fn on_greeting(&mut self, socket: SocketId, payload: &[u8], now: Instant) {

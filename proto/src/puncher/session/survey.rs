@@ -77,6 +77,9 @@ impl Session {
         let of_family = |server: &&SocketAddr| Family::of(server.ip()) == family;
         let servers: Vec<_> = self.resources.stun.iter().filter(of_family).copied().collect();
         let Some(server) = servers.first().copied() else { return };
+        if self.engine.surveys_again == 0 && self.engine.last.is_none() {
+            self.engine.before = self.engine.connects;
+        }
         let mut questions = Vec::new();
         for _ in 0..count {
             let socket = self.connect(SocketAddr::new(local.ip(), 0), server, Hops::USUAL);

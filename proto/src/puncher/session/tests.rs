@@ -104,6 +104,8 @@ struct World {
     count: u64,
     connects: BTreeMap<Role, (CommandId, SocketId)>,
     settled: BTreeMap<Role, (Instant, Event)>,
+    /// Streams that were chosen, and when.
+    chosen: Vec<(Role, Duration, SocketId)>,
     /// Datagrams with USE-CANDIDATE are lost.
     lose_nominations: bool,
     /// TCP handshakes never end.
@@ -126,6 +128,7 @@ impl World {
             count: 0,
             connects: BTreeMap::new(),
             settled: BTreeMap::new(),
+            chosen: Vec::new(),
             lose_nominations: false,
             lose_tcp: false,
             lose_greetings: false,
@@ -176,6 +179,10 @@ impl World {
                 self.carry_out(role, command);
             }
             while let Some(event) = self.sides.get_mut(&role).unwrap().poll_event() {
+                if let Event::Chosen { socket } = event {
+                    self.chosen.push((role, self.now - self.start, socket));
+                    continue;
+                }
                 let earlier = self.settled.insert(role, (self.now, event));
                 assert_eq!(earlier, None, "a session ends once");
             }
@@ -235,13 +242,14 @@ impl World {
     fn path(&self, role: Role) -> Path {
         match &self.settled[&role].1 {
             Event::Established { path, .. } => *path,
-            Event::Failed { report } => panic!("{report:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
     fn report(&self, role: Role) -> &Report {
         match &self.settled[&role].1 {
             Event::Established { report, .. } | Event::Failed { report } => report,
+            Event::Chosen { .. } => unreachable!("it settles nothing"),
         }
     }
 
@@ -272,6 +280,8 @@ fn a_tcp_path_stands_after_two_one_way_delays_and_is_proved_after_three() {
         assert_eq!(world.report(role).elapsed_ms, Some(40.0));
         assert_eq!(world.report(role).strategy, Some(Strategy::SimultaneousOpen));
     }
+    let Path::Tcp { socket, .. } = world.path(Role::Controlling) else { panic!("over TCP") };
+    assert_eq!(world.chosen, [(Role::Controlling, 2 * D, socket)], "the next layer need not wait");
 }
 
 #[test]
@@ -396,8 +406,11 @@ fn when_the_stream_chosen_on_trust_is_somebody_elses_the_peers_own_wins() {
     for (socket, payload) in [(peers, greeting(7)), (strangers, greeting(1))] {
         caller.handle_input(Input::TcpReceived { socket, payload: &payload }, start + D);
     }
-    let Some(Event::Established { path, .. }) = caller.poll_event() else { panic!("no path") };
-    assert!(matches!(path, Path::Tcp { socket, .. } if socket == peers));
+    let settled = std::iter::from_fn(|| caller.poll_event()).find_map(|event| match event {
+        Event::Established { path, .. } => Some(path),
+        _ => None,
+    });
+    assert!(matches!(settled, Some(Path::Tcp { socket, .. }) if socket == peers));
 }
 
 #[test]
@@ -430,6 +443,20 @@ fn at_the_deadline_the_session_fails_with_what_it_saw_and_is_finished() {
     assert_eq!(tried.count(), 2);
     assert!(report.reason.unwrap().contains("no direct path to peer within 10.0 s"));
     assert!(!report.advice.is_empty());
+}
+
+#[test]
+fn hosts_behind_one_nat_that_leads_none_to_another_are_told_so() {
+    let now = any_instant();
+    let candidates = vec![mapped(Transport::Udp, "203.0.113.1:2000")];
+    let mut caller = session(Role::Controlling, TransportChoice::Any, candidates, now);
+    let told = |caller: &Session| {
+        let advice = caller.failure(now).advice;
+        advice.iter().any(|it| it.contains("both hosts are seen as 203.0.113.1"))
+    };
+    assert!(!told(&caller), "its address is its own");
+    caller.resources.own.push(mapped(Transport::Udp, CALLER_UDP));
+    assert!(told(&caller));
 }
 
 #[test]
@@ -522,4 +549,23 @@ fn a_peer_that_does_not_come_is_named_with_what_it_answered() {
         assert!(reason.contains(words), "{reason}");
         assert!(report.advice.iter().any(|it| it.contains(way_out)), "{:?}", report.advice);
     }
+}
+
+#[test]
+fn ports_count_until_they_are_found_steady_or_random_or_the_session_ends() {
+    let now = any_instant();
+    let candidates = vec![mapped(Transport::Tcp, CALLEE_TCP)];
+    let mut caller = session(Role::Controlling, TransportChoice::Tcp, candidates, now);
+    assert!(!caller.counts_ports(), "it has no NAT");
+    for (ports, counts) in [
+        (Ports::Unknown, true),
+        (Ports::Steady, false),
+        (Ports::ANYWHERE, false),
+        (Ports::Sequential { step: 1 }, true),
+    ] {
+        caller.engine.ports = ports;
+        assert_eq!(caller.counts_ports(), counts, "{ports:?}");
+    }
+    caller.cancel();
+    assert!(!caller.counts_ports());
 }

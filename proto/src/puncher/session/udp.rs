@@ -46,6 +46,13 @@ pub(super) struct Udp {
     sockets: Vec<Fresh>,
 }
 
+impl Udp {
+    /// Whether a round asks for ports, or relies on what it has been told of them.
+    pub(super) fn counts_ports(&self) -> bool {
+        self.round.is_some() && matches!(self.ports, Ports::Unknown | Ports::Sequential { .. })
+    }
+}
+
 /// A socket that this session has asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Fresh {

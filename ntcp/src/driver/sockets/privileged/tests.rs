@@ -387,6 +387,33 @@ fn a_connect_waits_for_its_capture_until_that_is_open_or_closed() {
 }
 
 #[test]
+fn what_a_stream_is_told_while_its_syn_waits_for_a_capture_does_not_change_that_syn() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ends = Ends { local: free, remote: listener.local_addr().unwrap() };
+    let (opening, opened) =
+        (Hops { ttl: Some(2), least: Some(2) }, Hops { ttl: None, least: Some(2) });
+    let (local, remote) = (ends.local, ends.remote);
+    let connect = Command::ConnectTcp {
+        id: COMMAND,
+        socket: STREAM,
+        local,
+        remote,
+        hops: opening,
+        sequence: None,
+    };
+    let mut sockets = Sockets::default();
+    sockets.carry_out(capture(ends));
+    sockets.carry_out(connect);
+    sockets.carry_out(Command::AdjustTcp { id: COMMAND, socket: STREAM, hops: opened });
+    let held = sockets.open.values().find_map(|entry| match &entry.kind {
+        super::Kind::Held(held) => Some((held.hops, held.then)),
+        _ => None,
+    });
+    assert_eq!(held, Some((opening, Some(opened))));
+}
+
+#[test]
 fn nothing_of_it_is_permitted_to_an_ordinary_user() {
     let test = "nothing_of_it_is_permitted_to_an_ordinary_user";
     if std::env::var_os(PART).is_none() {

@@ -225,3 +225,20 @@ fn a_stand_of_another_host_than_the_peers_is_not_dialled() {
     session.on_note(&bytes, now);
     assert_eq!(drained(&mut session), []);
 }
+
+#[test]
+fn a_side_that_sends_nothing_names_what_the_peer_does() {
+    let now = any_instant();
+    let (mut session, capture, socket) = standing(now);
+    session.resources.privileges = Some(Privileges { inject: false, ..RAW });
+    let ends = session.engine.forging.as_ref().and_then(Forging::pending).unwrap().ends;
+    let segment = syn_replay::copy(&syn(77), &syn(1), ends);
+    session.handle_input(Input::Captured { socket: capture, segment }, now);
+    session.on_note(&note(2, Some(syn(99))), now);
+    session.handle_timeout(now + Duration::from_secs(1));
+    assert_eq!(injected(&mut session), []);
+    let id = session.connecting.iter().find(|(_, it)| *it == socket).unwrap().0;
+    session.handle_input(Input::Answer { id, answer: Answer::Connected(Ok(ends)) }, now);
+    let stream = session.streams.all.iter().find(|it| it.socket == socket).unwrap();
+    assert_eq!(stream.strategy, Strategy::SynInjection);
+}

@@ -205,6 +205,19 @@ fn a_reserved_port_is_quiet_until_the_server_connects_from_it() {
 }
 
 #[test]
+fn a_deaf_port_hears_only_what_left_with_a_high_ttl() {
+    let server = Running::single();
+    let mut client = Client::connect(server.primary());
+    client.ask(Test::Deaf);
+    let Reply::Reserved(deaf) = client.reply() else { panic!("no port was reserved") };
+    let error = TcpStream::connect_timeout(&deaf, WAIT).expect_err("it does not hear that");
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "it does not refuse either: {error}");
+    let loud = bound("127.0.0.1:0".parse().expect("an address"));
+    loud.set_ttl_v4(255).expect("set");
+    loud.connect(&deaf.into()).expect("it hears that");
+}
+
+#[test]
 fn one_source_may_ask_for_so_much_and_no_more() {
     let limits = Limits { burst: 2, refill: Duration::from_secs(3600), ..Limits::default() };
     let server =

@@ -42,8 +42,8 @@ fn firewalls_that_let_no_syn_in_are_passed_over_ipv6() {
 /// Nothing of the other home arrives over IPv4.
 fn cut_ipv4(lab: &Lab, home: &str, other: &str) {
     let from = lab.host(other).unwrap().public;
-    let chain = format!("type filter hook input priority 0; ip saddr {from} drop;");
-    rules(lab, home, &format!("table ip cut {{ chain input {{ {chain} }} }}"));
+    let chain = format!("type filter hook input priority 0\nip saddr {from} drop\n");
+    rules(lab, home, &format!("table ip cut {{\nchain input {{\n{chain}}}\n}}\n"));
 }
 
 /// What brings a connection about between homes of which each has both families, that reach each other over

@@ -71,6 +71,14 @@ impl Client {
         Reply::read(&Message::parse(&bytes).expect("well-formed")).expect("one for a test")
     }
 
+    /// Whether nothing has come since the last message.
+    fn is_silent(&self) -> bool {
+        self.stream.set_nonblocking(true).expect("a mode");
+        let is_silent = self.stream.peek(&mut [0]).is_err();
+        self.stream.set_nonblocking(false).expect("a mode");
+        is_silent
+    }
+
     fn ended(&mut self) -> (Outcome, Option<SocketAddr>) {
         match self.reply() {
             Reply::Ended { outcome, from } => (outcome, from),
@@ -197,6 +205,19 @@ fn a_reserved_port_is_quiet_until_the_server_connects_from_it() {
 }
 
 #[test]
+fn a_deaf_port_hears_only_what_left_with_a_high_ttl() {
+    let server = Running::single();
+    let mut client = Client::connect(server.primary());
+    client.ask(Test::Deaf);
+    let Reply::Reserved(deaf) = client.reply() else { panic!("no port was reserved") };
+    let error = TcpStream::connect_timeout(&deaf, WAIT).expect_err("it does not hear that");
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "it does not refuse either: {error}");
+    let loud = bound("127.0.0.1:0".parse().expect("an address"));
+    loud.set_ttl_v4(255).expect("set");
+    loud.connect(&deaf.into()).expect("it hears that");
+}
+
+#[test]
 fn one_source_may_ask_for_so_much_and_no_more() {
     let limits = Limits { burst: 2, refill: Duration::from_secs(3600), ..Limits::default() };
     let server =
@@ -247,9 +268,6 @@ fn a_wait_ends_with_its_stream() {
     let (burst, per_second) = (1_000_000, 1_000_000);
     let probe_limits = Limits { long: 1, burst, per_second, ..Limits::default() };
     let server = Running::start(&Options { probe_limits, ..options(&["127.0.0.1:0"], &[]) });
-    let mut first = Client::connect(server.primary());
-    first.ask_for_long(Test::Wait, 900);
-    let mut second = Client::connect(server.primary());
     let refused = |client: &mut Client| {
         client.ask_for_long(Test::Hold, 900);
         match client.reply() {
@@ -259,11 +277,15 @@ fn a_wait_ends_with_its_stream() {
         }
     };
     let began = std::time::Instant::now();
-    // Until the server has read what the first one asked for.
-    while refused(&mut second).is_none() {
-        assert!(began.elapsed() < PATIENCE);
-        second = Client::connect(server.primary());
-    }
+    // Until the server has read what the first one asked for before the second one's request.
+    let (first, mut second) = loop {
+        let [mut first, mut second] = [0; 2].map(|_| Client::connect(server.primary()));
+        first.ask_for_long(Test::Wait, 900);
+        if refused(&mut second).is_some() && first.is_silent() {
+            break (first, second);
+        }
+        assert!(began.elapsed() < PATIENCE, "the second one always comes first");
+    };
     drop(first);
     while let Some(code) = refused(&mut second) {
         assert_eq!(code, 508);

@@ -18,6 +18,8 @@ use crate::trial::{Call, Listener, Servers, UNMETERED, ready, server_flags};
 
 /// Where clients are accepted.
 const CLIENTS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8022);
+/// One for each family.
+const RAW_SOCKETS: u64 = 2;
 /// Clients at a time: enough for connections to overlap, few enough for one core a side.
 const AT_ONCE: usize = 2;
 /// How long a client waits for its word.
@@ -87,12 +89,16 @@ impl Holdings {
     }
 
     /// What there is more of than before, by how much. A pool of threads may have grown by as many as
-    /// had something to do at once.
+    /// had something to do at once, and who has sent a raw segment keeps the sockets for it.
     pub fn beyond(&self, before: &Self) -> BTreeMap<&'static str, u64> {
         let more = |(name, count): (&&'static str, &u64)| {
             let earlier = before.counts.get(name).copied().unwrap_or_default();
-            let pool = if *name == "threads" { AT_ONCE as u64 } else { 0 };
-            (*count > earlier + pool).then(|| (*name, count - earlier))
+            let kept = match *name {
+                "threads" => AT_ONCE as u64,
+                "raw" if earlier == 0 => RAW_SOCKETS,
+                _ => 0,
+            };
+            (*count > earlier + kept).then(|| (*name, count - earlier))
         };
         self.counts.iter().filter_map(more).collect()
     }

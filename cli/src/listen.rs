@@ -30,7 +30,12 @@ pub async fn run(
     }
     let name = config.node.name.clone().ok_or(Failure::NoName)?;
     let broker = config.hole_punch.broker.clone().or_else(|| config.tcp.broker.clone());
-    let node = peer::start(config, None).await?;
+    // Before anybody is told that it listens, who may then ask it to end.
+    let mut asked = pin!(stop::signals().map_err(Failure::Signals)?.fuse());
+    let node = select_biased! {
+        node = pin!(peer::start(config, None).fuse()) => node?,
+        () = asked => return Ok(()),
+    };
     let at = broker.map(|broker| format!("@{broker}")).unwrap_or_default();
     terminal.success(&format!("listening as ntcp://{name}{at}"));
     terminal.progress(&format!("this peer's key, for ?key= in the URI: {}", node.key()));
@@ -41,7 +46,6 @@ pub async fn run(
             None => first(incoming, terminal).await,
         }
     };
-    let mut asked = pin!(stop::signals().map_err(Failure::Signals)?.fuse());
     let result = select_biased! {
         result = pin!(work.fuse()) => result,
         () = asked => Ok(()),

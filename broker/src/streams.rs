@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use async_io::{Async, Timer};
 use futures::stream::FuturesUnordered;
 use futures::{Future, FutureExt};
+use ntcp_proto::address::site;
 use ntcp_proto::rendezvous::StreamId;
 use ntcp_proto::signal::codec::MAX_MESSAGE_BYTES;
 use ntcp_service::Rarely;
@@ -99,7 +100,7 @@ impl Streams {
 
     /// Takes a stream in, or closes it when there are too many.
     pub(crate) fn accept(&mut self, socket: TcpStream, remote: SocketAddr) -> io::Result<()> {
-        let of_site = self.by_site.get(&site(remote)).copied().unwrap_or(0);
+        let of_site = self.by_site.get(&site(remote.ip())).copied().unwrap_or(0);
         if self.open.len() >= self.max_streams {
             if let Some(unsaid) = TOO_MANY.may_say(Instant::now()) {
                 let limit = self.max_streams;
@@ -122,7 +123,7 @@ impl Streams {
         self.accepted += 1;
         let id = StreamId(self.accepted);
         let until = Instant::now() + self.first_message;
-        self.by_site.insert(site(remote), of_site + 1);
+        self.by_site.insert(site(remote.ip()), of_site + 1);
         self.open.insert(id, Stream { socket, remote, until, unsent: Vec::new(), partial: None });
         self.wait_for_more(id);
         Ok(())
@@ -205,7 +206,7 @@ impl Streams {
     /// Closes a stream; whoever waits for it finds it gone.
     pub(crate) fn close(&mut self, id: StreamId) {
         if let Some(stream) = self.open.remove(&id) {
-            let site = site(stream.remote);
+            let site = site(stream.remote.ip());
             match self.by_site.get_mut(&site) {
                 Some(count) if *count > 1 => *count -= 1,
                 Some(_) | None => drop(self.by_site.remove(&site)),
@@ -233,14 +234,5 @@ fn read_messages(mut socket: &TcpStream, deframer: &mut Deframer) -> io::Result<
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(messages),
             Err(error) => return Err(error),
         }
-    }
-}
-
-/// What counts as one address: an IPv4 address, or the first 64 bits of an IPv6 one, all of which one host may have
-/// (RFC 4291 section 2.5.1).
-fn site(remote: SocketAddr) -> IpAddr {
-    match remote.ip().to_canonical() {
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),
-        ip => ip,
     }
 }

@@ -1,6 +1,6 @@
 //! What kind of network an address belongs to.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// IPv4 or IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +25,15 @@ impl Family {
 /// what a dual-stack socket reports compares equal to what was configured.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// What counts as one address where somebody's share is bounded: an IPv4 address, or the first 64 bits of an IPv6 one, all of
+/// which one host may have (RFC 4291 section 2.5.1).
+pub fn site(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),
+        ip => ip,
+    }
 }
 
 /// Whether a peer elsewhere could ever send to this address: not unspecified, loopback, multicast,

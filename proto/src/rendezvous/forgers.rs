@@ -26,9 +26,9 @@ use ntcp_stun::TransactionId;
 
 use super::forging::Forging;
 use super::probing::{FIRST_PAUSE, Known};
-use super::registry::site;
 use super::{Broker, Registration, Registry};
 use crate::address::Family;
+use crate::address::site;
 use crate::signal::message::{Body, Message};
 use crate::signal::{Capabilities, Errand, Packet, RegistrationId, Spoofing};
 

@@ -13,9 +13,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::registry::site;
 use super::session::State;
 use super::{Broker, Event, Link, Registry};
+use crate::address::site;
 use crate::puncher::report::Strategy;
 use crate::signal::codec::Received;
 use crate::signal::message::{Message, Outcome};

@@ -24,10 +24,10 @@ use ntcp_stun::TransactionId;
 
 use super::forgers::{Forgers, Performer, may_be_public};
 use super::forging::{FORGED_AT, FORGED_TTL, Forging};
-use super::registry::site;
 use super::timers::Timer;
 use super::{Asked, Broker, Command, Event, Link, Registration, Registry};
 use crate::address::Family;
+use crate::address::site;
 use crate::nat::{Filtering, Mapping};
 use crate::signal::codec::Received;
 use crate::signal::message::{Body, Message, Nonce};

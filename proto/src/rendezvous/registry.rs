@@ -1,7 +1,7 @@
 //! Where the broker keeps its peers.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ntcp_stun::TransactionId;
@@ -267,14 +267,6 @@ pub trait Registry {
 
     /// Moves a peer to a link that is free.
     fn relink(&mut self, id: RegistrationId, link: Link);
-}
-
-/// What counts as one address: an IPv6 host owns a whole /64.
-pub(super) fn site(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) >> 64 << 64).into(),
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::net::IpAddr;
 
 use super::index::Index;
 use super::link::{Link, StreamId};
-use super::registry::{Registration, Registry, site};
+use super::registry::{Registration, Registry};
+use crate::address::site;
 use crate::signal::RegistrationId;
 use crate::uri::PeerName;
 

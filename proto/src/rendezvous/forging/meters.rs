@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::ForgeLimits;
+use crate::address::site;
 use crate::rendezvous::bucket::Bucket;
-use crate::rendezvous::registry::site;
 
 /// Addresses whose packets are counted at once; beyond it nothing is forged to a new one.
 const MAX_ADDRESSES: usize = 1024;

@@ -584,20 +584,19 @@ impl Node {
 
     fn on_session(&mut self, id: SessionId, event: session::Event, _now: Instant) {
         let Some(running) = self.sessions.get_mut(&id) else { return };
-        if let session::Event::Chosen { socket } = event {
-            let Running { fingerprint, identity, secret, bare, .. } = *running;
-            self.events.extend(running.call.map(|call| {
-                let chosen = Chosen { call, socket, fingerprint, identity, secret, bare };
-                Event::Chosen(Box::new(chosen))
-            }));
-            return;
-        }
-        let call = running.call.take();
-        if let Some(call) = call {
-            self.calls.remove(&call);
+        let call = running.call;
+        if !matches!(event, session::Event::Chosen { .. }) {
+            running.call = None;
+            call.map(|call| self.calls.remove(&call));
         }
         match event {
-            session::Event::Chosen { .. } => {}
+            session::Event::Chosen { socket } => {
+                let Running { fingerprint, identity, secret, bare, .. } = *running;
+                self.events.extend(call.map(|call| {
+                    let chosen = Chosen { call, socket, fingerprint, identity, secret, bare };
+                    Event::Chosen(Box::new(chosen))
+                }));
+            }
             session::Event::Established { path, mut report } => {
                 report.nat.local.clone_from(&self.nat);
                 self.client.report(id, outcomes_of(&report));

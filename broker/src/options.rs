@@ -39,13 +39,15 @@ impl Options {
     /// With as many streams as the peers keep that may be registered: two each, and four of one address.
     #[must_use]
     pub fn with_room_for_streams(self) -> Self {
-        let Config { max_registrations, max_registrations_per_address, .. } = self.limits;
-        Self {
-            max_streams: max_registrations.saturating_mul(2),
-            max_streams_per_address: max_registrations_per_address.saturating_mul(4),
-            ..self
-        }
+        let (max_streams, max_streams_per_address) = streams_of(&self.limits);
+        Self { max_streams, max_streams_per_address, ..self }
     }
+}
+
+/// In all, and of one address.
+fn streams_of(limits: &Config) -> (usize, usize) {
+    let Config { max_registrations, max_registrations_per_address, .. } = limits;
+    (max_registrations.saturating_mul(2), max_registrations_per_address.saturating_mul(4))
 }
 
 impl Default for Options {
@@ -56,12 +58,14 @@ impl Default for Options {
                 SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
             ]
         };
+        let limits = Config::default();
+        let (max_streams, max_streams_per_address) = streams_of(&limits);
         Self {
             udp: everywhere(BROKER_PORT),
             tcp: everywhere(TCP_BROKER_PORT),
-            limits: Config::default(),
-            max_streams: 131_072,
-            max_streams_per_address: 1024,
+            limits,
+            max_streams,
+            max_streams_per_address,
             max_unread: 64 << 10,
             first_message: Duration::from_secs(10),
             next_message: Duration::from_secs(310),

@@ -251,7 +251,7 @@ pub struct Registry {
     /// none; this broker is alone and keeps its peers in memory.
     pub url: Option<RegistryUrl>,
     /// Broker: peers registered at once, 1 to 16777216; a further one is refused. A quarter as many calls are
-    /// arranged in 15 s. Default: 65536.
+    /// arranged in 15 s, and twice as many TCP streams are open, as far as there are descriptors. Default: 65536.
     #[serde(deserialize_with = "number::within::<_, 1, 16_777_216>")]
     pub peers: u32,
     /// Broker: peers registered at once from one IPv4 address or IPv6 /64, 1 to 65536; a further one is

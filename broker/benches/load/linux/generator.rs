@@ -22,8 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const WARM_UP: Duration = Duration::from_millis(300);
 /// A peer refreshes for the first time so many seconds after it has registered, as clients do.
 const FIRST_REFRESH: u32 = 20;
-/// With more requests under way none is sent for a lease alone.
-const MOST_KEPT_UP: usize = 512;
+/// With more requests under way none is sent for a lease alone: what many would ask in one moment would have the others wait.
+const MOST_KEPT_UP: usize = 32;
 /// A peer that was not told of its lease for so long refreshes it, whatever else is measured.
 const KEEP_UP: u32 = 120;
 /// A paced load does not make up for more than this.

@@ -92,6 +92,16 @@ pub(crate) fn free_udp() -> Result<SocketAddr> {
     Ok(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
+/// Waits until somebody accepts connections there, which nothing else tells.
+fn until_accepted(address: SocketAddr) -> Result<()> {
+    let began = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        ensure!(began.elapsed() < PATIENCE, "nobody accepts at {address}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
 fn free_tcp() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
@@ -114,11 +124,7 @@ impl Database {
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"]);
         let process = Process::start(&mut command, processor)?;
-        let began = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            ensure!(began.elapsed() < PATIENCE, "redis-server does not answer");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        until_accepted(address)?;
         Ok(process)
     }
 
@@ -186,10 +192,8 @@ impl Broker {
             command.env("NTCP_REGISTRY__URL", database.url());
         }
         let process = Process::start(&mut command, processor)?;
-        let began = Instant::now();
-        while over == Over::Tcp && TcpStream::connect(address).is_err() {
-            ensure!(began.elapsed() < PATIENCE, "the broker does not accept");
-            std::thread::sleep(Duration::from_millis(20));
+        if over == Over::Tcp {
+            until_accepted(address)?;
         }
         Ok(Self { process, address })
     }

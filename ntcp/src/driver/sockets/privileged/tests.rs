@@ -162,16 +162,20 @@ fn converse(inside: &mut Inside, name: &str) {
     }
 }
 
+/// Has both homes play their parts at once.
+fn both_succeed(lab: &Lab, test: &str) {
+    let a = part(lab, test, "a", outside(lab, "b")).spawn().unwrap();
+    let b = part(lab, test, "b", outside(lab, "a")).spawn().unwrap();
+    succeeded(a);
+    succeeded(b);
+}
+
 #[test]
 fn two_assumed_connections_meet_through_nats_that_let_no_syn_in() {
     let test = "two_assumed_connections_meet_through_nats_that_let_no_syn_in";
     let Ok(name) = std::env::var(PART) else {
         for form in [Form::Netfilter, Form::User] {
-            let lab = homes(STRICT, form);
-            let a = part(&lab, test, "a", outside(&lab, "b")).spawn().unwrap();
-            let b = part(&lab, test, "b", outside(&lab, "a")).spawn().unwrap();
-            succeeded(a);
-            succeeded(b);
+            both_succeed(&homes(STRICT, form), test);
         }
         return;
     };
@@ -255,11 +259,7 @@ fn a_program_that_is_killed_leaves_no_ghost_that_nobody_has_answered() {
 fn an_assumed_stream_that_is_handed_over_is_closed_in_order() {
     let test = "an_assumed_stream_that_is_handed_over_is_closed_in_order";
     let Ok(name) = std::env::var(PART) else {
-        let lab = homes(STRICT, Form::Netfilter);
-        let a = part(&lab, test, "a", outside(&lab, "b")).spawn().unwrap();
-        let b = part(&lab, test, "b", outside(&lab, "a")).spawn().unwrap();
-        succeeded(a);
-        succeeded(b);
+        both_succeed(&homes(STRICT, Form::Netfilter), test);
         return;
     };
     let mut inside = Inside::default();

@@ -2,8 +2,9 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use async_io::Timer;
 use futures::StreamExt as _;
 use futures::channel::{mpsc, oneshot};
 use futures::future::{Either, select};
@@ -24,6 +25,9 @@ use crate::identity::Identity;
 use crate::io::privileged::{Powers, may_forge};
 use crate::runtime;
 use crate::trust::{self, Known};
+
+/// How long a discovery gives way to calls.
+const STANDS_BACK: Duration = Duration::from_secs(30);
 
 /// What a node is to be.
 #[derive(Debug, Default)]
@@ -145,17 +149,8 @@ fn tell_nat(
 ) -> impl Future<Output = ()> + use<> {
     let (config, handle) = (node.0.config.clone(), node.0.handle.clone());
     async move {
-        let found = loop {
-            match select(Box::pin(diagnose(&config)), counting.next()).await {
-                Either::Left((found, _)) => break found,
-                Either::Right((Some(true), discovery)) => {
-                    drop(discovery);
-                    while counting.next().await.is_some_and(|counting| counting) {}
-                }
-                Either::Right((Some(false), _)) => {}
-                Either::Right((None, _)) => return,
-            }
-        };
+        let found = undisturbed(|| diagnose(&config), &mut counting, STANDS_BACK).await;
+        let Some(found) = found else { return };
         match found {
             Ok(Diagnosis { findings, .. }) => drop(handle.order(move |machine, _, now| {
                 machine.set_opener_ttl(findings.opener_ttl);
@@ -165,6 +160,29 @@ fn tell_nat(
             Err(error) => tracing::debug!(%error, "nothing found out about the NATs"),
         }
     }
+}
+
+/// What comes of `work`, begun anew after each time that `counting` has been true; `None` when that ends. After this time
+/// nothing disturbs it: a node that is called all the time must know its NATs too.
+async fn undisturbed<W: Future>(
+    work: impl Fn() -> W,
+    counting: &mut mpsc::UnboundedReceiver<bool>,
+    patience: Duration,
+) -> Option<W::Output> {
+    let until = Instant::now() + patience;
+    while Instant::now() < until {
+        match select(Box::pin(work()), counting.next()).await {
+            Either::Left((found, _)) => return Some(found),
+            Either::Right((None, _)) => return None,
+            Either::Right((Some(true), begun)) => {
+                drop(begun);
+                let over = async { while counting.next().await == Some(true) {} };
+                select(Box::pin(over), Timer::at(until)).await;
+            }
+            Either::Right((Some(false), _)) => {}
+        }
+    }
+    Some(work().await)
 }
 
 pub(crate) fn seed() -> Result<Seed, Error> {
@@ -220,4 +238,49 @@ pub(crate) fn host_port(endpoint: &Endpoint) -> HostPort {
         Host::Ip(address) => address.to_string(),
     };
     HostPort { host, port: Some(endpoint.port()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Work that ends at its turn with that number, and goes on for ever before.
+    fn work_that_ends_at(turn: u32, begun: &Cell<u32>) -> impl Future<Output = u32> + use<> {
+        begun.set(begun.get() + 1);
+        let now = begun.get();
+        async move {
+            if now < turn {
+                futures::future::pending::<()>().await;
+            }
+            now
+        }
+    }
+
+    #[test]
+    fn a_discovery_begins_anew_when_calls_no_longer_count_ports() {
+        let (counting, mut counted) = mpsc::unbounded();
+        let begun = Cell::new(0);
+        for told in [true, true, false] {
+            counting.unbounded_send(told).unwrap();
+        }
+        let work = || work_that_ends_at(2, &begun);
+        let found = undisturbed(work, &mut counted, Duration::from_secs(60));
+        assert_eq!(async_io::block_on(found), Some(2));
+        drop(counting);
+        let found =
+            undisturbed(|| work_that_ends_at(9, &begun), &mut counted, Duration::from_secs(60));
+        assert_eq!(async_io::block_on(found), None, "the node has gone");
+    }
+
+    #[test]
+    fn a_node_that_is_called_all_the_time_finds_out_all_the_same() {
+        let (counting, mut counted) = mpsc::unbounded();
+        let begun = Cell::new(0);
+        counting.unbounded_send(true).unwrap();
+        let work = || work_that_ends_at(2, &begun);
+        let found = undisturbed(work, &mut counted, Duration::from_millis(50));
+        assert_eq!(async_io::block_on(found), Some(2));
+    }
 }

@@ -19,6 +19,7 @@
 //! | spoofed SYN-ACK | the broker forges, both sides know their SYNs, and SYNs are not known to pass | both |
 //! | ghost handshake | both may assume connections, and SYNs are not known to pass | both |
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use super::forgery::Means;
@@ -136,6 +137,17 @@ impl Facts {
             (Some(true), _) | (Some(false), Some(true)) => Some(true),
             (Some(false), Some(false) | None) => Some(false),
             (None, _) => None,
+        }
+    }
+
+    /// How likely it is that it can. Most holes outlive the end of a TTL; what goes all the way may be answered with
+    /// an ICMP error as well, to which no socket is deaf.
+    fn chance_to_open(&self) -> u8 {
+        match (self.hole_outlives_ttl, self.can_open()) {
+            (Some(true), _) => 3,
+            (None, _) => 2,
+            (Some(false), Some(true)) => 1,
+            (Some(false), _) => 0,
         }
     }
 }
@@ -327,19 +339,18 @@ fn shielded_opener(role: Role, ours: &Facts, theirs: &Facts) -> Verdict {
         Role::Controlling => Part::Dialer,
         Role::Controlled => Part::Opener,
     };
-    let [ours_can, theirs_can] = [ours, theirs].map(Facts::can_open);
-    let by_hole = match (ours_can, theirs_can) {
-        (Some(true), Some(false) | None) | (None, Some(false)) => Part::Opener,
-        (Some(false) | None, Some(true)) | (Some(false), None) => Part::Dialer,
-        (Some(true), Some(true)) | (Some(false), Some(false)) | (None, None) => by_role,
+    let by_hole = match ours.chance_to_open().cmp(&theirs.chance_to_open()) {
+        Ordering::Greater => Part::Opener,
+        Ordering::Less => Part::Dialer,
+        Ordering::Equal => by_role,
     };
     let part = match (ours.admits_syn, theirs.admits_syn) {
         (Some(false), Some(true) | None) => Part::Dialer,
         (Some(true) | None, Some(false)) => Part::Opener,
         (Some(false), Some(false)) | (Some(true) | None, Some(true) | None) => by_hole,
     };
-    let can = if part == Part::Opener { ours_can } else { theirs_can };
-    if can == Some(false) {
+    let opener = if part == Part::Opener { ours } else { theirs };
+    if opener.can_open() == Some(false) {
         Verdict::Skip(Reason::HoleEnds)
     } else if ours.answers == Some(true) && theirs.answers == Some(true) {
         Verdict::Run(part)

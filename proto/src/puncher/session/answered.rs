@@ -55,9 +55,10 @@ impl Session {
     }
 
     /// How our SYN to this address becomes known, if it is to be: only the dialers that go through
-    /// NATs or to a public address, which may be behind a firewall, and only where the broker may answer.
+    /// NATs or to a public address, which may be behind a firewall, and only where the broker may answer: it knows the
+    /// mapping of the punching port, and of no other.
     fn knowledge(&self, remote: SocketAddr) -> Option<Knowledge> {
-        let dialer = self.dialers.iter().find(|it| it.remote == remote)?;
+        let dialer = self.dialers.iter().find(|it| it.remote == remote && it.local.is_none())?;
         let afar = match dialer.kind {
             CandidateKind::Mapped | CandidateKind::ServerReflexive => true,
             CandidateKind::Host => !address::is_private(remote.ip()),

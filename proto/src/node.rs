@@ -199,6 +199,8 @@ struct Running {
     secret: SessionSecret,
     bare: bool,
     called: Instant,
+    /// The port besides, if the session has needed the reserve.
+    reserve: Option<PortId>,
     /// What the peer was told of our addresses.
     told: Vec<Candidate>,
     /// What the session told the peer besides.
@@ -495,6 +497,7 @@ impl Node {
             if self.has_room() { Availability::Accepting } else { Availability::Declining };
         self.client.set_availability(availability);
         self.place_calls(now);
+        self.give_reserve(now);
         self.check_ready();
         self.pass_notes(now);
         self.pass_forging(now);
@@ -528,11 +531,25 @@ impl Node {
     fn pass_notes(&mut self, now: Instant) {
         for (session, running) in &mut self.sessions {
             running.session.set_told(self.gatherer.tcp_told(running.port), now);
+            if let Some(reserve) = self.gatherer.tcp_sample(self.reserve) {
+                running.session.set_reserve(reserve, now);
+            }
             let note = running.session.poll_note();
             if let Some(note) = note.and_then(|note| Note::new(&note)) {
                 running.note = note.clone();
                 self.client.publish(*session, running.told.clone(), note, now);
             }
+        }
+    }
+
+    /// A session that has sent something from the reserve has it for itself.
+    fn give_reserve(&mut self, now: Instant) {
+        let locals = self.gatherer.tcp_locals(self.reserve);
+        let uses =
+            |it: &&mut Running| it.session.used_reserve().is_some_and(|it| locals.contains(&it));
+        if let Some(running) = self.sessions.values_mut().find(uses) {
+            running.reserve =
+                Some(std::mem::replace(&mut self.reserve, self.gatherer.open_port(0, now)));
         }
     }
 
@@ -578,6 +595,9 @@ impl Node {
         self.budget.forget(id);
         if running.port != self.listening {
             self.gatherer.close_port(running.port);
+        }
+        if let Some(reserve) = running.reserve {
+            self.gatherer.close_port(reserve);
         }
         true
     }

@@ -6,6 +6,7 @@
 //! | [`simultaneous_open`] | both sides connect from their punching ports at the agreed instant, retry without a gap, and listen on the same ports | none |
 //! | [`connect_listen`] | a listener takes the SYN that comes from a port nobody could announce | none |
 //! | [`shielded_opener`] | one side opens its NAT with a SYN that dies on the way, the other dials | none |
+//! | [`reserve`] | the same between two more ports that are at hand, beside the first | none |
 //! | [`rounds`] of these | both take ports that nothing has happened to, one SYN each, and again if nothing came of it | none |
 //! | [`crossing`] | many pairs of fresh ports, one side's SYNs at once and the other's one after the other | none |
 //! | [`port_prediction`] | the next ports of a sequential NAT are foretold from fresh samples | none |
@@ -37,6 +38,7 @@ pub mod note;
 pub mod plan;
 pub mod port_coverage;
 pub mod port_prediction;
+pub mod reserve;
 pub mod rounds;
 pub mod shielded_opener;
 pub mod simultaneous_open;

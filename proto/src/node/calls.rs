@@ -158,6 +158,7 @@ impl Node {
             owner,
             call: id,
             port,
+            reserve: None,
             role: punch.role,
             fingerprint: punch.fingerprint,
             identity: punch.identity,

@@ -33,6 +33,7 @@ use crate::command::Names;
 use crate::entropy::{Entropy, Seed};
 use crate::machine::{Deadline, Machine};
 use crate::signal::client::{DEFAULT_TCP_PORT, DEFAULT_UDP_PORT};
+use crate::tcp_traversal::survey::Sample;
 use crate::uri::HostPort;
 use crate::{Answer, Command, CommandId, Input, IoFailure, SocketId};
 
@@ -194,6 +195,14 @@ impl Gatherer {
     pub fn tcp_told(&self, id: PortId) -> Vec<SocketAddr> {
         let ends = self.ports.get(&id).into_iter().flat_map(|port| &port.tcp);
         ends.min_by_key(|end| end.family).map(tcp::TcpEnd::answers).unwrap_or_default()
+    }
+
+    /// A port's TCP half, and what the first server to answer calls it, in IPv4 or else in IPv6.
+    pub fn tcp_sample(&self, id: PortId) -> Option<Sample> {
+        let ends = self.ports.get(&id).into_iter().flat_map(|port| &port.tcp);
+        let end = ends.min_by_key(|end| end.family)?;
+        let (local, mapped) = end.local?.ok().zip(end.answers().first().copied())?;
+        Some(Sample { local, mapped })
     }
 
     /// The connection to a broker from a port's TCP half in `family`, if one is held.

@@ -113,6 +113,8 @@ pub enum Evidence {
     Skipped(Reason),
     /// Of a hundred tries between NATs like these, so many came through: that decides what goes first.
     Hinted(u8),
+    /// From a second port, which the node had in reserve.
+    FromReserve,
     /// The own NAT was opened with a SYN of this TTL.
     Opened(u8),
     /// The own NAT was opened with a SYN that goes all the way, since it forgets one that dies before.
@@ -158,6 +160,7 @@ impl fmt::Display for Evidence {
                 write!(f, "came through {percent} of 100 times between NATs like these")
             }
             Self::Skipped(why) => write!(f, "skipped: {why}"),
+            Self::FromReserve => f.write_str("from the port in reserve"),
             Self::Opened(ttl) => write!(f, "opened the own NAT with TTL {ttl}"),
             Self::OpenedAllTheWay => f.write_str(
                 "opened the own NAT with a SYN that goes all the way: it forgets one that dies before",

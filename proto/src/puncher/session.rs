@@ -28,6 +28,7 @@ mod hands;
 mod inquiry;
 mod prediction;
 mod race;
+mod reserve;
 mod rounds;
 mod spending;
 mod survey;

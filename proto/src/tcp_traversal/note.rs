@@ -67,8 +67,8 @@
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //! ```
 //!
-//! Kind 6 is about a [`Haunt`]: 20 bytes, a state with bit 0 for "has opened", and family, port and address as
-//! above.
+//! Kind 6 is about the port of a ghost, kind 7 about the [reserve](super::reserve), a [`Meet`] each: 20 bytes, a state
+//! with bit 0 for "has opened", and family, port and address as above.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -101,6 +101,8 @@ const MANNERS: [u8; 2] = [4, 1];
 const DATAGRAMS: [u8; 2] = [5, 28];
 /// Kind and length of the part about a ghost.
 const HAUNT: [u8; 2] = [6, 20];
+/// Kind and length of the part about the reserve.
+const RESERVE: [u8; 2] = [7, 20];
 const HAS_SYN: u8 = 1;
 const LISTENS: u8 = 2;
 /// Most ports that a forecast may span: each costs the peer a SYN.
@@ -137,9 +139,10 @@ pub struct Stand {
     pub listens: bool,
 }
 
-/// The fresh port of one side for a [ghost](super::ghost_handshake).
+/// A port of one side that nobody has sent anything to, for a [ghost](super::ghost_handshake) or from the
+/// [reserve](super::reserve).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Haunt {
+pub struct Meet {
     /// How the outside sees it.
     pub mapped: SocketAddr,
     /// The own NAT is open, and the socket hears.
@@ -230,11 +233,13 @@ pub struct Standing {
     /// It wants to go on by hand, or does.
     pub stand: Option<Stand>,
     /// It waits for a ghost, or has one.
-    pub haunt: Option<Haunt>,
+    pub haunt: Option<Meet>,
     /// More such ports for a staggered crossing.
     pub crowd: Option<Crowd>,
     /// Its budget is spent, and full again after so many tenths of a second.
     pub spent: Option<u16>,
+    /// Its reserve.
+    pub reserve: Option<Meet>,
     /// How it goes on over UDP.
     pub datagrams: Option<Datagrams>,
 }
@@ -264,7 +269,8 @@ impl Notary {
         bytes.extend(standing.crowd.iter().flat_map(crowd_part));
         bytes.extend(standing.spent.iter().flat_map(spent_part));
         bytes.extend(standing.datagrams.iter().flat_map(datagrams_part));
-        bytes.extend(standing.haunt.iter().flat_map(haunt_part));
+        bytes.extend(standing.haunt.into_iter().flat_map(|it| meet_part(HAUNT, it)));
+        bytes.extend(standing.reserve.into_iter().flat_map(|it| meet_part(RESERVE, it)));
         bytes.extend(signature(&self.ours, &bytes));
         bytes
     }
@@ -283,7 +289,8 @@ impl Notary {
             hole_outlives_rst: known(manners >> 4),
             answers_early: known(manners >> 6),
             stand: stand_of(parts),
-            haunt: haunt_of(parts),
+            haunt: meet_of(HAUNT, parts),
+            reserve: meet_of(RESERVE, parts),
             crowd: crowd_of(parts),
             spent: spent_of(parts),
             datagrams: datagrams_of(parts),
@@ -418,17 +425,17 @@ fn stand_of(parts: &[u8]) -> Option<Stand> {
     })
 }
 
-fn haunt_part(haunt: &Haunt) -> Vec<u8> {
-    let mut bytes = HAUNT.to_vec();
-    bytes.push(u8::from(haunt.opened));
-    bytes.extend(address_bytes(Some(haunt.mapped)));
+fn meet_part(kind: [u8; 2], meet: Meet) -> Vec<u8> {
+    let mut bytes = kind.to_vec();
+    bytes.push(u8::from(meet.opened));
+    bytes.extend(address_bytes(Some(meet.mapped)));
     bytes
 }
 
-fn haunt_of(parts: &[u8]) -> Option<Haunt> {
-    let (state, address) = part_of(parts, HAUNT)?.split_first()?;
+fn meet_of(kind: [u8; 2], parts: &[u8]) -> Option<Meet> {
+    let (state, address) = part_of(parts, kind)?.split_first()?;
     let mapped = address_of(address.first_chunk()?)?;
-    Some(Haunt { mapped, opened: state & 1 != 0 })
+    Some(Meet { mapped, opened: state & 1 != 0 })
 }
 
 fn manners_part(standing: &Standing) -> Option<[u8; 3]> {
@@ -520,6 +527,7 @@ fn parse(bytes: &[u8; BODY]) -> Option<Standing> {
         spare: bytes.last_chunk().and_then(address_of),
         stand: None,
         haunt: None,
+        reserve: None,
         crowd: None,
         spent: None,
         datagrams: None,
@@ -570,7 +578,8 @@ mod tests {
                 syn: Some(crate::tcp_traversal::forgery::tests::full(u32::MAX, 7)),
                 listens: true,
             }),
-            haunt: Some(Haunt { mapped: "[2001:db8::1]:7".parse().unwrap(), opened: true }),
+            haunt: Some(Meet { mapped: "[2001:db8::1]:7".parse().unwrap(), opened: true }),
+            reserve: Some(Meet { mapped: "192.0.2.9:9".parse().unwrap(), opened: false }),
             crowd: Some(Crowd::new(&[1, 2, u16::MAX], Duration::from_micros(40_300))),
             spent: Some(599),
             datagrams: Some(Datagrams {

@@ -75,12 +75,15 @@ pub struct Rounds {
     pub round: u8,
     /// What it is at.
     pub stage: Stage,
+    /// The one that came first.
+    pub first: u8,
 }
 
 impl Rounds {
     /// The first round, or the peer's if that is later; it begins with a survey.
     pub fn first(purpose: Purpose, peers: u8) -> Self {
-        Self { purpose, round: peers.clamp(1, MAX_ROUNDS), stage: Stage::Surveying }
+        let round = peers.clamp(1, MAX_ROUNDS);
+        Self { purpose, round, stage: Stage::Surveying, first: round }
     }
 
     /// The round after this one, or the peer's if that is later; `None` after the last. A peer that
@@ -101,9 +104,10 @@ impl Rounds {
 
     /// How many tries came before this round: a recovery follows the first one.
     pub fn earlier(self) -> u8 {
+        let rounds = self.round.saturating_sub(self.first);
         match self.purpose {
-            Purpose::Foretold => self.round.saturating_sub(1),
-            Purpose::Recovery => self.round,
+            Purpose::Foretold => rounds,
+            Purpose::Recovery => rounds + 1,
         }
     }
 

@@ -134,6 +134,9 @@ impl Session {
         if dialer.earlier > 0 {
             evidence.push(Evidence::Try(dialer.earlier + 1));
         }
+        if dialer.local.is_some() && dialer.local == self.used_reserve() {
+            evidence.push(Evidence::FromReserve);
+        }
         evidence.extend(match dialer.stance {
             Stance::Open(ttl) => Some(Evidence::Opened(ttl)),
             Stance::OpenAllTheWay => Some(Evidence::OpenedAllTheWay),

@@ -10,6 +10,7 @@ use crate::signal::Role;
 use crate::tcp_traversal::note::{Notary, Standing};
 use crate::tcp_traversal::plan::{Facts, Part, Plan};
 use crate::tcp_traversal::port_coverage::Coverage;
+use crate::tcp_traversal::reserve::Reserve;
 use crate::tcp_traversal::rounds::{Purpose, Rounds};
 use crate::tcp_traversal::shielded_opener::{OPENER_TTL, REFUSALS};
 use crate::tcp_traversal::simultaneous_open::{INSTANT_RETRIES, Stance};
@@ -63,6 +64,8 @@ pub(super) struct Engine {
     pub(super) inquiries: Vec<inquiry::Inquiry>,
     /// A port that no SYN has left from towards the peer, and how the outside sees it.
     pub(super) spare: Option<Sample>,
+    /// Another one that the node has at hand.
+    pub(super) reserve: Option<Reserve>,
     /// All such ports of the last survey.
     pub(super) crowd: Vec<Sample>,
     /// Shortest time in which a NAT on the way to the peer has refused a SYN: a round trip to it.
@@ -110,6 +113,7 @@ impl Engine {
             forging: None,
             answered: answered::Answered::default(),
             spare: None,
+            reserve: None,
             crowd: Vec::new(),
             path: None,
             spending: spending::Spending::default(),
@@ -253,6 +257,7 @@ impl Session {
         let plan = Plan::of(self.introduction.role, &self.our_facts(now), &self.their_facts(now));
         self.engine.plan = plan.reordered(&self.introduction.hints);
         self.yield_where_needed();
+        self.use_reserve(now);
         self.go_round(now);
         self.predict(now);
         self.cover(now);
@@ -413,7 +418,9 @@ impl Session {
     /// Tells the peer where we stand, if that has changed.
     pub(super) fn tell(&mut self) {
         let facts = Facts::of(self.resources.nat.as_ref());
-        let waits = |it: &Dialer| it.pending().is_some() && it.stance.opens();
+        let reserve = self.used_reserve();
+        let announced = |it: &Dialer| reserve.is_none() || it.local != reserve;
+        let waits = |it: &Dialer| it.pending().is_some() && it.stance.opens() && announced(it);
         let standing = Standing {
             serial: self.engine.told.serial,
             ports: self.engine.ports,
@@ -435,6 +442,7 @@ impl Session {
             haunt: self.our_haunt(),
             crowd: self.our_crowd(),
             spent: self.engine.spending.told(),
+            reserve: self.our_reserve(),
             datagrams: self.our_datagrams(),
         };
         if standing != self.engine.told {

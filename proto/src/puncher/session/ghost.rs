@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::tcp_traversal::ghost_handshake;
-use crate::tcp_traversal::note::Haunt;
+use crate::tcp_traversal::note::Meet;
 use crate::tcp_traversal::plan::{Part, Verdict};
 use crate::tcp_traversal::shielded_opener::{OPENER_TTL, opening};
 use crate::tcp_traversal::survey::Sample;
@@ -73,14 +73,14 @@ impl Session {
     }
 
     /// What is told of it.
-    pub(super) fn our_haunt(&self) -> Option<Haunt> {
+    pub(super) fn our_haunt(&self) -> Option<Meet> {
         let mapped = self.haunted()?.mapped;
         let opened = match self.engine.ghost? {
             Ghost::Sampling | Ghost::Assuming { .. } => false,
             Ghost::Opened { .. } | Ghost::Released => true,
             Ghost::Impossible => return None,
         };
-        Some(Haunt { mapped, opened })
+        Some(Meet { mapped, opened })
     }
 
     /// Both ports are known: the socket is made, and its first segment dies on the way.

@@ -174,7 +174,7 @@ mod tests {
         session.handle_timeout(now + SYNS_FIRST);
         assert_eq!(families(&session), [Some(Family::V4); 2]);
         let mapped = socket_address("[2001:db8:2::1]:50000");
-        let haunt = Some(crate::tcp_traversal::note::Haunt { mapped, opened: false });
+        let haunt = Some(crate::tcp_traversal::note::Meet { mapped, opened: false });
         let privileges = Some(ALL);
         let told =
             Standing { serial: 2, ports: Ports::Steady, privileges, haunt, ..Standing::default() };

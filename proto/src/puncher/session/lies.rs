@@ -17,8 +17,8 @@ use crate::puncher::report::Outcome;
 use crate::segment::{Options, Segment, flag};
 use crate::signal::Syn;
 use crate::tcp_traversal::budget::{Budget, Limits};
-use crate::tcp_traversal::note::{Crowd, Datagrams, Forecast, Notary, Stand, Standing};
-use crate::tcp_traversal::survey::Ports;
+use crate::tcp_traversal::note::{Crowd, Datagrams, Forecast, Meet, Notary, Stand, Standing};
+use crate::tcp_traversal::survey::{Ports, Sample};
 use crate::{Answer, IoFailure};
 
 const SERVER: &str = "192.0.2.1:3478";
@@ -57,6 +57,11 @@ impl Liar {
         session.resources.privileges = Some(all);
         session.resources.stun = vec![socket_address(SERVER)];
         session.resources.classic = true;
+        let reserve = Sample {
+            local: socket_address("203.0.113.1:1002"),
+            mapped: socket_address("203.0.113.1:1002"),
+        };
+        session.set_reserve(reserve, now);
         let notes = standings.into_iter().zip(1..).map(|(standing, serial)| {
             let at = now + Duration::from_millis(entropy.below(9000));
             (at, Coming::Note(Standing { serial, ..standing }))
@@ -260,6 +265,10 @@ fn end() -> impl Draw<Value = SocketAddr> {
     (ip, 1..=u16::MAX).prop_map(SocketAddr::from)
 }
 
+fn meet() -> impl Draw<Value = Meet> {
+    (end(), any::<bool>()).prop_map(|(mapped, opened)| Meet { mapped, opened })
+}
+
 fn standing() -> impl Draw<Value = Standing> {
     let syn = (any::<u32>(), any::<u16>()).prop_map(|(sequence, window)| Syn {
         sequence,
@@ -282,9 +291,11 @@ fn standing() -> impl Draw<Value = Standing> {
         proptest::option::of(crowd),
         proptest::option::of(privileges),
         proptest::option::of(datagrams()),
+        proptest::option::of(meet()),
+        proptest::option::of(meet()),
     );
     (ports(), numbers, parts).prop_map(|(ports, numbers, parts)| {
-        let (spare, stand, crowd, privileges, datagrams) = parts;
+        let (spare, stand, crowd, privileges, datagrams, haunt, reserve) = parts;
         let (first, round, opened, facts, [waits, classic]) = numbers;
         let forecast = match ports {
             Ports::Sequential { step } => Some(Forecast { first, step, count: 3 }),
@@ -295,7 +306,8 @@ fn standing() -> impl Draw<Value = Standing> {
             Standing { ports, forecast, round, opened, waits, classic, ..Standing::default() };
         let known = Standing { hole_outlives_ttl, hole_outlives_rst, ..known };
         let told = Standing { answers, admits_syn, listener_reached, ..known };
-        Standing { spare, stand, crowd, privileges, datagrams, spent: Some(first), ..told }
+        let told = Standing { spare, stand, crowd, haunt, reserve, ..told };
+        Standing { privileges, datagrams, spent: Some(first), ..told }
     })
 }
 

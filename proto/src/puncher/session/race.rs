@@ -146,6 +146,7 @@ impl Session {
                 }
                 let (kind, local) = (dialer.kind, dialer.local);
                 self.hasten(local, now);
+                self.lose_reserve(local, now);
                 self.note_refusal(kind, failure, (began, now));
                 self.pursue(now);
                 self.race(now);

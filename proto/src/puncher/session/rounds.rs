@@ -106,7 +106,7 @@ impl Session {
         surveys || self.engine.ports.is_unsteady() || self.engine.their_ports().is_unsteady()
     }
 
-    fn begin_round(&mut self, rounds: Rounds, now: Instant) {
+    pub(super) fn begin_round(&mut self, rounds: Rounds, now: Instant) {
         self.engine.rounds = Some(rounds);
         self.engine.judged = false;
         self.engine.spare = None;
@@ -173,13 +173,13 @@ impl Session {
     }
 
     /// Whether an opener of the peer sends its SYN all the way, and hears only what is loud.
-    fn their_opener_is_deaf(&self) -> bool {
+    pub(super) fn their_opener_is_deaf(&self) -> bool {
         let theirs = self.their_facts(self.introduction.start);
         theirs.hole_outlives_ttl == Some(false)
     }
 
     /// Whether both NATs are known to forget a SYN that dies on the way, and what is refused as well.
-    fn no_opener_helps(&self) -> bool {
+    pub(super) fn no_opener_helps(&self) -> bool {
         let now = self.introduction.start;
         let facts = [self.our_facts(now), self.their_facts(now)];
         facts.iter().all(|it| it.can_open() == Some(false))
@@ -219,6 +219,7 @@ impl Session {
             let at = if caller { now } else { now + at };
             let remote = SocketAddr::new(remote.ip(), *port);
             let mut dialer = Dialer::new(remote, CandidateKind::ServerReflexive, at);
+            dialer.earlier = rounds.earlier();
             // One SYN: what is refused has lost its port.
             (dialer.local, dialer.suspended) = (Some(local), true);
             self.dialers.push(dialer);

@@ -7,6 +7,7 @@ mod datagrams;
 mod doctor;
 mod faults;
 mod forging;
+mod killing;
 mod lone;
 mod privileges;
 mod scene;

@@ -10,9 +10,10 @@ use ntcp_lab::meeting::{Meeting, Setup};
 use ntcp_lab::oracle::{Prospect, direct_path_possible};
 use ntcp_lab::presets::{SITES, Site};
 use ntcp_proto::candidate::Transport;
-use ntcp_proto::puncher::Report;
 use ntcp_proto::puncher::report::Strategy;
 use ntcp_proto::uri::TransportChoice;
+
+use super::scene::tries;
 
 const LINE: Duration = Duration::from_millis(10);
 
@@ -54,7 +55,7 @@ impl Share {
             return self.failed.push(format!("{a} calls {b}"));
         };
         self.connected += 1;
-        self.at_once += usize::from(!recovered(report));
+        self.at_once += usize::from(tries(report) == 1);
         let (Some(strategy), Some(elapsed)) = (report.strategy, report.elapsed_ms) else { return };
         if matches!(strategy, Strategy::SimultaneousOpen | Strategy::ShieldedOpener) {
             let limit = (setup.limit() + skew).as_secs_f64() * 1e3;
@@ -66,14 +67,6 @@ impl Share {
         self.over_limit.sort_by(f64::total_cmp);
         self.over_limit[self.over_limit.len() / 2]
     }
-}
-
-/// Whether the path runs between fresh ports: the port of the first attempt is the one that a server was asked
-/// from before the call.
-fn recovered(report: &Report) -> bool {
-    let won = report.attempts.iter().find(|it| Some(it.remote) == report.remote);
-    let punched = won.is_some_and(|it| it.strategy == Strategy::ShieldedOpener);
-    punched && won.is_some_and(|it| it.started_ms > 300.0)
 }
 
 #[test]

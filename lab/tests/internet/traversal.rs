@@ -131,7 +131,7 @@ fn two_nats_that_take_back_whatever_opens_them_are_met_by_syns_that_cross() {
 }
 
 /// A call between nodes that know, and have told, what an RST and the end of a TTL do to holes of their NATs.
-fn knowing(setup: &Setup, [a, b]: [[InboundSynAfterSyn; 2]; 2]) -> Meeting {
+pub(crate) fn knowing(setup: &Setup, [a, b]: [[InboundSynAfterSyn; 2]; 2]) -> Meeting {
     let mut meeting = Meeting::new(&Setup { informed: true, ..setup.clone() });
     let nodes = [(meeting.a, &setup.a, a), (meeting.b, &setup.b, b)];
     for (node, site, [after_rst, after_icmp]) in nodes {

@@ -227,6 +227,10 @@ fn what_an_rst_or_an_icmp_error_does_to_a_syn_that_comes_in_is_told() {
         ("masq,ttlx=block", Some(Dropped), Some(Accepted)),
         ("full-cone", Some(Accepted), Some(Accepted)),
         ("masq@port-restricted", Some(Dropped), Some(Accepted)),
+        // The connection over which it is told is lost with the port.
+        ("port-restricted,rst=kill", Some(Dropped), Some(Accepted)),
+        ("port-restricted,rst=ignore,ttlx=kill", Some(Accepted), Some(Dropped)),
+        ("port-restricted,rst=kill,ttlx=kill,in=reset", Some(Dropped), Some(Dropped)),
         // Where none comes in anyway nothing is said.
         ("masq,syn=strict", None, None),
         ("symmetric-seq", None, None),

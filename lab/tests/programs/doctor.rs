@@ -204,6 +204,8 @@ fn the_doctor_tells_what_an_rst_and_an_icmp_error_do_to_a_hole() {
         ("masq", "dropped", "accepted"),
         ("masq,in=reset", "rst", "accepted"),
         ("masq@port-restricted", "dropped", "accepted"),
+        ("port-restricted,ttlx=kill,in=reset", "rst", "dropped"),
+        ("port-restricted,rst=kill,ttlx=kill,in=reset", "dropped", "dropped"),
     ];
     for (site, after_rst, after_icmp) in cases {
         let tcp = tcp_of(site, User::Nobody);

@@ -118,6 +118,8 @@ enum Stage {
     /// The outcome was asked for; a connect to the quiet port is perhaps under way.
     Asked(Option<CommandId>),
     Told(Outcome),
+    /// The connection over which the outcome was asked for has ended.
+    Cut,
     Failed,
 }
 
@@ -148,7 +150,7 @@ impl Probe {
         match self.stage {
             // The token may come after the outcome: both travel on connections of their own.
             Stage::Told(outcome) => outcome.result != Met::Connected || self.is_proven(),
-            Stage::Failed => true,
+            Stage::Cut | Stage::Failed => true,
             Stage::Connecting
             | Stage::Opening(..)
             | Stage::Reserving(_)
@@ -216,8 +218,15 @@ impl Probe {
             | Stage::Refusing(_)
             | Stage::Asked(None)
             | Stage::Told(_)
+            | Stage::Cut
             | Stage::Failed => None,
         }
+    }
+
+    /// Whether the outcome was asked for in vain: the connection for it comes from the very port that was tested, and
+    /// is lost if a NAT gives that up.
+    fn is_mute(&self, is_over: bool) -> bool {
+        matches!(self.stage, Stage::Cut) || is_over && matches!(self.stage, Stage::Asked(_))
     }
 
     fn outcome(&self) -> Option<Met> {
@@ -373,16 +382,24 @@ impl Probes {
                 Stage::Connecting | Stage::Opening(..) | Stage::Crossing(..) | Stage::Refusing(_),
                 _,
             )
-            | (Stage::Told(_) | Stage::Failed, _) => {}
+            | (Stage::Told(_) | Stage::Cut | Stage::Failed, _) => {}
         }
     }
 
     /// A stream ended.
     pub(super) fn on_closed(&mut self, socket: SocketId) {
         let Some(probe) = self.all().find(|it| it.socket == socket) else { return };
-        if !matches!(probe.stage, Stage::Told(_)) {
-            probe.stage = Stage::Failed;
-        }
+        probe.stage = match probe.stage {
+            Stage::Told(outcome) => Stage::Told(outcome),
+            Stage::Asked(_) => Stage::Cut,
+            Stage::Connecting
+            | Stage::Opening(..)
+            | Stage::Reserving(_)
+            | Stage::Crossing(..)
+            | Stage::Refusing(_)
+            | Stage::Cut
+            | Stage::Failed => Stage::Failed,
+        };
     }
 
     pub(super) fn handle_timeout(&mut self, outbox: &mut Outbox, now: Instant) {
@@ -497,13 +514,18 @@ impl Probes {
         let opens = self.inbound_syn_after_syn(mapping) == Some(InboundSynAfterSyn::Accepted);
         let is_let_in = self.copies(Test::CrossFar).any(|it| it.is_token_seen);
         let met = if is_let_in { Some(Met::Connected) } else { self.met(Test::CrossFar) };
+        let mute = self.copies(Test::CrossFar).filter(|it| it.is_mute(self.is_over)).count();
+        let met = met.or((mute >= of(Test::CrossFar, WITNESSES)).then_some(Met::Silence));
         fate(met.filter(|_| opens)?)
     }
 
     /// Likewise after the SYN that went out has died on the way.
     pub(super) fn inbound_syn_after_icmp(&self) -> Option<InboundSynAfterSyn> {
         let met: Vec<Met> = self.dying.iter().filter_map(Probe::outcome).collect();
-        let best = met.iter().copied().min()?;
+        let mute = self.dying.iter().filter(|it| it.is_mute(self.is_over)).count();
+        let Some(best) = met.iter().copied().min() else {
+            return (mute >= DYING_WITNESSES).then_some(InboundSynAfterSyn::Dropped);
+        };
         let is_sure = best != Met::Silence || met.len() >= DYING_WITNESSES;
         fate(Some(best).filter(|_| is_sure)?)
     }

@@ -228,3 +228,25 @@ fn silence_after_the_last_answer_is_not_waited_for() {
     assert!(bench.probes.is_settled());
     assert_eq!(bench.probes.poll_timeout(), None);
 }
+
+#[test]
+fn a_port_that_is_lost_with_the_connection_that_asks_about_it_lets_no_syn_in() {
+    let eim = Some(Mapping::EndpointIndependent);
+    for (cut, expected) in [(3, Some(InboundSynAfterSyn::Dropped)), (2, None)] {
+        let mut bench = Bench::new(&[Test::Refuse, Test::Reserve, Test::Cross, Test::CrossFar]);
+        for (socket, id, _) in bench.proceed() {
+            bench.reply(socket, id, Reply::Reserved(at("203.0.113.1:5000")));
+        }
+        bench.now = bench.probes.poll_timeout().expect("it waits").at;
+        bench.probes.handle_timeout(&mut bench.outbox, bench.now);
+        let mut deaf = Vec::new();
+        for (socket, id, test) in bench.proceed() {
+            match test {
+                Test::CrossFar => deaf.push(socket),
+                _ => bench.reply(socket, id, outcome(Met::Connected)),
+            }
+        }
+        deaf.into_iter().take(cut).for_each(|socket| bench.probes.on_closed(socket));
+        assert_eq!(bench.probes.inbound_syn_after_rst(eim), expected, "{cut}");
+    }
+}

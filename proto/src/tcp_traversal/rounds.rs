@@ -20,7 +20,8 @@
 //!   when nothing has come for a while, next to all that goes on already. One side opens first and
 //!   says so, so that nothing provokes an answer, however late the peer hears of it. In the second round
 //!   the parts change, should the opener's NAT give its port up over the end of its SYN's TTL. Should both
-//!   do so, the third is a [staggered crossing](super::crossing). Then all of it comes again, with an
+//!   do so, the third is a [staggered crossing](super::crossing), with which they begin at once where
+//!   that is known. Then all of it comes again, with an
 //!   opener that goes one router further.
 //! - *Two sequential sides* have no other way, so the rounds begin at once. In odd ones both dial as
 //!   soon as they know of each other's forecast, which saves the opener's word; in even ones one opens.
@@ -77,13 +78,15 @@ pub struct Rounds {
     pub stage: Stage,
     /// The one that came first.
     pub first: u8,
+    /// That one went on beside the announced ports from the start: it is part of the first try.
+    pub beside: bool,
 }
 
 impl Rounds {
     /// The first round, or the peer's if that is later; it begins with a survey.
     pub fn first(purpose: Purpose, peers: u8) -> Self {
         let round = peers.clamp(1, MAX_ROUNDS);
-        Self { purpose, round, stage: Stage::Surveying, first: round }
+        Self { purpose, round, stage: Stage::Surveying, first: round, beside: false }
     }
 
     /// The round after this one, or the peer's if that is later; `None` after the last. A peer that
@@ -102,12 +105,12 @@ impl Rounds {
         }
     }
 
-    /// How many tries came before this round: a recovery follows the first one.
+    /// How many tries came before this round: a recovery follows the first one, unless it is part of that.
     pub fn earlier(self) -> u8 {
         let rounds = self.round.saturating_sub(self.first);
         match self.purpose {
-            Purpose::Foretold => rounds,
-            Purpose::Recovery => rounds + 1,
+            Purpose::Recovery if !self.beside => rounds + 1,
+            Purpose::Foretold | Purpose::Recovery => rounds,
         }
     }
 

@@ -44,8 +44,9 @@ impl Session {
             }
             if theirs > 0 || self.rounds_start(purpose).is_some_and(|start| start <= now) {
                 let first = Rounds::first(purpose, theirs);
-                let first = if self.no_opener_helps() { first.crossing() } else { first };
-                self.begin_round(first, now);
+                let beside = self.no_opener_helps();
+                let first = if beside { first.crossing() } else { first };
+                self.begin_round(Rounds { first: first.round, beside, ..first }, now);
             }
             return;
         };
@@ -88,6 +89,10 @@ impl Session {
             return None;
         }
         let start = self.introduction.start;
+        if self.no_opener_helps() {
+            // It has to be prepared, and that costs no NAT a port.
+            return Some(start);
+        }
         let foretold = |it: &&Dialer| it.strategy == Strategy::PortPrediction;
         let dialled = self.dialers.iter().find(foretold).map(|dialer| dialer.started);
         let (sign, silence) = if self.is_counting() {

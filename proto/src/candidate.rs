@@ -26,6 +26,9 @@ pub enum CandidateKind {
     ServerReflexive,
     /// What a peer's check arrived from, and nobody had announced.
     PeerReflexive,
+    /// What a STUN server saw of a second port, to which nothing goes before the two sides have told each other of
+    /// such ports: the [reserve](crate::tcp_traversal::reserve).
+    Reserve,
 }
 
 /// One address at which a peer may be reached.

@@ -199,7 +199,9 @@ struct Running {
     secret: SessionSecret,
     bare: bool,
     called: Instant,
-    /// The port besides, if the session has needed the reserve.
+    /// The port that serves this session as its reserve, if that is not the node's.
+    second: Option<PortId>,
+    /// The port besides, if the session has needed the node's reserve.
     reserve: Option<PortId>,
     /// What the peer was told of our addresses.
     told: Vec<Candidate>,
@@ -531,7 +533,8 @@ impl Node {
     fn pass_notes(&mut self, now: Instant) {
         for (session, running) in &mut self.sessions {
             running.session.set_told(self.gatherer.tcp_told(running.port), now);
-            if let Some(reserve) = self.gatherer.tcp_sample(self.reserve) {
+            let reserve = running.second.unwrap_or(self.reserve);
+            if let Some(reserve) = self.gatherer.tcp_sample(reserve) {
                 running.session.set_reserve(reserve, now);
             }
             let note = running.session.poll_note();
@@ -545,8 +548,9 @@ impl Node {
     /// A session that has sent something from the reserve has it for itself.
     fn give_reserve(&mut self, now: Instant) {
         let locals = self.gatherer.tcp_locals(self.reserve);
-        let uses =
-            |it: &&mut Running| it.session.used_reserve().is_some_and(|it| locals.contains(&it));
+        let uses = |it: &&mut Running| {
+            it.second.is_none() && it.session.used_reserve().is_some_and(|it| locals.contains(&it))
+        };
         if let Some(running) = self.sessions.values_mut().find(uses) {
             running.reserve =
                 Some(std::mem::replace(&mut self.reserve, self.gatherer.open_port(0, now)));

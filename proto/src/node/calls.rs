@@ -1,6 +1,7 @@
 //! Calls: from the wish to reach a peer to the session that does.
 
 use super::*;
+use crate::candidate::{CandidateKind, MAX_CANDIDATES};
 use crate::nat::{TcpReport, UdpReport};
 use crate::puncher::session::{Introduction, Resources};
 use crate::signal::client::{ConnectError, RequestId};
@@ -52,6 +53,8 @@ pub(super) struct Call {
     request: Option<RequestId>,
     /// The addresses that the broker was told with the call.
     told: Vec<Candidate>,
+    /// The port that was told as its reserve.
+    second: Option<PortId>,
 }
 
 impl Node {
@@ -74,7 +77,8 @@ impl Node {
         self.reserve = self.gatherer.open_port(0, now);
         let deadline = now + patience.min(MAX_PATIENCE);
         let told = Vec::new();
-        let call = Call { peer, transport, port, made: now, deadline, request: None, told };
+        let call =
+            Call { peer, transport, port, made: now, deadline, request: None, told, second: None };
         self.calls.insert(id, call);
         self.work(now);
         id
@@ -101,8 +105,18 @@ impl Node {
             if call.request.is_some() || !self.gatherer.is_settled(call.port) {
                 continue;
             }
-            let candidates = self.gatherer.candidates(call.port);
+            let mut candidates = self.gatherer.candidates(call.port);
             call.told.clone_from(&candidates);
+            // Nobody calls a node without a name, so that the port it listens on is free for this.
+            call.second = self.config.signal.name.is_none().then_some(self.listening);
+            let reserve = call.second.and_then(|port| self.gatherer.tcp_sample(port));
+            let reserve = reserve.map(|(sample, _)| sample).filter(|_| call.transport.allows_tcp());
+            candidates.extend(reserve.filter(|it| it.mapped.is_ipv4()).map(|it| Candidate {
+                kind: CandidateKind::Reserve,
+                transport: Transport::Tcp,
+                address: it.mapped,
+            }));
+            candidates.truncate(MAX_CANDIDATES);
             let wish = client::Call { transport: call.transport, candidates, round: Round::FIRST };
             call.request = Some(self.client.connect(&call.peer, wish, now));
         }
@@ -124,6 +138,7 @@ impl Node {
             }
             return;
         }
+        let second = call.and_then(|(_, call)| call.second);
         let (id, port, called, deadline, name, told) = match call {
             Some((id, call)) => {
                 let (name, told) = (Some(call.peer.clone()), call.told.clone());
@@ -158,6 +173,7 @@ impl Node {
             owner,
             call: id,
             port,
+            second,
             reserve: None,
             role: punch.role,
             fingerprint: punch.fingerprint,
@@ -271,7 +287,7 @@ fn nat_told(summary: NatSummary, candidates: &[Candidate]) -> Option<NatReport> 
     }
     let public = |transport: Transport| {
         let reflexive = |it: &&Candidate| {
-            it.transport == transport && it.kind == crate::candidate::CandidateKind::ServerReflexive
+            it.transport == transport && it.kind == CandidateKind::ServerReflexive
         };
         candidates.iter().find(reflexive).map(|it| it.address)
     };

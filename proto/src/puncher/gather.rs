@@ -197,12 +197,15 @@ impl Gatherer {
         ends.min_by_key(|end| end.family).map(tcp::TcpEnd::answers).unwrap_or_default()
     }
 
-    /// A port's TCP half, and what the first server to answer calls it, in IPv4 or else in IPv6.
-    pub fn tcp_sample(&self, id: PortId) -> Option<Sample> {
+    /// A port's TCP half, and what the first server to answer calls it, in IPv4 or else in IPv6; and whether
+    /// another server says the same.
+    pub fn tcp_sample(&self, id: PortId) -> Option<(Sample, bool)> {
         let ends = self.ports.get(&id).into_iter().flat_map(|port| &port.tcp);
         let end = ends.min_by_key(|end| end.family)?;
-        let (local, mapped) = end.local?.ok().zip(end.answers().first().copied())?;
-        Some(Sample { local, mapped })
+        let answers = end.answers();
+        let (local, mapped) = end.local?.ok().zip(answers.first().copied())?;
+        let is_sure = answers.len() > 1 && answers.iter().all(|it| *it == mapped);
+        Some((Sample { local, mapped }, is_sure))
     }
 
     /// The connection to a broker from a port's TCP half in `family`, if one is held.

@@ -69,6 +69,7 @@ impl fmt::Display for Offer {
                 CandidateKind::Mapped => 'm',
                 CandidateKind::ServerReflexive => 's',
                 CandidateKind::PeerReflexive => 'p',
+                CandidateKind::Reserve => 'r',
             };
             let transport = match transport {
                 Transport::Tcp => "tcp",
@@ -128,6 +129,7 @@ fn candidate(word: &str) -> Option<Candidate> {
         "m" => CandidateKind::Mapped,
         "s" => CandidateKind::ServerReflexive,
         "p" => CandidateKind::PeerReflexive,
+        "r" => CandidateKind::Reserve,
         _ => return None,
     };
     let transport = match transport {

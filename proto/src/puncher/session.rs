@@ -396,7 +396,8 @@ impl Session {
                     && own.address == candidate.address
                     && own.kind == CandidateKind::Host
             });
-            if ours || !self.is_worth_trying(candidate.address) {
+            let later = candidate.kind == CandidateKind::Reserve;
+            if ours || later || !self.is_worth_trying(candidate.address) {
                 continue;
             }
             let family = Family::of(candidate.address.ip());

@@ -48,11 +48,12 @@ impl KeptLink {
 #[derive(Debug)]
 pub(super) struct Shown(Box<[u8]>);
 
-const KINDS: [CandidateKind; 4] = [
+const KINDS: [CandidateKind; 5] = [
     CandidateKind::Host,
     CandidateKind::Mapped,
     CandidateKind::ServerReflexive,
     CandidateKind::PeerReflexive,
+    CandidateKind::Reserve,
 ];
 
 impl Shown {

@@ -267,6 +267,7 @@ fn kind(number: u8) -> Option<CandidateKind> {
         2 => Some(CandidateKind::Mapped),
         3 => Some(CandidateKind::ServerReflexive),
         4 => Some(CandidateKind::PeerReflexive),
+        5 => Some(CandidateKind::Reserve),
         _ => None,
     }
 }
@@ -277,6 +278,7 @@ fn kind_number(kind: CandidateKind) -> u8 {
         CandidateKind::Mapped => 2,
         CandidateKind::ServerReflexive => 3,
         CandidateKind::PeerReflexive => 4,
+        CandidateKind::Reserve => 5,
     }
 }
 

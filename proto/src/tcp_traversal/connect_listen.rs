@@ -28,6 +28,7 @@ pub fn strategy_of(kind: CandidateKind) -> Strategy {
         CandidateKind::Host => Strategy::Direct,
         CandidateKind::PeerReflexive => Strategy::ConnectListen,
         CandidateKind::Mapped | CandidateKind::ServerReflexive => Strategy::SimultaneousOpen,
+        CandidateKind::Reserve => Strategy::ShieldedOpener,
     }
 }
 

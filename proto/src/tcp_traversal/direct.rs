@@ -23,9 +23,10 @@ use crate::candidate::CandidateKind;
 pub fn applies(kind: CandidateKind) -> bool {
     match kind {
         CandidateKind::Host => true,
-        CandidateKind::Mapped | CandidateKind::ServerReflexive | CandidateKind::PeerReflexive => {
-            false
-        }
+        CandidateKind::Mapped
+        | CandidateKind::ServerReflexive
+        | CandidateKind::PeerReflexive
+        | CandidateKind::Reserve => false,
     }
 }
 

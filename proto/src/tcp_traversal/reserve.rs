@@ -14,9 +14,13 @@
 //! Crossing SYNs are the quickest way, and where the peer is late they may cost a NAT its port: an RST or an
 //! ICMP error that comes in takes the mapping away. A node has a port in reserve anyway, for its next
 //! call, and knows what the outside calls it. So while the announced ports are tried the reserves are told, and
-//! one side's SYN leaves when the other's NAT is known to be open. It takes eight ways to the peer at most instead of
-//! four, however late that is, and nothing has to be measured or to have failed before. Where the announced ports get
-//! through, no SYN of it ever leaves.
+//! one side's SYN leaves when the other's NAT is known to be open. It takes eight to ten ways to the peer instead of
+//! four, and nothing has to be measured or to have failed before. Where the announced ports get through in time,
+//! no SYN of it leaves.
+//!
+//! A caller without a name tells of its second port with the call, as a candidate: nobody calls it there. One with a
+//! name, whose second port others know, takes the next one for its reserve, and tells of that when a server has
+//! answered.
 //!
 //! The opener is the side that the [`plan`](super::plan) has for the [shielded opener](super::shielded_opener), else
 //! the callee: its reserve is known since it has registered, so that one word less is needed.
@@ -33,6 +37,8 @@ use super::survey::Sample;
 pub struct Reserve {
     /// The port, and what a server calls it.
     pub sample: Sample,
+    /// Several servers call it so: our ports look the same to everybody.
+    pub is_sure: bool,
     /// Its SYN has left for there.
     pub sent: Option<SocketAddr>,
     /// That SYN has opened the own NAT, and dies on the way.
@@ -41,7 +47,7 @@ pub struct Reserve {
 
 impl Reserve {
     /// A port that nothing has left from.
-    pub fn new(sample: Sample) -> Self {
-        Self { sample, sent: None, opened: false }
+    pub fn new(sample: Sample, is_sure: bool) -> Self {
+        Self { sample, is_sure, sent: None, opened: false }
     }
 }

@@ -331,7 +331,8 @@ impl Dialer {
             }
             CandidateKind::Mapped
             | CandidateKind::ServerReflexive
-            | CandidateKind::PeerReflexive => {
+            | CandidateKind::PeerReflexive
+            | CandidateKind::Reserve => {
                 if self.failures.total() < INSTANT_RETRIES {
                     LEAST_INTERVAL
                 } else {

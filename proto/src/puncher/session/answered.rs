@@ -62,7 +62,7 @@ impl Session {
         let afar = match dialer.kind {
             CandidateKind::Mapped | CandidateKind::ServerReflexive => true,
             CandidateKind::Host => !address::is_private(remote.ip()),
-            CandidateKind::PeerReflexive => false,
+            CandidateKind::PeerReflexive | CandidateKind::Reserve => false,
         };
         let offered = self.resources.forges.contains(&Family::of(remote.ip()));
         if !afar || !offered || self.engine.ports.is_unsteady() {

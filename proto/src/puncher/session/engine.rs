@@ -282,6 +282,7 @@ impl Session {
             stale,
             inquiry,
             self.hands_due(),
+            self.reserve_due(),
             coverage,
             round,
             self.guess_due(),
@@ -471,7 +472,8 @@ impl Session {
 
     /// What was left out, and why.
     pub(super) fn skipped_attempts(&self, now: Instant) -> Vec<Attempt> {
-        let reached = |it: &&Candidate| it.transport == Transport::Tcp;
+        let reached =
+            |it: &&Candidate| it.transport == Transport::Tcp && it.kind != CandidateKind::Reserve;
         let Some(peer) = self.introduction.candidates.iter().filter(reached).max() else {
             return Vec::new();
         };

@@ -22,8 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const WARM_UP: Duration = Duration::from_millis(300);
 /// A peer refreshes for the first time so many seconds after it has registered, as clients do.
 const FIRST_REFRESH: u32 = 20;
-/// With more requests under way none is sent for a lease alone: what many would ask in one moment would have the others wait.
-const MOST_KEPT_UP: usize = 32;
+/// With more requests under way none is sent for a lease alone: what a broker's socket has no room for is lost.
+const MOST_KEPT_UP: usize = 512;
+/// The same where waiting is measured: leases that one generator looks after fall due together, those of real peers do not.
+const MOST_KEPT_UP_BESIDE: usize = 32;
 /// A peer that was not told of its lease for so long refreshes it, whatever else is measured.
 const KEEP_UP: u32 = 120;
 /// A paced load does not make up for more than this.
@@ -122,6 +124,7 @@ impl Generator {
         // What ends by itself is measured whole.
         let is_finite = matches!(load.what, What::Register | What::Settle | What::Each);
         self.next_one = 0;
+        let most_kept_up = if load.rate.is_some() { MOST_KEPT_UP_BESIDE } else { MOST_KEPT_UP };
         let measured_from = start + if is_finite { Duration::ZERO } else { WARM_UP };
         let ends = measured_from + load.lasts;
         let spent = || -> Result<(Duration, Duration)> {
@@ -166,7 +169,7 @@ impl Generator {
                 }
                 None => while self.pending.len() < load.window && self.ask(load.what)? {},
             }
-            self.keep_up(now)?;
+            self.keep_up(now, most_kept_up)?;
             self.sockets.flush();
             if now.saturating_duration_since(swept) > Duration::from_millis(50) {
                 swept = now;
@@ -327,11 +330,10 @@ impl Generator {
         Ok(())
     }
 
-    /// Has some refresh whose lease has not been lengthened for long.
-    fn keep_up(&mut self, now: Instant) -> Result<()> {
+    /// Has some refresh whose lease has not been lengthened for long, as long as no more than `most` wait.
+    fn keep_up(&mut self, now: Instant, most: usize) -> Result<()> {
         let second = self.second(now);
-        // No more at once than waits anyway: what a broker's socket has no room for is lost.
-        let room = MOST_KEPT_UP.saturating_sub(self.pending.len());
+        let room = most.saturating_sub(self.pending.len());
         for _ in 0..room {
             let Some((peer, _)) = self.fresh.front().filter(|(_, due)| *due <= second) else {
                 break;

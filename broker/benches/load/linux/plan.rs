@@ -155,7 +155,9 @@ impl Stage<'_> {
             row(*kind, last, (median(micros.clone()), median(ratios.clone())));
         }
         let dearest = asked.iter().map(|it| median(it.2.clone())).fold(0.0, f64::max);
-        self.half_load(1e6 / dearest / 2.0)?;
+        for _ in 0..self.plan.rounds {
+            self.half_load(1e6 / dearest / 2.0)?;
+        }
         self.tell_memory(size, empty)
     }
 

@@ -531,10 +531,11 @@ impl Node {
 
     /// What servers and sessions tell, on its way to sessions and peers.
     fn pass_notes(&mut self, now: Instant) {
+        let reserve = self.gatherer.tcp_sample(self.reserve);
         for (session, running) in &mut self.sessions {
             running.session.set_told(self.gatherer.tcp_told(running.port), now);
-            let reserve = running.second.unwrap_or(self.reserve);
-            if let Some(reserve) = self.gatherer.tcp_sample(reserve) {
+            let second = running.second.map(|port| self.gatherer.tcp_sample(port));
+            if let Some(reserve) = second.unwrap_or(reserve) {
                 running.session.set_reserve(reserve, now);
             }
             let note = running.session.poll_note();

@@ -2,6 +2,7 @@
 
 pub mod letter;
 pub mod message;
+pub mod peer;
 pub mod sealed;
 pub mod segment;
 pub mod server;

@@ -23,6 +23,10 @@ mod sealed;
 #[path = "../../../fuzz/src/token.rs"]
 mod token;
 
+#[expect(unreachable_pub, reason = "public where the fuzz target calls it")]
+#[path = "../../../fuzz/src/peer.rs"]
+mod peer;
+
 fn folder() -> PathBuf {
     folder_of("signal")
 }
@@ -57,6 +61,11 @@ fn the_corpus_of_letters_does_no_harm_cut_or_changed() {
 #[test]
 fn the_corpus_of_tokens_does_no_harm_cut_or_changed() {
     assert!(replay("token", token::check) >= 16);
+}
+
+#[test]
+fn the_corpus_of_what_peers_say_does_no_harm_cut_or_changed() {
+    assert!(replay("peer", peer::check) >= 10);
 }
 
 #[test]

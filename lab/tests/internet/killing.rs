@@ -33,11 +33,10 @@ fn sites() -> Vec<String> {
 
 /// Both nodes know what an RST and the end of a TTL do, as a discovery tells.
 fn informed(setup: &Setup) -> Meeting {
-    let fate = |kept: bool| if kept { Accepted } else { Dropped };
     let knows = [&setup.a, &setup.b].map(|site| {
-        let text = site.to_string();
+        let forgets = site.to_string().contains("ttlx=kill");
         // Each of them forgets at least what nobody has answered when an RST comes in.
-        [Dropped, fate(!text.contains("ttlx=kill"))]
+        [Dropped, if forgets { Dropped } else { Accepted }]
     });
     knowing(setup, knows)
 }

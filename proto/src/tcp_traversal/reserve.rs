@@ -28,8 +28,7 @@
 //! Preconditions: steady ports on both sides, IPv4, and an opener whose NAT keeps a hole when its SYN dies, and lets
 //! a SYN in. No privilege.
 
-use std::net::SocketAddr;
-
+use super::simultaneous_open::Stance;
 use super::survey::Sample;
 
 /// One side's reserve in a session.
@@ -39,15 +38,13 @@ pub struct Reserve {
     pub sample: Sample,
     /// Several servers call it so: our ports look the same to everybody.
     pub is_sure: bool,
-    /// Its SYN has left for there.
-    pub sent: Option<SocketAddr>,
-    /// That SYN has opened the own NAT, and dies on the way.
-    pub opened: bool,
+    /// How its SYN has left, once it has.
+    pub sent: Option<Stance>,
 }
 
 impl Reserve {
     /// A port that nothing has left from.
     pub fn new(sample: Sample, is_sure: bool) -> Self {
-        Self { sample, is_sure, sent: None, opened: false }
+        Self { sample, is_sure, sent: None }
     }
 }

@@ -33,7 +33,8 @@ impl Session {
     pub(super) fn our_reserve(&self) -> Option<Meet> {
         let reserve = self.engine.reserve?;
         let told = reserve.sent.is_some() || self.may_use_reserves();
-        told.then_some(Meet { mapped: reserve.sample.mapped, opened: reserve.opened })
+        let opened = reserve.sent.is_some_and(Stance::opens);
+        told.then_some(Meet { mapped: reserve.sample.mapped, opened })
     }
 
     /// Whether both sides' ports are met where they were told, as far as is known. What servers say of the port
@@ -58,8 +59,7 @@ impl Session {
         // One SYN: what is refused has lost its port.
         dialer.suspended = true;
         self.dialers.push(dialer);
-        let opened = stance.opens();
-        self.engine.reserve = Some(Reserve { sent: Some(remote), opened, ..reserve });
+        self.engine.reserve = Some(Reserve { sent: Some(stance), ..reserve });
         self.race(now);
     }
 

@@ -83,7 +83,7 @@ fn jitter_does_not_keep_two_nodes_apart() {
 
 // --- loss ----------------------------------------------------------------------------------------
 
-/// The seeds of 40 calls over lines that lose 5 % of all packets, of those that did not come through.
+/// The seeds of 100 calls over lines that lose 5 % of all packets, of those that did not come through.
 fn lost_over_lossy_lines(transport: TransportChoice) -> Vec<u64> {
     let is_lost = |seed: &u64| {
         let access = access().with_loss(0.05);
@@ -92,7 +92,7 @@ fn lost_over_lossy_lines(transport: TransportChoice) -> Vec<u64> {
         let setup = Setup { access, seed, transport, ..Setup::new(&sites[0], &sites[1]) };
         Meeting::new(&setup).call().elapsed.is_none()
     };
-    (0..40).filter(is_lost).collect()
+    (0..100).filter(is_lost).collect()
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn five_percent_loss_on_every_line_slows_but_never_prevents() {
     }
 }
 
-/// The seeds of 40 calls past a broker and STUN servers that lose 30 % of all packets, of those that
+/// The seeds of 100 calls past a broker and STUN servers that lose 30 % of all packets, of those that
 /// did not come through.
 fn lost_past_lossy_servers(a: &str, b: &str, transport: TransportChoice) -> Vec<u64> {
     let is_lost = |seed: &u64| {
@@ -118,7 +118,7 @@ fn lost_past_lossy_servers(a: &str, b: &str, transport: TransportChoice) -> Vec<
         let mut meeting = Meeting { transport, ..Meeting::between(world, hosts) };
         meeting.call().elapsed.is_none()
     };
-    (0..40).filter(is_lost).collect()
+    (0..100).filter(is_lost).collect()
 }
 
 #[test]

@@ -482,7 +482,7 @@ impl World {
                 assert_eq!(remote, BROKER_TCP.parse().unwrap());
                 self.put(delay * 2, Delivery::Connected { peer, id, socket });
             }
-            Command::Close { id, socket } => {
+            Command::Close { id, socket } | Command::Abort { id, socket } => {
                 if let Some(stream) = self.peers[peer].streams.remove(&socket) {
                     self.put_on_stream(stream, delay, Delivery::StreamClosed { stream });
                 }

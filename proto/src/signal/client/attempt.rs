@@ -8,6 +8,10 @@
 //!  one trip later Register with NONCE (UDP) and the round-trip time
 //!  one more       Registered; or 409: ask again until a dead holder of the name is found out
 //! ```
+//!
+//! A stream that has opened promises little where packets are lost: it may stand still for seconds.
+//! So UDP is asked on beside it, and when that is answered before the stream has brought us through,
+//! the link is UDP after all.
 
 mod chosen;
 mod tcp;
@@ -138,12 +142,18 @@ impl Attempt {
     pub(super) fn next(&self) -> Option<Instant> {
         let waits_for_tcp = self.chosen.is_none() && matches!(self.tcp, TcpSide::Resolved { .. });
         let tcp = waits_for_tcp.then_some(self.tcp_at);
-        let asking = match (&self.chosen, &self.udp) {
-            (Some(chosen), _) => chosen.next(),
-            (None, UdpSide::Probing(probe)) => probe.ladder.next(),
-            (None, UdpSide::Unused | UdpSide::Resolving { .. } | UdpSide::Failed(_)) => None,
+        let asking = self.chosen.as_ref().and_then(Chosen::next);
+        let probing = match &self.udp {
+            UdpSide::Probing(probe) if self.is_udp_open() => probe.ladder.next(),
+            _ => None,
         };
-        earlier(earlier(tcp, asking), Some(self.deadline))
+        earlier(earlier(tcp, earlier(asking, probing)), Some(self.deadline))
+    }
+
+    /// Whether an answer over UDP would still decide for it: no link was chosen, or a stream that
+    /// may stand still.
+    fn is_udp_open(&self) -> bool {
+        self.chosen.as_ref().is_none_or(|it| it.way.link == Link::Tcp && !it.is_contested())
     }
 
     pub(super) fn handle_timeout(&mut self, core: &mut Core, now: Instant) -> Progress {
@@ -151,10 +161,15 @@ impl Attempt {
             let error = self.expired(core, now);
             return Progress::Failed(error);
         }
-        match (&mut self.chosen, &mut self.udp) {
-            (Some(chosen), _) => chosen.handle_timeout(core, now),
-            (None, UdpSide::Probing(probe)) if probe.ladder.is_due(now) => probe.send(core, now),
-            (None, _) => {}
+        let is_udp_open = self.is_udp_open();
+        match &mut self.udp {
+            UdpSide::Probing(probe) if is_udp_open && probe.ladder.is_due(now) => {
+                probe.send(core, now);
+            }
+            _ => {}
+        }
+        if let Some(chosen) = &mut self.chosen {
+            chosen.handle_timeout(core, now);
         }
         self.advance(core, now)
     }
@@ -192,22 +207,23 @@ impl Attempt {
         message: &Message,
         now: Instant,
     ) -> Progress {
-        match (&mut self.chosen, &self.udp) {
-            (None, UdpSide::Probing(probe)) if probe.transaction == message.transaction => {
-                if let (Body::Refused(refused), true) = (&message.body, probe.ways.contains(&way)) {
-                    let sample = probe.ladder.round_trip(message.transmit, now);
-                    core.note_round_trip(sample);
-                    return self.on_probed(core, way, (refused, message.nonce.clone()), now);
-                }
-            }
-            (Some(chosen), _) if chosen.way == way && chosen.transaction == message.transaction => {
+        if let (UdpSide::Probing(probe), Body::Refused(refused)) = (&self.udp, &message.body)
+            && self.is_udp_open()
+            && probe.transaction == message.transaction
+            && probe.ways.contains(&way)
+        {
+            let sample = probe.ladder.round_trip(message.transmit, now);
+            core.note_round_trip(sample);
+            return self.on_probed(core, way, (refused, message.nonce.clone()), now);
+        }
+        match &self.chosen {
+            Some(chosen) if chosen.way == way && chosen.transaction == message.transaction => {
                 let sample = chosen.ladder.round_trip(message.transmit, now);
                 core.note_round_trip(sample);
-                return self.on_answered(core, message, now);
+                self.on_answered(core, message, now)
             }
-            (Some(_) | None, _) => {}
+            Some(_) | None => Progress::Going,
         }
-        Progress::Going
     }
 
     /// A stream ended.
@@ -259,9 +275,13 @@ impl Attempt {
         }
     }
 
-    /// From now on this link only.
+    /// From now on this link. A stream that was chosen before ends with an RST: what it has not got
+    /// through yet shall not come after all.
     fn choose(&mut self, core: &mut Core, way: Way, given: Given, now: Instant) {
         self.tcp.close(core);
+        if let Some(before) = self.chosen.take() {
+            core.abort(before.way);
+        }
         self.chosen = Some(Chosen::start(core, way, given, now));
     }
 
@@ -297,6 +317,8 @@ impl Attempt {
                 Progress::Going
             }
             _ if core.is_sealed() && !may_be_said_in_the_clear(refused.code) => Progress::Going,
+            // The stream may yet be let in.
+            _ if self.chosen.is_some() => Progress::Going,
             _ => {
                 let error = refusal(core, way, &heard_outside(core, refused));
                 Progress::Failed(error)

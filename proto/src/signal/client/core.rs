@@ -245,6 +245,17 @@ impl Core {
         }
     }
 
+    /// Closes a stream with what has not been sent yet.
+    pub(super) fn abort(&mut self, way: Way) {
+        match way.link {
+            Link::Udp => {}
+            Link::Tcp => {
+                let id = self.names.command();
+                self.commands.push_back(Command::Abort { id, socket: way.socket });
+            }
+        }
+    }
+
     pub(super) fn tell(&mut self, event: Event) {
         self.events.push_back(event);
     }

@@ -225,6 +225,45 @@ fn a_udp_answer_during_the_tcp_handshake_wins() {
 }
 
 #[test]
+fn a_stream_that_stands_still_gives_way_to_a_late_udp_answer() {
+    let mut script = script(both());
+    let resolves = script.start();
+    let asked = script.answer(resolves[0].id(), Answer::Resolved(Ok(vec![udp_broker()])));
+    script.answer(resolves[1].id(), Answer::Resolved(Ok(vec![tcp_broker()])));
+    let commands = script.at(ms(300));
+    let dial = commands.iter().find_map(|it| match it {
+        Command::ConnectTcp { id, socket, .. } => Some((*id, *socket)),
+        _ => None,
+    });
+    let (dial, stream) = dial.expect("TCP is tried after 300 ms of silence");
+    script.now += ms(30);
+    let ends = Ends { local: "192.0.2.1:1".parse().unwrap(), remote: tcp_broker() };
+    let asked_there = script.answer(dial, Answer::Connected(Ok(ends)));
+    assert!(matches!(asked_there[..], [Command::SendTcp { .. }]), "{asked_there:?}");
+    // Nothing comes back on it; the question over UDP is repeated all the while.
+    let deadline = script.client.poll_timeout().unwrap().at;
+    assert_eq!(deadline - script.now, ms(170), "200 ms after the last");
+    let repeated = script.at(ms(170));
+    assert!(matches!(repeated[..], [Command::SendUdp { .. }]), "{repeated:?}");
+    // A refusal over UDP is none of the stream.
+    let refusal = |code| {
+        let challenge =
+            sent(&asked[0]).answer(Body::Refused(Refused::new(SignalMethod::Register, code)));
+        challenge.with_nonce(Nonce::new(b"nonce").unwrap())
+    };
+    assert!(script.receive(&refusal(ErrorCode::TooManyRequests), None).is_empty());
+    assert!(script.events().is_empty());
+    let commands = script.receive(&refusal(ErrorCode::Unauthenticated), None);
+    let [Command::Abort { socket, .. }, register @ Command::SendUdp { .. }] = &commands[..] else {
+        panic!("{commands:?}")
+    };
+    assert_eq!(*socket, stream);
+    script.receive(&registered(&sent(register)), None);
+    let events = script.events();
+    assert!(matches!(events[..], [Event::Registered { link: Link::Udp, .. }]), "{events:?}");
+}
+
+#[test]
 fn a_registration_told_twice_is_told_once() {
     let mut script = script(udp_only());
     script.register();

@@ -159,6 +159,11 @@ impl Chosen {
         Some(message)
     }
 
+    /// Whether the broker has said that somebody else holds the name.
+    pub(super) fn is_contested(&self) -> bool {
+        self.conflict.is_some()
+    }
+
     pub(super) fn next(&self) -> Option<Instant> {
         match &self.conflict {
             Some(Conflict { again_at: Some(at), .. }) => Some(*at),

@@ -102,14 +102,18 @@ fn five_percent_loss_on_every_line_slows_but_never_prevents() {
     }
 }
 
-/// The seeds of 100 calls past a broker and STUN servers that lose 30 % of all packets, of those that
-/// did not come through.
-fn lost_past_lossy_servers(a: &str, b: &str, transport: TransportChoice) -> Vec<u64> {
+/// The seeds of 100 calls past a broker and STUN servers that lose this share of all packets, of those
+/// that did not come through.
+fn lost_past_lossy_servers(
+    loss: f64,
+    (a, b): (&str, &str),
+    transport: TransportChoice,
+) -> Vec<u64> {
     let is_lost = |seed: &u64| {
         let mut world = World::new(*seed);
         let services = meeting::serve(&mut world, access());
         for server in [services.broker_host].into_iter().chain(services.stun_hosts) {
-            world.set_cable(server, access().with_loss(0.3));
+            world.set_cable(server, access().with_loss(loss));
         }
         let hosts = [("a", a), ("b", b)].map(|(name, nat)| {
             let site = world.site(name, &site(nat), access());
@@ -126,9 +130,18 @@ fn thirty_percent_loss_at_the_servers_slows_but_never_prevents() {
     for (a, b) in [("masq", "masq"), ("masq", "port-restricted"), ("port-restricted", "full-cone")]
     {
         for transport in [TransportChoice::Udp, TransportChoice::Any, TransportChoice::Tcp] {
-            let lost = lost_past_lossy_servers(a, b, transport);
+            let lost = lost_past_lossy_servers(0.3, (a, b), transport);
             assert_eq!(lost, Vec::<u64>::new(), "{a} x {b} {transport:?}");
         }
+    }
+}
+
+/// Everything goes over streams then, in which nothing passes what was lost.
+#[test]
+fn ten_percent_loss_at_the_servers_does_not_prevent_where_udp_is_blocked() {
+    for pair in [("masq,udp=block", "masq"), ("masq", "masq,udp=block")] {
+        let lost = lost_past_lossy_servers(0.1, pair, TransportChoice::Any);
+        assert_eq!(lost, Vec::<u64>::new(), "{pair:?}");
     }
 }
 

@@ -88,6 +88,11 @@ impl Ladder {
         self.next.is_some_and(|next| next <= now)
     }
 
+    /// When it was sent first.
+    pub(crate) fn since(&self) -> Option<Instant> {
+        self.sent_at.first().copied()
+    }
+
     /// Sendings so far.
     pub(crate) fn sendings(&self) -> usize {
         self.sent_at.len()

@@ -11,7 +11,8 @@
 //!
 //! A stream that has opened promises little where packets are lost: it may stand still for seconds.
 //! So UDP is asked on beside it, and when that is answered before the stream has brought us through,
-//! the link is UDP after all.
+//! the link is UDP after all. Until the broker has said something on a stream, others are opened
+//! after 0.4, 1.2 and 2.8 s, and one that opens takes the place of one that is silent for too long.
 
 mod chosen;
 mod tcp;
@@ -147,7 +148,8 @@ impl Attempt {
             UdpSide::Probing(probe) if self.is_udp_open() => probe.ladder.next(),
             _ => None,
         };
-        earlier(earlier(tcp, earlier(asking, probing)), Some(self.deadline))
+        let opening = earlier(tcp, self.tcp.next());
+        earlier(earlier(opening, earlier(asking, probing)), Some(self.deadline))
     }
 
     /// Whether an answer over UDP would still decide for it: no link was chosen, or a stream that
@@ -168,6 +170,7 @@ impl Attempt {
             }
             _ => {}
         }
+        self.tcp.handle_timeout(core, now);
         if let Some(chosen) = &mut self.chosen {
             chosen.handle_timeout(core, now);
         }
@@ -191,7 +194,7 @@ impl Attempt {
             Answer::Connected(result) => {
                 if let Some((way, rtt)) = self.tcp.on_connected(id, result, now) {
                     core.note_round_trip(Some(rtt));
-                    self.choose(core, way, (None, None), now);
+                    self.on_opened(core, way, now);
                 }
             }
             Answer::Bound(_) | Answer::Done(_) | Answer::Closed | Answer::Interfaces(_) => {}
@@ -220,6 +223,7 @@ impl Attempt {
             Some(chosen) if chosen.way == way && chosen.transaction == message.transaction => {
                 let sample = chosen.ladder.round_trip(message.transmit, now);
                 core.note_round_trip(sample);
+                self.tcp.stop(core);
                 self.on_answered(core, message, now)
             }
             Some(_) | None => Progress::Going,
@@ -235,6 +239,7 @@ impl Attempt {
         now: Instant,
     ) -> Progress {
         if let Some(chosen) = self.chosen.take_if(|it| it.way.socket == socket) {
+            self.tcp.close(core);
             self.tcp = match core.config.tcp_broker.clone() {
                 Some(broker) => {
                     let remote = chosen.way.remote;
@@ -265,6 +270,7 @@ impl Attempt {
         if self.tcp_at <= now {
             self.tcp.dial(core, now);
         }
+        self.tcp.fail_if_nothing_is_left();
         match (&self.udp, &self.tcp) {
             (UdpSide::Unused, TcpSide::Unused) => Progress::Failed(RegistrationError::NoBroker),
             (UdpSide::Unused | UdpSide::Failed(_), TcpSide::Unused | TcpSide::Failed(_)) => {
@@ -283,6 +289,15 @@ impl Attempt {
             core.abort(before.way);
         }
         self.chosen = Some(Chosen::start(core, way, given, now));
+    }
+
+    /// A stream has opened. Where another one has before, it is the better of the two only if that
+    /// one should have been answered by now.
+    fn on_opened(&mut self, core: &mut Core, way: Way, now: Instant) {
+        match &self.chosen {
+            Some(chosen) if !chosen.is_late(core.rtt, now) => core.close(way),
+            Some(_) | None => self.choose(core, way, (None, None), now),
+        }
     }
 
     /// What happened on each link until now, when nothing more will.

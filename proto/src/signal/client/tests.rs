@@ -231,14 +231,9 @@ fn a_stream_that_stands_still_gives_way_to_a_late_udp_answer() {
     let asked = script.answer(resolves[0].id(), Answer::Resolved(Ok(vec![udp_broker()])));
     script.answer(resolves[1].id(), Answer::Resolved(Ok(vec![tcp_broker()])));
     let commands = script.at(ms(300));
-    let dial = commands.iter().find_map(|it| match it {
-        Command::ConnectTcp { id, socket, .. } => Some((*id, *socket)),
-        _ => None,
-    });
-    let (dial, stream) = dial.expect("TCP is tried after 300 ms of silence");
+    let (dial, stream) = dial_in(&commands);
     script.now += ms(30);
-    let ends = Ends { local: "192.0.2.1:1".parse().unwrap(), remote: tcp_broker() };
-    let asked_there = script.answer(dial, Answer::Connected(Ok(ends)));
+    let asked_there = script.answer(dial, opened());
     assert!(matches!(asked_there[..], [Command::SendTcp { .. }]), "{asked_there:?}");
     // Nothing comes back on it; the question over UDP is repeated all the while.
     let deadline = script.client.poll_timeout().unwrap().at;
@@ -261,6 +256,89 @@ fn a_stream_that_stands_still_gives_way_to_a_late_udp_answer() {
     script.receive(&registered(&sent(register)), None);
     let events = script.events();
     assert!(matches!(events[..], [Event::Registered { link: Link::Udp, .. }]), "{events:?}");
+}
+
+/// The stream that these commands open, and the name of the command.
+fn dial_in(commands: &[Command]) -> (CommandId, SocketId) {
+    let dial = commands.iter().find_map(|it| match it {
+        Command::ConnectTcp { id, socket, .. } => Some((*id, *socket)),
+        _ => None,
+    });
+    dial.unwrap_or_else(|| panic!("nothing is opened in {commands:?}"))
+}
+
+fn opened() -> Answer {
+    Answer::Connected(Ok(Ends { local: "192.0.2.1:1".parse().unwrap(), remote: tcp_broker() }))
+}
+
+/// A script without UDP, and the first connection it begins.
+fn dialing() -> (Script, CommandId, SocketId) {
+    let mut script = Script::new(both());
+    let resolve = script.start();
+    let commands = script.answer(resolve[0].id(), Answer::Resolved(Ok(vec![tcp_broker()])));
+    let (id, socket) = dial_in(&commands);
+    (script, id, socket)
+}
+
+#[test]
+fn a_stream_that_does_not_open_is_not_the_only_one() {
+    let (mut script, ..) = dialing();
+    let begun = script.now;
+    let (mut dialed, mut closed) = (Vec::new(), Vec::new());
+    while script.events().is_empty() {
+        let at = script.client.poll_timeout().unwrap().at;
+        for command in script.at(at - script.now) {
+            let list = match command {
+                Command::ConnectTcp { .. } => &mut dialed,
+                Command::Close { .. } => &mut closed,
+                other => panic!("{other:?}"),
+            };
+            list.push((script.now - begun).as_millis());
+        }
+    }
+    assert_eq!(dialed, [400, 1200, 2800]);
+    assert_eq!(closed, [5000; 4], "all of them when it fails");
+}
+
+#[test]
+fn a_stream_that_opens_takes_the_place_of_one_that_is_silent() {
+    let (mut script, first, silent) = dialing();
+    script.now += ms(30);
+    script.answer(first, opened());
+    let (second, stream) = dial_in(&script.at(ms(370)));
+    script.now += ms(30);
+    let commands = script.answer(second, opened());
+    let [Command::Abort { socket: ended, .. }, register @ Command::SendTcp { socket, .. }] =
+        &commands[..]
+    else {
+        panic!("{commands:?}")
+    };
+    assert_eq!((*ended, *socket), (silent, stream));
+    let payload = registered(&sent(register)).emit(None);
+    script
+        .client
+        .handle_input(Input::TcpReceived { socket: stream, payload: &payload }, script.now);
+    let events = script.events();
+    assert!(matches!(events[..], [Event::Registered { link: Link::Tcp, .. }]), "{events:?}");
+}
+
+#[test]
+fn a_stream_that_is_about_to_be_answered_is_kept() {
+    let (mut script, first, slow) = dialing();
+    let (second, spare) = dial_in(&script.at(ms(400)));
+    script.now += ms(30);
+    let commands = script.answer(first, opened());
+    assert!(matches!(&commands[..], [.., Command::SendTcp { socket, .. }] if *socket == slow));
+    assert!(
+        matches!(&commands[0], Command::Close { socket, .. } if *socket == spare),
+        "{commands:?}"
+    );
+    assert!(script.answer(second, opened()).is_empty());
+    let payload = registered(&sent(&commands[1])).emit(None);
+    script.client.handle_input(Input::TcpReceived { socket: slow, payload: &payload }, script.now);
+    assert!(matches!(script.events()[..], [Event::Registered { .. }]));
+    let later = script.at(ms(800));
+    assert!(!later.iter().any(|it| matches!(it, Command::ConnectTcp { .. })), "{later:?}");
 }
 
 #[test]

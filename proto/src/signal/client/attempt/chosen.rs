@@ -6,11 +6,11 @@ use ntcp_stun::TransactionId;
 
 use super::{Done, MAX_STALE_NONCES, Progress};
 use crate::secrecy::{Initiation, PublicKey};
-use crate::signal::Ladder;
 use crate::signal::client::core::{Core, Profile, Standing, Way};
 use crate::signal::client::{BrokerIdentity, Link, LinkError, RegistrationError, Secrecy, Trust};
 use crate::signal::envelope::prologue;
 use crate::signal::message::{Body, Message, Nonce, Refused, Registered, Secure};
+use crate::signal::{Ladder, Pace};
 use crate::uri::HostPort;
 
 /// First wait before a taken name is asked for again; grows by half each time.
@@ -157,6 +157,11 @@ impl Chosen {
             core.pin([newest, key]);
         }
         Some(message)
+    }
+
+    /// Whether what was asked last should have been answered on a path with this round-trip time.
+    pub(super) fn is_late(&self, rtt: Option<Duration>, now: Instant) -> bool {
+        self.ladder.since().is_some_and(|at| at + Pace::of(rtt).first <= now)
     }
 
     /// Whether the broker has said that somebody else holds the name.

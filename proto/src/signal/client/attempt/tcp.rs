@@ -9,7 +9,15 @@ use crate::address::{Family, canonical};
 use crate::command::{CommandId, Ends, IoFailure};
 use crate::signal::client::core::{Core, Way};
 use crate::signal::client::{Link, LinkError};
+use crate::signal::{Ladder, Pace};
 use crate::uri::HostPort;
+
+/// Between the first connecting and the next, which a lost SYN waits for a second for otherwise
+/// (RFC 6298 section 2.1); twice as long each time, as long as the broker has said nothing.
+const AGAIN: Pace =
+    Pace { first: Duration::from_millis(400), longest: Duration::from_millis(1600) };
+/// Most times that every address is connected to.
+const MAX_ROUNDS: usize = 4;
 
 /// Connecting over TCP.
 #[derive(Debug)]
@@ -17,8 +25,18 @@ pub(super) enum TcpSide {
     Unused,
     Resolving { command: CommandId, broker: HostPort },
     Resolved { broker: HostPort, addresses: Vec<SocketAddr> },
-    Connecting { broker: HostPort, dials: Vec<Dial>, last: LinkError },
+    Connecting(Connecting),
     Failed(LinkError),
+}
+
+/// Connections under way, until the broker has said something on one of them.
+#[derive(Debug)]
+pub(super) struct Connecting {
+    broker: HostPort,
+    addresses: Vec<SocketAddr>,
+    dials: Vec<Dial>,
+    last: LinkError,
+    rounds: Ladder,
 }
 
 /// One connection under way.
@@ -53,10 +71,28 @@ impl TcpSide {
     /// Connects to every address at once; the first one counts.
     pub(super) fn dial(&mut self, core: &mut Core, now: Instant) {
         let Self::Resolved { broker, addresses } = self else { return };
-        let broker = broker.clone();
-        let dials = addresses.iter().map(|remote| Dial::start(core, *remote, now)).collect();
+        let (broker, addresses) = (broker.clone(), std::mem::take(addresses));
         let last = LinkError::NoCommonFamily { link: Link::Tcp, broker: broker.clone() };
-        *self = Self::Connecting { broker, dials, last };
+        let rounds = Ladder::repeating(AGAIN);
+        let mut connecting = Connecting { broker, addresses, dials: Vec::new(), last, rounds };
+        connecting.dial(core, now);
+        *self = Self::Connecting(connecting);
+    }
+
+    /// When to connect once more.
+    pub(super) fn next(&self) -> Option<Instant> {
+        match self {
+            Self::Connecting(connecting) => connecting.next(),
+            Self::Unused | Self::Resolving { .. } | Self::Resolved { .. } | Self::Failed(_) => None,
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, core: &mut Core, now: Instant) {
+        if let Self::Connecting(connecting) = self
+            && connecting.next().is_some_and(|at| at <= now)
+        {
+            connecting.dial(core, now);
+        }
     }
 
     /// A handshake ended: the way it has opened, and how long it took.
@@ -66,26 +102,40 @@ impl TcpSide {
         result: Result<Ends, IoFailure>,
         now: Instant,
     ) -> Option<(Way, Duration)> {
-        let Self::Connecting { broker, dials, last } = self else { return None };
-        let place = dials.iter().position(|dial| dial.command == id)?;
-        let dial = dials.remove(place);
+        let Self::Connecting(connecting) = self else { return None };
+        let place = connecting.dials.iter().position(|dial| dial.command == id)?;
+        let dial = connecting.dials.remove(place);
         match result {
             Ok(_) => Some((dial.way, now.saturating_duration_since(dial.started))),
             Err(reason) => {
-                let (broker, remote) = (broker.clone(), dial.way.remote);
-                *last = LinkError::Failed { link: Link::Tcp, broker, remote, reason };
-                if dials.is_empty() {
-                    *self = Self::Failed(last.clone());
-                }
+                let (broker, remote) = (connecting.broker.clone(), dial.way.remote);
+                connecting.last = LinkError::Failed { link: Link::Tcp, broker, remote, reason };
                 None
             }
         }
     }
 
-    /// Closes what is still being connected.
+    /// Fails if every connection has, and none has opened.
+    pub(super) fn fail_if_nothing_is_left(&mut self) {
+        if let Self::Connecting(Connecting { dials, last, .. }) = self
+            && dials.is_empty()
+        {
+            *self = Self::Failed(last.clone());
+        }
+    }
+
+    /// Closes what is still being connected; more may follow.
     pub(super) fn close(&mut self, core: &mut Core) {
-        if let Self::Connecting { dials, .. } = self {
-            dials.drain(..).for_each(|dial| core.close(dial.way));
+        if let Self::Connecting(connecting) = self {
+            connecting.dials.drain(..).for_each(|dial| core.close(dial.way));
+        }
+    }
+
+    /// The broker has said something on a stream: no other is needed.
+    pub(super) fn stop(&mut self, core: &mut Core) {
+        self.close(core);
+        if let Self::Connecting(_) = self {
+            *self = Self::Unused;
         }
     }
 
@@ -102,12 +152,24 @@ impl TcpSide {
                 Some(LinkError::Unresolved { link, broker, reason })
             }
             Self::Resolved { broker, addresses } => silent(broker, *addresses.first()?),
-            Self::Connecting { broker, dials, last } => match dials.first() {
+            Self::Connecting(Connecting { broker, dials, last, .. }) => match dials.first() {
                 Some(dial) => silent(broker, dial.way.remote),
                 None => Some(last.clone()),
             },
             Self::Failed(error) => Some(error.clone()),
         }
+    }
+}
+
+impl Connecting {
+    fn next(&self) -> Option<Instant> {
+        self.rounds.next().filter(|_| self.rounds.sendings() < MAX_ROUNDS)
+    }
+
+    fn dial(&mut self, core: &mut Core, now: Instant) {
+        self.rounds.sent(now);
+        let dials = self.addresses.iter().map(|remote| Dial::start(core, *remote, now));
+        self.dials.extend(dials);
     }
 }
 

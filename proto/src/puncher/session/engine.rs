@@ -215,7 +215,11 @@ impl Session {
         let steady = if self.is_reported_unsteady() { Some(false) } else { steady };
         match steady.or(is_public.then_some(true)) {
             Some(true) => self.engine.ports = Ports::Steady,
-            Some(false) if self.engine.survey.is_none() => self.begin_survey(SAMPLES, None),
+            Some(false) if !self.is_learning() => {
+                // Rounds that began without this knowledge announce ports where nobody is met.
+                (self.engine.rounds, self.engine.judged) = (None, false);
+                self.begin_survey(SAMPLES, None);
+            }
             Some(false) | None => {}
         }
     }

@@ -47,6 +47,12 @@ impl Survey {
         self.questions.iter().all(|question| question.state != State::Asking)
     }
 
+    /// Whether it tells what the ports are like: a single sample, or one of many pairs, tells only where
+    /// a port is met.
+    fn tells(&self) -> bool {
+        self.questions.len() == SAMPLES
+    }
+
     fn samples(&self) -> Vec<Sample> {
         let sample = |question: &Question| match (question.local, question.state) {
             (Some(local), State::Told(mapped)) => Some(Sample { local, mapped }),
@@ -88,6 +94,11 @@ impl Session {
         let until = now.map(|now| now + PATIENCE);
         let after = self.engine.connects;
         self.engine.survey = Some(Survey { questions, begun: now, until, after });
+    }
+
+    /// Whether a survey that tells what our ports are like is under way, or has done what it could.
+    pub(super) fn is_learning(&self) -> bool {
+        self.engine.survey.as_ref().is_some_and(Survey::tells)
     }
 
     /// Where the peer's announced TCP end can be reached from.
@@ -163,8 +174,7 @@ impl Session {
             return;
         }
         let (samples, after) = (survey.samples(), survey.after);
-        // A single sample, or one of many pairs, tells where a port is met, and nothing of a pattern.
-        let tells = survey.questions.len() == SAMPLES && !self.engine.ports.is_steady();
+        let tells = survey.tells() && !self.engine.ports.is_steady();
         let ports = survey::pattern(&self.resources.told, &samples);
         if tells && ports == Ports::Unknown && self.engine.surveys_again < MOST_AGAIN {
             self.engine.surveys_again += 1;

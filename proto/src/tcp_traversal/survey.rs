@@ -24,6 +24,8 @@ const LONGEST_STEP: i32 = 64;
 const LONGEST_DISORDERED: i16 = 8;
 /// How far along a sequence one sample may be after another.
 const FARTHEST: i16 = 64;
+/// How many steps from a sample another port may be to count as one of the same sequence.
+const STEPS_TO_TOLD: i32 = 16;
 /// How often other hosts behind the same NAT may have been in between two of our samples.
 const MOST_IN_BETWEEN: i32 = 4;
 /// Size assumed of a block of ports in which all samples lie: carriers give 512 and more to each
@@ -102,6 +104,7 @@ pub fn pattern(told: &[SocketAddr], samples: &[Sample]) -> Ports {
     sorted.sort_unstable();
     let disordered = || common_step(&sorted).filter(|step| *step <= LONGEST_DISORDERED);
     if let Some(step) = common_step(&ports).or_else(disordered) {
+        let step = if samples.len() < SAMPLES { finer(step, ports[0], told) } else { step };
         return Ports::Sequential { step };
     }
     if samples.len() < SAMPLES {
@@ -125,6 +128,20 @@ fn common_step(ports: &[u16]) -> Option<i16> {
     let fits = |step: &i32| step % least == 0 && (1..=MOST_IN_BETWEEN).contains(&(step / least));
     let regular = least != 0 && least.abs() <= LONGEST_STEP && steps.iter().all(fits);
     regular.then(|| i16::try_from(least).ok()).flatten()
+}
+
+/// The step, if one of `told` lies on the way between two: a sample that is missing may have been
+/// between those that are there.
+fn finer(step: i16, first: u16, told: &[SocketAddr]) -> i16 {
+    let near = i32::from(step.abs()) * STEPS_TO_TOLD;
+    let distances = told.iter().map(|it| (i32::from(it.port()) - i32::from(first)).abs());
+    let finest = distances.filter(|it| *it <= near).fold(i32::from(step.abs()), divisor);
+    i16::try_from(finest).map_or(step, |finest| finest * step.signum())
+}
+
+/// The greatest common divisor.
+fn divisor(a: i32, b: i32) -> i32 {
+    if b == 0 { a } else { divisor(b, a % b) }
 }
 
 /// Whether a sequence of this step that was at `last` may be at `port` by now.
@@ -190,6 +207,16 @@ mod tests {
         assert_eq!(ruled(&[7], &[8]), Ports::Unknown);
         assert_eq!(ruled(&[9], &[20_007, 31_008]), Ports::Unknown);
         assert_eq!(ruled(&[9], &[20_007, 20_008]), Ports::Sequential { step: 1 });
+    }
+
+    #[test]
+    fn a_sample_that_is_missing_does_not_double_the_step_if_anything_tells() {
+        assert_eq!(ruled(&[20_003], &[20_006, 20_008]), Ports::Sequential { step: 1 });
+        assert_eq!(ruled(&[20_016], &[20_024, 20_032]), Ports::Sequential { step: 8 });
+        assert_eq!(ruled(&[20_020], &[20_024, 20_032]), Ports::Sequential { step: 4 });
+        assert_eq!(ruled(&[20_007, 20_009], &[20_002, 19_998]), Ports::Sequential { step: -1 });
+        assert_eq!(ruled(&[40_001], &[20_006, 20_008]), Ports::Sequential { step: 2 }, "far away");
+        assert_eq!(ruled(&[20_001], &[20_006, 20_008, 20_010]), Ports::Sequential { step: 2 });
     }
 
     #[test]

@@ -17,6 +17,10 @@
 //!   it with an RST, and the flow is ruined (measured: instant retry 100 % at every skew tried; a
 //!   pause of 15–45 ms, 0 to 1 of 3).
 //!
+//! - an ICMP error leaves the flow in the own NAT, and on a path so short that an instant retry would
+//!   be a flood, a socket whose SYN dies on the way bridges the time until the next one: what the
+//!   listener took meanwhile would have a sequence number of its own, and be INVALID from then on.
+//!
 //! - refused again and again: on one of the two sides (see [`Dialer::yields`]) the next socket is a
 //!   [shielded opener](super::shielded_opener), which waits while the other side goes on.
 //!
@@ -47,6 +51,8 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(5);
 pub const INSTANT_RETRIES: u32 = 24;
 /// Time between two SYNs from then on.
 const SLOW_INTERVAL: Duration = Duration::from_millis(100);
+/// The same where each of these times is bridged by another SYN, of which the budget has to know.
+const SLOW_BRIDGED_INTERVAL: Duration = Duration::from_millis(250);
 /// Time between two SYNs towards a port that was only foretold, likewise.
 const FORETOLD_INTERVAL: Duration = Duration::from_millis(40);
 /// Time between the first two SYNs towards an address of the peer's own host: a refusal comes from a
@@ -100,6 +106,8 @@ pub struct Dialer {
     pub stance: Stance,
     /// How many rounds with other ports came before it.
     pub earlier: u8,
+    /// Until then a SYN that dies on the way keeps a socket there, or is about to.
+    bridged_until: Option<Instant>,
     phase: Phase,
 }
 
@@ -162,6 +170,7 @@ impl Dialer {
             suspended: false,
             stance: Stance::Dial,
             earlier: 0,
+            bridged_until: None,
             phase: Phase::Waiting { at: start },
         }
     }
@@ -187,6 +196,7 @@ impl Dialer {
     /// Sends no further SYN until it is [scheduled](Self::schedule); a pending socket stays.
     pub fn hold(&mut self) {
         self.suspended = true;
+        self.bridged_until = self.bridged_until.filter(|_| self.pending().is_some());
         if matches!(self.phase, Phase::Waiting { .. }) {
             self.phase = Phase::Held;
         }
@@ -197,10 +207,24 @@ impl Dialer {
         self.phase == Phase::Held
     }
 
+    /// How the next SYN leaves, or the last one did, bridges included.
+    pub fn posture(&self) -> Stance {
+        if self.bridged_until.is_some() { self.opens } else { self.stance }
+    }
+
+    /// Ends the bridge, if its time is over: the socket that it was, which makes room for the next SYN.
+    pub fn leave_bridge(&mut self, now: Instant) -> Option<SocketId> {
+        self.bridged_until.take_if(|until| *until <= now)?;
+        let socket = self.pending()?;
+        self.phase = Phase::Waiting { at: now };
+        Some(socket)
+    }
+
     /// When the next connect is due; `None` while one is pending or no more will come.
     pub fn due(&self) -> Option<Instant> {
         match self.phase {
             Phase::Waiting { at } => Some(at),
+            Phase::Connecting { .. } if !self.suspended => self.bridged_until,
             Phase::Held
             | Phase::Connecting { .. }
             | Phase::Established
@@ -251,6 +275,7 @@ impl Dialer {
 
     /// The handshake of the pending socket ended well.
     pub fn established(&mut self) {
+        self.bridged_until = None;
         self.phase = Phase::Established;
     }
 
@@ -263,6 +288,7 @@ impl Dialer {
         if matches!(self.phase, Phase::Connecting { .. }) {
             return;
         }
+        self.bridged_until = None;
         self.phase = match leads_elsewhere {
             LeadsElsewhere::Yes => Phase::GivenUp,
             LeadsElsewhere::No => Phase::Waiting { at: now + SLOW_INTERVAL },
@@ -271,6 +297,7 @@ impl Dialer {
 
     /// The pending connect did not leave: there is room for it then.
     pub fn postponed(&mut self, until: Instant) {
+        self.bridged_until = None;
         if matches!(self.phase, Phase::Connecting { .. }) {
             self.tries = self.tries.saturating_sub(1);
             self.phase = if self.suspended { Phase::Held } else { Phase::Waiting { at: until } };
@@ -286,10 +313,17 @@ impl Dialer {
             IoFailure::Refused
             | IoFailure::HostUnreachable
             | IoFailure::Reset
-            | IoFailure::TimedOut => {
-                self.yield_way();
-                Phase::Waiting { at: (since + self.interval()).max(now) }
-            }
+            | IoFailure::TimedOut => match self.bridged_until.take() {
+                // What was to die on the way has not.
+                Some(until) => Phase::Waiting { at: until.max(now) },
+                None => {
+                    self.yield_way();
+                    let at = (since + self.interval()).max(now);
+                    let bridges = at > now && failure == IoFailure::HostUnreachable;
+                    self.bridged_until = (bridges && self.can_bridge()).then_some(at);
+                    Phase::Waiting { at: self.bridged_until.map_or(at, |_| now) }
+                }
+            },
             IoFailure::OverBudget => Phase::GivenUp,
             // The pair of ends is in use, or the host is out of something: a fresh try may do.
             IoFailure::AddressInUse
@@ -304,6 +338,14 @@ impl Dialer {
         if self.suspended && matches!(self.phase, Phase::Waiting { .. }) {
             self.phase = Phase::Held;
         }
+    }
+
+    /// Whether a SYN that dies on the way can keep a socket there: not where the NAT forgets it then, nor
+    /// in IPv6, and not for a host of the peer's own network, which no NAT of ours is before.
+    fn can_bridge(&self) -> bool {
+        let near = self.kind == CandidateKind::Host;
+        let dies = matches!(self.opens, Stance::Open(_));
+        self.stance == Stance::Dial && dies && !near && self.remote.is_ipv4() && !self.suspended
     }
 
     /// After some refusals the far NAT shall not hear of us any more.
@@ -335,6 +377,8 @@ impl Dialer {
             | CandidateKind::Reserve => {
                 if self.failures.total() < INSTANT_RETRIES {
                     LEAST_INTERVAL
+                } else if self.failures.of(IoFailure::HostUnreachable) > 0 && self.can_bridge() {
+                    SLOW_BRIDGED_INTERVAL
                 } else {
                     SLOW_INTERVAL
                 }
@@ -412,6 +456,57 @@ mod tests {
         let instants = refused_after(Duration::ZERO, CandidateKind::ServerReflexive, 27);
         assert_eq!(instants[..4], [0, 5, 10, 15]);
         assert_eq!(instants[23..], [115, 215, 315, 415]);
+    }
+
+    #[test]
+    fn on_a_short_path_a_socket_is_there_between_two_syns_that_icmp_refuses() {
+        let start = any_instant();
+        let at = |millis| start + Duration::from_millis(millis);
+        let (mut names, address) = (Names::new(Owner(1)), "203.0.113.9:1".parse().unwrap());
+        let mut dialer = Dialer::new(address, CandidateKind::ServerReflexive, start);
+        for round in 0..3 {
+            let begun = round * 5;
+            assert_eq!((dialer.due(), dialer.posture()), (Some(at(begun)), Stance::Dial));
+            dialer.connecting(names.socket(), at(begun));
+            dialer.failed(IoFailure::HostUnreachable, at(begun + 1));
+            assert_eq!(dialer.due(), Some(at(begun + 1)), "at once");
+            assert_eq!(dialer.posture(), Stance::Open(OPENER_TTL), "no SYN that would be a flood");
+            let bridge = names.socket();
+            dialer.connecting(bridge, at(begun + 1));
+            assert_eq!(dialer.due(), Some(at(begun + 5)));
+            assert_eq!(dialer.leave_bridge(at(begun + 4)), None);
+            assert_eq!(dialer.leave_bridge(at(begun + 5)), Some(bridge));
+        }
+        assert_eq!(dialer.failures.total(), 3);
+        assert_eq!(dialer.strategy(), Strategy::SimultaneousOpen);
+        dialer.connecting(names.socket(), at(15));
+        dialer.failed(IoFailure::HostUnreachable, at(16));
+        dialer.connecting(names.socket(), at(16));
+        dialer.failed(IoFailure::HostUnreachable, at(17));
+        assert_eq!(dialer.due(), Some(at(20)), "a bridge that is refused as well is not repeated");
+        assert_eq!(dialer.posture(), Stance::Dial);
+    }
+
+    #[test]
+    fn no_bridge_where_it_would_not_hold_or_is_not_needed() {
+        let start = any_instant();
+        let mut names = Names::new(Owner(1));
+        let mut refused = |remote: &str, kind, failure, after: u64, opens| {
+            let mut dialer = Dialer::new(remote.parse().unwrap(), kind, start);
+            dialer.opens = opens;
+            dialer.connecting(names.socket(), start);
+            dialer.failed(failure, start + Duration::from_millis(after));
+            dialer.posture().opens()
+        };
+        let (v4, v6) = ("203.0.113.9:1", "[2001:db8::9]:1");
+        let (near, outside) = (CandidateKind::Host, CandidateKind::ServerReflexive);
+        let (icmp, rst) = (IoFailure::HostUnreachable, IoFailure::Refused);
+        assert!(refused(v4, outside, icmp, 1, Stance::Open(3)));
+        assert!(!refused(v4, outside, icmp, 20, Stance::Open(3)), "the next SYN is due");
+        assert!(!refused(v4, outside, rst, 1, Stance::Open(3)), "the flow is gone");
+        assert!(!refused(v4, near, icmp, 1, Stance::Open(3)));
+        assert!(!refused(v6, outside, icmp, 1, Stance::Open(3)));
+        assert!(!refused(v4, outside, icmp, 1, Stance::OpenAllTheWay));
     }
 
     #[test]

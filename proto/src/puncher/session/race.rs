@@ -27,6 +27,9 @@ impl Session {
     }
 
     fn dial(&mut self, index: usize, now: Instant) {
+        if let Some(bridge) = self.dialers[index].leave_bridge(now) {
+            self.close(bridge);
+        }
         let remote = self.dialers[index].remote;
         let usual = self.tcp_local(Family::of(remote.ip()));
         let Some(local) = self.dialers[index].local.or(usual) else {
@@ -38,7 +41,7 @@ impl Session {
             self.dialers[index].established();
             return;
         }
-        let hops = self.dialers[index].stance.hops();
+        let hops = self.dialers[index].posture().hops();
         let sequence = self.prepare_syn(local, remote);
         let socket = self.connect_with(local, remote, hops, sequence);
         self.dialers[index].connecting(socket, now);
@@ -130,7 +133,7 @@ impl Session {
         };
         match connected {
             Ok(ends) => {
-                let (strategy, opened) = (dialer.strategy(), dialer.stance.opens());
+                let (strategy, opened) = (dialer.strategy(), dialer.posture().opens());
                 dialer.established();
                 let kind = dialer.kind;
                 if opened {

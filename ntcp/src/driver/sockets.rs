@@ -406,6 +406,9 @@ impl Sockets {
     }
 
     fn insert_stream(&mut self, id: SocketId, socket: Arc<Async<TcpStream>>) {
+        if let Err(error) = socket::watch_peer(socket.get_ref()) {
+            tracing::debug!(%error, "nobody notices when the peer of a stream is gone");
+        }
         let (unsent, reading) = (VecDeque::new(), Reading::On);
         let stream = Stream { socket: socket.clone(), unsent, reading };
         self.insert(id, Kind::Stream(stream));

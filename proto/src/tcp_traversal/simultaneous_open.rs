@@ -319,8 +319,8 @@ impl Dialer {
                 None => {
                     self.yield_way();
                     let at = (since + self.interval()).max(now);
-                    let bridges = at > now && failure == IoFailure::HostUnreachable;
-                    self.bridged_until = (bridges && self.can_bridge()).then_some(at);
+                    let bridges = at > now && leaves_flow(failure) && self.can_bridge();
+                    self.bridged_until = bridges.then_some(at);
                     Phase::Waiting { at: self.bridged_until.map_or(at, |_| now) }
                 }
             },
@@ -377,7 +377,7 @@ impl Dialer {
             | CandidateKind::Reserve => {
                 if self.failures.total() < INSTANT_RETRIES {
                     LEAST_INTERVAL
-                } else if self.failures.of(IoFailure::HostUnreachable) > 0 && self.can_bridge() {
+                } else if self.failures.each().any(|(it, _)| leaves_flow(it)) && self.can_bridge() {
                     SLOW_BRIDGED_INTERVAL
                 } else {
                     SLOW_INTERVAL
@@ -385,6 +385,12 @@ impl Dialer {
             }
         }
     }
+}
+
+/// Whether the NATs on the way may remember the flow of a connect that ended so. An ICMP error leaves
+/// it; of "port unreachable" the system says the same as of an RST.
+fn leaves_flow(failure: IoFailure) -> bool {
+    matches!(failure, IoFailure::HostUnreachable | IoFailure::Refused)
 }
 
 /// Whether a lost stream showed that its address does not lead to the peer.
@@ -406,6 +412,8 @@ mod tests {
         let start = any_instant();
         let mut names = Names::new(Owner(1));
         let mut dialer = Dialer::new("203.0.113.9:1".parse().unwrap(), kind, start);
+        // Nothing dies on the way to bridge the pauses.
+        dialer.opens = Stance::OpenAllTheWay;
         let mut instants = Vec::new();
         for _ in 0..tries {
             let at = dialer.due().unwrap();
@@ -503,7 +511,8 @@ mod tests {
         let (icmp, rst) = (IoFailure::HostUnreachable, IoFailure::Refused);
         assert!(refused(v4, outside, icmp, 1, Stance::Open(3)));
         assert!(!refused(v4, outside, icmp, 20, Stance::Open(3)), "the next SYN is due");
-        assert!(!refused(v4, outside, rst, 1, Stance::Open(3)), "the flow is gone");
+        assert!(refused(v4, outside, rst, 1, Stance::Open(3)), "it may have been ICMP");
+        assert!(!refused(v4, outside, IoFailure::TimedOut, 1, Stance::Open(3)), "nobody answered");
         assert!(!refused(v4, near, icmp, 1, Stance::Open(3)));
         assert!(!refused(v6, outside, icmp, 1, Stance::Open(3)));
         assert!(!refused(v4, outside, icmp, 1, Stance::OpenAllTheWay));

@@ -7,6 +7,9 @@
 //! What is guessed over UDP, a draw's port or a probed one, is counted likewise and apart: a NAT forgets it
 //! within a fraction of the time.
 //!
+//! Checks over UDP towards addresses of which nothing has been heard are bounded as well: a caller says where its
+//! peer is to send, and that may be somebody else's address.
+//!
 //! Guesses, of which a single call may need hundreds, leave a sixth of each minute to connects whose
 //! end is known: however many guesses were made, an ordinary call still finds its way.
 
@@ -21,6 +24,10 @@ const WINDOW: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(100);
 /// Of a minute's sessions, one in so many is not for guesses.
 const KEPT_BACK: u32 = 6;
+/// Checks of an attempt, for each SYN that it may have: four ends of a silent peer for as long as a call lasts.
+const CHECKS_OF_ATTEMPT: u32 = 4;
+/// Checks of a minute, for each new session that it may have.
+const CHECKS_OF_MINUTE: u32 = 5;
 
 /// Most connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +49,14 @@ impl Limits {
         match purpose {
             Purpose::Aimed => self.per_minute,
             Purpose::Guess | Purpose::Datagram => self.per_minute - self.per_minute / KEPT_BACK,
+            Purpose::Check => self.per_minute.saturating_mul(CHECKS_OF_MINUTE),
+        }
+    }
+
+    fn of_an_attempt(self, purpose: Purpose) -> u32 {
+        match purpose {
+            Purpose::Aimed | Purpose::Guess | Purpose::Datagram => self.per_attempt,
+            Purpose::Check => self.per_attempt.saturating_mul(CHECKS_OF_ATTEMPT),
         }
     }
 }
@@ -55,6 +70,8 @@ pub enum Purpose {
     Guess,
     /// The same over UDP.
     Datagram,
+    /// It asks an address over UDP of which nothing has been heard.
+    Check,
 }
 
 impl Purpose {
@@ -63,6 +80,7 @@ impl Purpose {
         match self {
             Self::Aimed | Self::Guess => 0,
             Self::Datagram => 1,
+            Self::Check => 2,
         }
     }
 }
@@ -89,8 +107,8 @@ pub struct Spent {
 #[derive(Debug, Default)]
 pub struct Budget {
     limits: Limits,
-    /// Those over TCP, and what is guessed over UDP.
-    ledgers: [Ledger; 2],
+    /// Those over TCP, what is guessed over UDP, and checks.
+    ledgers: [Ledger; 3],
 }
 
 #[derive(Debug, Default)]
@@ -154,7 +172,7 @@ impl Budget {
         if *current < attempt {
             (*current, *spent) = (attempt, 0);
         }
-        if *spent >= limits.per_attempt {
+        if *spent >= limits.of_an_attempt(purpose) {
             return Err(Refusal::Attempt);
         }
         if ledger.spent() >= limit {
@@ -192,6 +210,18 @@ mod tests {
 
     const ONE: SessionId = SessionId([1; 16]);
     const OTHER: SessionId = SessionId([2; 16]);
+
+    #[test]
+    fn checks_of_addresses_that_say_nothing_are_bounded_apart() {
+        let (mut budget, now) = (Budget::default(), any_instant());
+        let mut check = |session| budget.admit(session, 1, Purpose::Check, now).is_ok();
+        let of_one = (0..2000).filter(|_| check(ONE)).count();
+        assert_eq!(of_one, 1024, "of one attempt");
+        let others = (0..10).map(|it| SessionId([10 + it; 16]));
+        let of_all: usize = others.map(|it| (0..2000).filter(|_| check(it)).count()).sum();
+        assert_eq!(of_one + of_all, 6000, "of a minute");
+        assert_eq!(spend(&mut budget, OTHER, 1, now), 256, "connects are counted by themselves");
+    }
 
     fn spend(budget: &mut Budget, session: SessionId, attempt: u32, now: Instant) -> usize {
         let admitted = |_: &i32| budget.admit(session, attempt, Purpose::Aimed, now).is_ok();

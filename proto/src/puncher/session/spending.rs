@@ -98,7 +98,12 @@ impl Session {
                     spending.left_datagrams = Some(budget.left(Purpose::Datagram));
                     return Some(command);
                 }
-                Err(refusal) => self.refuse(&command, refusal, now),
+                // The next one may leave: nothing that was planned is lost.
+                Err(_) if purpose == Purpose::Check => self.refuse(&command, now),
+                Err(refusal) => {
+                    self.engine.spending.refused(refusal, now);
+                    self.refuse(&command, now);
+                }
             }
         }
     }
@@ -131,14 +136,21 @@ impl Session {
                 (!self.resources.tcp.iter().any(ours)).then_some(Purpose::Aimed)
             }
             Command::BindUdp { .. } | Command::SendUdp { .. } => {
-                self.is_udp_guess(command).then_some(Purpose::Datagram)
+                let check = || self.is_unheard_check(command).then_some(Purpose::Check);
+                self.is_udp_guess(command).then_some(Purpose::Datagram).or_else(check)
             }
             _ => None,
         }
     }
 
-    fn refuse(&mut self, command: &Command, refusal: Refusal, now: Instant) {
-        self.engine.spending.refused(refusal, now);
+    /// Whether it goes to an address that was announced, and has said nothing yet.
+    fn is_unheard_check(&self, command: &Command) -> bool {
+        let Command::SendUdp { socket, remote, .. } = command else { return false };
+        let pair = self.checklist.position(*socket, *remote).map(|at| &self.checklist.pairs[at]);
+        pair.is_some_and(|it| !it.heard && it.verified.is_none())
+    }
+
+    fn refuse(&mut self, command: &Command, now: Instant) {
         let answer = match command {
             Command::Inject { .. } | Command::SendUdp { .. } => {
                 Answer::Sent(Err(IoFailure::OverBudget))
@@ -151,8 +163,11 @@ impl Session {
 
     /// The number of the present attempt: each has its own share of the budget.
     fn attempt(&self, purpose: Purpose) -> u32 {
-        if purpose == Purpose::Datagram {
-            return self.udp_attempt_number();
+        match purpose {
+            Purpose::Datagram => return self.udp_attempt_number(),
+            // One share for all of a call.
+            Purpose::Check => return 0,
+            Purpose::Aimed | Purpose::Guess => {}
         }
         let covered = self.engine.coverage.as_ref().map_or(0, |it| it.attempt() + 1);
         covered + self.engine.rounds.map_or(0, |it| u32::from(it.round))

@@ -27,28 +27,47 @@ const RETRY: Duration = Duration::from_millis(250);
 /// Added to a lease: the broker lets go of a name before the directory does.
 const LEASE_SLACK: Duration = Duration::from_secs(2);
 
-/// Enters a name unless a living broker has it, or a dead one had it for a peer with another key, which may come back until its
-/// lease ends; answers with the holder, and then with whoever wanted it. A value is the broker (8 bytes), the certificate (32)
-/// and the key behind its length (1 byte).
+/// Enters a name unless another broker has it: a living one, or a dead one for a peer with another key, which may come back
+/// until its lease ends. Answers with the holder, and then with whoever wanted it.
+///
+/// Two brokers have one name if the database was away, or has lost its memory. Then the peer that has had it for longer keeps it,
+/// and of two with one key, which are one peer that has moved, the one that came last; whose it was is among
+/// those who are answered. Only brokers say for how long, of peers that they have let in; a newcomer, of whom it is -1, takes
+/// nothing. Brokers count by clocks of their own, and since when a name is had is reckoned by the database's: no two clocks
+/// have to agree.
+///
+/// A value is the broker (8 bytes), since when (8 bytes), and the listing: the certificate (32), the key behind its length
+/// (1 byte), the NAT.
 const CLAIM: &str = "
-local function owner(value)
-    return string.sub(value, 41, 41 + (string.byte(value, 41) or 0))
-end
 local held = redis.call('GET', KEYS[1])
-if held then
-    local holder = string.sub(held, 1, 8)
-    if holder ~= ARGV[1] then
-        if redis.call('EXISTS', 'ntcp:broker:' .. holder) == 1 or owner(held) ~= owner(ARGV[2]) then
-            return {holder}
-        end
+local holder = held and #held > 48 and string.sub(held, 1, 8) or ARGV[1]
+local time, stay = redis.call('TIME'), tonumber(ARGV[4])
+local since = time[1] * 1000 + math.floor(time[2] / 1000) - math.max(stay, 0)
+if holder ~= ARGV[1] then
+    local function owner(listing)
+        return string.sub(listing, 33, 33 + (string.byte(listing, 33) or 0))
+    end
+    local own, other = owner(ARGV[2]), owner(string.sub(held, 17))
+    local before = struct.unpack('>d', string.sub(held, 9, 16))
+    local takes = stay >= 0 and since < before
+    if own == other and redis.call('EXISTS', 'ntcp:broker:' .. holder) == 0 then
+        takes = true
+    elseif own == other and #own > 1 then
+        takes = stay >= 0 and since > before
+    end
+    if not takes then
+        return {holder}
     end
 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+redis.call('SET', KEYS[1], ARGV[1] .. struct.pack('>d', since) .. ARGV[2], 'PX', ARGV[3])
 local answer = redis.call('SMEMBERS', KEYS[2])
 if #answer > 0 then
     redis.call('DEL', KEYS[2])
 end
 table.insert(answer, 1, ARGV[1])
+if holder ~= ARGV[1] then
+    table.insert(answer, holder)
+end
 return answer";
 
 /// Strikes a name if it is this broker's.
@@ -171,6 +190,8 @@ impl Line {
         let mut connection = self.connect()?;
         let mut letters = connection.as_pubsub();
         letters.subscribe(key(b"letters", &self.own.0))?;
+        // One that was lost may have said that a name is another's.
+        self.tell(News::Reunited);
         // Also how long the end of the broker waits for this thread.
         letters.set_read_timeout(Some(HEARTBEAT))?;
         let mut silent = false;
@@ -358,11 +379,15 @@ impl Scripts {
             (key(b"name", name), key(b"want", name))
         };
         match order {
-            Order::Claim { name, listing, lease } => {
+            Order::Claim { name, listing, lease, since } => {
                 let (at, want) = keys(name);
                 let command = pipeline.cmd("EVALSHA").arg(&self.claim).arg(2).arg(at).arg(want);
                 let life = millis(*lease + LEASE_SLACK);
-                command.arg(&own.0[..]).arg([&own.0[..], &listing.emit()].concat()).arg(life);
+                command.arg(&own.0[..]).arg(listing.emit()).arg(life);
+                match since {
+                    Some(since) => command.arg(millis(since.elapsed())),
+                    None => command.arg(-1),
+                };
             }
             Order::Release { name } => {
                 let command = pipeline.cmd("EVALSHA").arg(&self.release).arg(1);
@@ -390,7 +415,8 @@ fn millis(time: Duration) -> u64 {
 }
 
 fn whereabouts(value: &[u8]) -> Option<Whereabouts> {
-    let (broker, listing) = value.split_first_chunk()?;
+    let (broker, rest) = value.split_first_chunk()?;
+    let (_since, listing) = rest.split_first_chunk::<8>()?;
     Some(Whereabouts { broker: BrokerId(*broker), listing: Listing::parse(listing)? })
 }
 

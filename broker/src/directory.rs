@@ -145,6 +145,17 @@ enum Order {
 }
 
 impl Order {
+    /// The name that it is about, if it is about one.
+    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "only Redis has complaints"))]
+    fn name(&self) -> Option<&PeerName> {
+        match self {
+            Self::Claim { name, .. } | Self::Release { name } | Self::Find { name, .. } => {
+                Some(name)
+            }
+            Self::Post { .. } => None,
+        }
+    }
+
     /// The answer to it while the database is away, if it has one.
     fn denied(self) -> Option<News> {
         match self {

@@ -1,5 +1,7 @@
 //! The directory in Redis.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +28,10 @@ const LIFE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(250);
 /// Added to a lease: the broker lets go of a name before the directory does.
 const LEASE_SLACK: Duration = Duration::from_secs(2);
+/// How long the log does not hear the same complaint again.
+const QUIET: Duration = Duration::from_secs(60);
+/// How many complaints the log hears in that time.
+const MAX_COMPLAINTS: usize = 16;
 
 /// Enters a name unless another broker has it: a living one, or a dead one for a peer with another key, which may come back
 /// until its lease ends. Answers with the holder, and then with whoever wanted it.
@@ -108,7 +114,8 @@ pub(super) fn start(
         own,
         news,
         state: state.clone(),
-        was_there: None,
+        said: None,
+        complaints: BTreeMap::new(),
     };
     let post = Post { line: line.clone(), orders };
     let post = Builder::new().name("directory".into()).spawn(move || post.run())?;
@@ -132,8 +139,10 @@ struct Line {
     own: BrokerId,
     news: UnboundedSender<News>,
     state: Arc<State>,
-    /// Whether the database answered last time; told to the log when it changes.
-    was_there: Option<bool>,
+    /// Whether the database answers, as the log was told last.
+    said: Option<bool>,
+    /// What the log has heard, and when; no longer than [`QUIET`].
+    complaints: BTreeMap<String, Instant>,
 }
 
 impl Line {
@@ -164,15 +173,42 @@ impl Line {
     fn note(&mut self, state: Result<(), &RedisError>) {
         let is_there = state.is_ok();
         self.state.is_there.store(is_there, Ordering::Relaxed);
-        if self.was_there.replace(is_there) == Some(is_there) {
+        if self.said == Some(is_there) {
             return;
         }
-        let host = &self.host;
         match state {
-            Ok(()) => tracing::info!(%host, "the directory is there"),
+            Ok(()) => tracing::info!(host = %self.host, "the directory is there"),
+            // It may be there for a moment in between, each time.
+            Err(error) if !self.is_new(error) => return,
             Err(error) => {
-                tracing::warn!(%host, %error, "the directory is away: going on with this broker's own peers");
+                tracing::warn!(host = %self.host, %error, "the directory is away: going on with this broker's own peers");
             }
+        }
+        self.said = Some(is_there);
+    }
+
+    /// One request had an error for an answer, and others need not.
+    fn note_one(&mut self, order: &Order, error: &RedisError) {
+        if self.is_new(error) {
+            let name = order.name().map(PeerName::as_str);
+            tracing::warn!(host = %self.host, name, %error, "the directory cannot answer for one name: is somebody else writing to it?");
+        }
+    }
+
+    /// Whether the log has not heard this for a while.
+    fn is_new(&mut self, error: &RedisError) -> bool {
+        let now = Instant::now();
+        self.complaints.retain(|_, heard| now < *heard + QUIET);
+        // Most errors are of one kind; a database that makes up new ones all the time is heard often enough.
+        if self.complaints.len() >= MAX_COMPLAINTS {
+            return false;
+        }
+        match self.complaints.entry(kind(error)) {
+            Entry::Vacant(place) => {
+                place.insert(now);
+                true
+            }
+            Entry::Occupied(_) => false,
         }
     }
 
@@ -310,7 +346,7 @@ impl Post {
     }
 
     fn carry_out(
-        &self,
+        &mut self,
         connection: &mut Connection,
         scripts: &Scripts,
         batch: Vec<Order>,
@@ -319,12 +355,13 @@ impl Post {
         for order in &batch {
             scripts.add(&mut pipeline, self.line.own, order);
         }
-        match pipeline.query::<Vec<Value>>(connection) {
+        match pipeline.ignore_errors().query::<Vec<RedisResult<Value>>>(connection) {
             Ok(answers) if answers.len() == batch.len() => {
+                let mut served = Ok(());
                 for (order, answer) in batch.into_iter().zip(answers) {
-                    self.answer(order, &answer);
+                    served = served.and(self.conclude(order, answer));
                 }
-                Ok(())
+                served
             }
             // Some may have been carried out; each may be carried out again.
             failed => {
@@ -333,6 +370,23 @@ impl Post {
                 Err(failed.err().unwrap_or_else(short))
             }
         }
+    }
+
+    /// Passes one answer on. Fails only by an error that others will have too.
+    fn conclude(&mut self, order: Order, answer: RedisResult<Value>) -> RedisResult<()> {
+        let error = match answer {
+            Ok(answer) => {
+                self.answer(order, &answer);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let is_one = is_of_one_key(&error);
+        if is_one {
+            self.line.note_one(&order, &error);
+        }
+        self.deny(order);
+        if is_one { Ok(()) } else { Err(error) }
     }
 
     fn answer(&self, order: Order, answer: &Value) {
@@ -404,6 +458,21 @@ impl Scripts {
             }
         }
     }
+}
+
+/// What an error is called.
+const WRONG_TYPE: &str = "WRONGTYPE";
+
+/// Whether an error says nothing but that something else lies where a name should. All others (no memory left, a copy that
+/// takes no orders, a password that is missing) are the whole database's.
+fn is_of_one_key(error: &RedisError) -> bool {
+    // Before version 7 what happens in a script is told behind a code of its own.
+    error.code() == Some(WRONG_TYPE) || error.detail().is_some_and(|it| it.contains(WRONG_TYPE))
+}
+
+/// What tells an error from others, whatever the name that it is about.
+fn kind(error: &RedisError) -> String {
+    if is_of_one_key(error) { WRONG_TYPE.to_owned() } else { error.to_string() }
 }
 
 fn key(kind: &[u8], rest: &[u8]) -> Vec<u8> {

@@ -279,6 +279,22 @@ fn a_peer_that_moved_while_the_database_was_away_stays_where_it_came_last() {
 }
 
 #[test]
+fn something_else_where_a_name_should_be_disturbs_no_other_name() {
+    let database = Database::start();
+    let members = [0; 2].map(|_| Member::start(&database));
+    let _bob = members[0].register("bob");
+    let mut asker = members[1].register("asker");
+    let mut look_up = |name: &str| answer_to(&mut asker, Body::Lookup(name.parse().unwrap()));
+    until("bob is found", || matches!(look_up("bob"), Body::Found(_)).then_some(()));
+    assert_eq!(database.tell("LPUSH ntcp:name:broken x"), ":1");
+    for _ in 0..10 {
+        assert!(is_unknown(&look_up("broken")));
+        let found = look_up("bob");
+        assert!(matches!(found, Body::Found(_)), "{found:?}");
+    }
+}
+
+#[test]
 fn peers_of_three_brokers_find_and_call_each_other() {
     let database = Database::start();
     let members = [0; 3].map(|_| Member::start(&database));

@@ -4,7 +4,7 @@
 //!
 //! | key | value | lives |
 //! |---|---|---|
-//! | `ntcp:name:NAME` | the broker (8 bytes), the peer's listing: certificate, key, NAT | as long as the lease |
+//! | `ntcp:name:NAME` | the broker (8 bytes), since when (8 bytes: milliseconds of the database's clock), the peer's listing: certificate, key, NAT | as long as the lease |
 //! | `ntcp:broker:ID` | `1` | 5 s after the broker's last sign of life, one a second |
 //! | `ntcp:want:NAME` | set of brokers at which somebody waits for the peer | as long as the longest wait |
 //! | channel `ntcp:letters:ID` | the sender (8 bytes), the letter | |
@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
 use ntcp_proto::rendezvous::{BrokerId, Claim, Command, Listing, Whereabouts};
@@ -138,13 +138,24 @@ impl DirectoryAddress {
 /// What the database is asked to do.
 #[derive(Debug)]
 enum Order {
-    Claim { name: PeerName, listing: Listing, lease: Duration },
+    Claim { name: PeerName, listing: Listing, lease: Duration, since: Option<Instant> },
     Release { name: PeerName },
     Find { name: PeerName, wait: Duration },
     Post { broker: BrokerId, letter: Vec<u8> },
 }
 
 impl Order {
+    /// The name that it is about, if it is about one.
+    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "only Redis has complaints"))]
+    fn name(&self) -> Option<&PeerName> {
+        match self {
+            Self::Claim { name, .. } | Self::Release { name } | Self::Find { name, .. } => {
+                Some(name)
+            }
+            Self::Post { .. } => None,
+        }
+    }
+
     /// The answer to it while the database is away, if it has one.
     fn denied(self) -> Option<News> {
         match self {
@@ -217,7 +228,12 @@ impl Directory {
     /// Leaves an order; what it is denied at once is returned.
     pub(crate) fn order(&self, command: Command) -> Option<News> {
         let order = match command {
-            Command::Claim { name, listing, lease } => Order::Claim { name, listing, lease },
+            Command::Claim { name, listing, lease, stay } => {
+                // Orders wait: what counts is when the peer came.
+                let now = Instant::now();
+                let since = stay.map(|it| now.checked_sub(it).unwrap_or(now));
+                Order::Claim { name, listing, lease, since }
+            }
             Command::Release { name } => Order::Release { name },
             Command::Find { name, wait } => Order::Find { name, wait },
             Command::Post { broker, letter } => Order::Post { broker, letter },

@@ -1,5 +1,7 @@
 //! The directory in Redis.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,29 +28,52 @@ const LIFE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(250);
 /// Added to a lease: the broker lets go of a name before the directory does.
 const LEASE_SLACK: Duration = Duration::from_secs(2);
+/// How long the log does not hear the same complaint again.
+const QUIET: Duration = Duration::from_secs(60);
+/// How many complaints the log hears in that time.
+const MAX_COMPLAINTS: usize = 16;
 
-/// Enters a name unless a living broker has it, or a dead one had it for a peer with another key, which may come back until its
-/// lease ends; answers with the holder, and then with whoever wanted it. A value is the broker (8 bytes), the certificate (32)
-/// and the key behind its length (1 byte).
+/// Enters a name unless another broker has it: a living one, or a dead one for a peer with another key, which may come back
+/// until its lease ends. Answers with the holder, and then with whoever wanted it.
+///
+/// Two brokers have one name if the database was away, or has lost its memory. Then the peer that has had it for longer keeps it,
+/// and of two with one key, which are one peer that has moved, the one that came last; whose it was is among
+/// those who are answered. Only brokers say for how long, of peers that they have let in; a newcomer, of whom it is -1, takes
+/// nothing. Brokers count by clocks of their own, and since when a name is had is reckoned by the database's: no two clocks
+/// have to agree.
+///
+/// A value is the broker (8 bytes), since when (8 bytes), and the listing: the certificate (32), the key behind its length
+/// (1 byte), the NAT.
 const CLAIM: &str = "
-local function owner(value)
-    return string.sub(value, 41, 41 + (string.byte(value, 41) or 0))
-end
 local held = redis.call('GET', KEYS[1])
-if held then
-    local holder = string.sub(held, 1, 8)
-    if holder ~= ARGV[1] then
-        if redis.call('EXISTS', 'ntcp:broker:' .. holder) == 1 or owner(held) ~= owner(ARGV[2]) then
-            return {holder}
-        end
+local holder = held and #held > 48 and string.sub(held, 1, 8) or ARGV[1]
+local time, stay = redis.call('TIME'), tonumber(ARGV[4])
+local since = time[1] * 1000 + math.floor(time[2] / 1000) - math.max(stay, 0)
+if holder ~= ARGV[1] then
+    local function owner(listing)
+        return string.sub(listing, 33, 33 + (string.byte(listing, 33) or 0))
+    end
+    local own, other = owner(ARGV[2]), owner(string.sub(held, 17))
+    local before = struct.unpack('>d', string.sub(held, 9, 16))
+    local takes = stay >= 0 and since < before
+    if own == other and redis.call('EXISTS', 'ntcp:broker:' .. holder) == 0 then
+        takes = true
+    elseif own == other and #own > 1 then
+        takes = stay >= 0 and since > before
+    end
+    if not takes then
+        return {holder}
     end
 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+redis.call('SET', KEYS[1], ARGV[1] .. struct.pack('>d', since) .. ARGV[2], 'PX', ARGV[3])
 local answer = redis.call('SMEMBERS', KEYS[2])
 if #answer > 0 then
     redis.call('DEL', KEYS[2])
 end
 table.insert(answer, 1, ARGV[1])
+if holder ~= ARGV[1] then
+    table.insert(answer, holder)
+end
 return answer";
 
 /// Strikes a name if it is this broker's.
@@ -89,7 +114,8 @@ pub(super) fn start(
         own,
         news,
         state: state.clone(),
-        was_there: None,
+        said: None,
+        complaints: BTreeMap::new(),
     };
     let post = Post { line: line.clone(), orders };
     let post = Builder::new().name("directory".into()).spawn(move || post.run())?;
@@ -113,8 +139,10 @@ struct Line {
     own: BrokerId,
     news: UnboundedSender<News>,
     state: Arc<State>,
-    /// Whether the database answered last time; told to the log when it changes.
-    was_there: Option<bool>,
+    /// Whether the database answers, as the log was told last.
+    said: Option<bool>,
+    /// What the log has heard, and when; no longer than [`QUIET`].
+    complaints: BTreeMap<String, Instant>,
 }
 
 impl Line {
@@ -145,15 +173,42 @@ impl Line {
     fn note(&mut self, state: Result<(), &RedisError>) {
         let is_there = state.is_ok();
         self.state.is_there.store(is_there, Ordering::Relaxed);
-        if self.was_there.replace(is_there) == Some(is_there) {
+        if self.said == Some(is_there) {
             return;
         }
-        let host = &self.host;
         match state {
-            Ok(()) => tracing::info!(%host, "the directory is there"),
+            Ok(()) => tracing::info!(host = %self.host, "the directory is there"),
+            // It may be there for a moment in between, each time.
+            Err(error) if !self.is_new(error) => return,
             Err(error) => {
-                tracing::warn!(%host, %error, "the directory is away: going on with this broker's own peers");
+                tracing::warn!(host = %self.host, %error, "the directory is away: going on with this broker's own peers");
             }
+        }
+        self.said = Some(is_there);
+    }
+
+    /// One request had an error for an answer, and others need not.
+    fn note_one(&mut self, order: &Order, error: &RedisError) {
+        if self.is_new(error) {
+            let name = order.name().map(PeerName::as_str);
+            tracing::warn!(host = %self.host, name, %error, "the directory cannot answer for one name: is somebody else writing to it?");
+        }
+    }
+
+    /// Whether the log has not heard this for a while.
+    fn is_new(&mut self, error: &RedisError) -> bool {
+        let now = Instant::now();
+        self.complaints.retain(|_, heard| now < *heard + QUIET);
+        // Most errors are of one kind; a database that makes up new ones all the time is heard often enough.
+        if self.complaints.len() >= MAX_COMPLAINTS {
+            return false;
+        }
+        match self.complaints.entry(kind(error)) {
+            Entry::Vacant(place) => {
+                place.insert(now);
+                true
+            }
+            Entry::Occupied(_) => false,
         }
     }
 
@@ -171,6 +226,8 @@ impl Line {
         let mut connection = self.connect()?;
         let mut letters = connection.as_pubsub();
         letters.subscribe(key(b"letters", &self.own.0))?;
+        // One that was lost may have said that a name is another's.
+        self.tell(News::Reunited);
         // Also how long the end of the broker waits for this thread.
         letters.set_read_timeout(Some(HEARTBEAT))?;
         let mut silent = false;
@@ -289,7 +346,7 @@ impl Post {
     }
 
     fn carry_out(
-        &self,
+        &mut self,
         connection: &mut Connection,
         scripts: &Scripts,
         batch: Vec<Order>,
@@ -298,12 +355,13 @@ impl Post {
         for order in &batch {
             scripts.add(&mut pipeline, self.line.own, order);
         }
-        match pipeline.query::<Vec<Value>>(connection) {
+        match pipeline.ignore_errors().query::<Vec<RedisResult<Value>>>(connection) {
             Ok(answers) if answers.len() == batch.len() => {
+                let mut served = Ok(());
                 for (order, answer) in batch.into_iter().zip(answers) {
-                    self.answer(order, &answer);
+                    served = served.and(self.conclude(order, answer));
                 }
-                Ok(())
+                served
             }
             // Some may have been carried out; each may be carried out again.
             failed => {
@@ -312,6 +370,23 @@ impl Post {
                 Err(failed.err().unwrap_or_else(short))
             }
         }
+    }
+
+    /// Passes one answer on. Fails only by an error that others will have too.
+    fn conclude(&mut self, order: Order, answer: RedisResult<Value>) -> RedisResult<()> {
+        let error = match answer {
+            Ok(answer) => {
+                self.answer(order, &answer);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let is_one = is_of_one_key(&error);
+        if is_one {
+            self.line.note_one(&order, &error);
+        }
+        self.deny(order);
+        if is_one { Ok(()) } else { Err(error) }
     }
 
     fn answer(&self, order: Order, answer: &Value) {
@@ -358,11 +433,15 @@ impl Scripts {
             (key(b"name", name), key(b"want", name))
         };
         match order {
-            Order::Claim { name, listing, lease } => {
+            Order::Claim { name, listing, lease, since } => {
                 let (at, want) = keys(name);
                 let command = pipeline.cmd("EVALSHA").arg(&self.claim).arg(2).arg(at).arg(want);
                 let life = millis(*lease + LEASE_SLACK);
-                command.arg(&own.0[..]).arg([&own.0[..], &listing.emit()].concat()).arg(life);
+                command.arg(&own.0[..]).arg(listing.emit()).arg(life);
+                match since {
+                    Some(since) => command.arg(millis(since.elapsed())),
+                    None => command.arg(-1),
+                };
             }
             Order::Release { name } => {
                 let command = pipeline.cmd("EVALSHA").arg(&self.release).arg(1);
@@ -381,6 +460,21 @@ impl Scripts {
     }
 }
 
+/// What an error is called.
+const WRONG_TYPE: &str = "WRONGTYPE";
+
+/// Whether an error says nothing but that something else lies where a name should. All others (no memory left, a copy that
+/// takes no orders, a password that is missing) are the whole database's.
+fn is_of_one_key(error: &RedisError) -> bool {
+    // Before version 7 what happens in a script is told behind a code of its own.
+    error.code() == Some(WRONG_TYPE) || error.detail().is_some_and(|it| it.contains(WRONG_TYPE))
+}
+
+/// What tells an error from others, whatever the name that it is about.
+fn kind(error: &RedisError) -> String {
+    if is_of_one_key(error) { WRONG_TYPE.to_owned() } else { error.to_string() }
+}
+
 fn key(kind: &[u8], rest: &[u8]) -> Vec<u8> {
     [b"ntcp:", kind, b":", rest].concat()
 }
@@ -390,7 +484,8 @@ fn millis(time: Duration) -> u64 {
 }
 
 fn whereabouts(value: &[u8]) -> Option<Whereabouts> {
-    let (broker, listing) = value.split_first_chunk()?;
+    let (broker, rest) = value.split_first_chunk()?;
+    let (_since, listing) = rest.split_first_chunk::<8>()?;
     Some(Whereabouts { broker: BrokerId(*broker), listing: Listing::parse(listing)? })
 }
 

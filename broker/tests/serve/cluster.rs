@@ -1,13 +1,15 @@
 //! Several brokers as one, with a real database between them.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use ntcp_proto::signal::message::{Body, Refused};
+use ntcp_proto::secrecy::PublicKey;
+use ntcp_proto::signal::envelope::Envelope;
+use ntcp_proto::signal::message::{Body, Refresh, Refused};
 use ntcp_proto::signal::{ErrorCode, Punch};
 
 use crate::peer::{Manner, Peer, Socket, connect};
@@ -64,6 +66,15 @@ impl Database {
         let process = Process(process);
         until("the database answers", || TcpStream::connect(address).ok());
         process
+    }
+
+    /// Does what somebody at its console does, and says what it answers.
+    fn tell(&self, command: &str) -> String {
+        let mut line = TcpStream::connect(self.address).unwrap();
+        line.write_all(format!("{command}\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        BufReader::new(line).read_line(&mut answer).unwrap();
+        answer.trim_end().to_owned()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -175,6 +186,114 @@ fn is_unknown(answer: &Body) -> bool {
     matches!(answer, Body::Refused(Refused { code: ErrorCode::UnknownPeer, .. }))
 }
 
+/// Two peers that want one name, and the brokers that they come to.
+struct Rivals {
+    database: Database,
+    members: [Member; 2],
+    /// Has been at the first broker for a while.
+    owner: Peer,
+    /// Asks the second broker whose the name is.
+    asker: Peer,
+}
+
+const OWNER: u8 = 1;
+const RIVAL: u8 = 2;
+
+impl Rivals {
+    fn come() -> Self {
+        let database = Database::start();
+        let members = [0; 2].map(|_| Member::start(&database));
+        let owner = until("the owner is registered", || {
+            members[0].try_register_as("bob", &Manner::sealed(OWNER)).ok()
+        });
+        let asker = members[1].register("asker");
+        let start = Instant::now();
+        until("it has been there for longer than brokers' reckoning is coarse", || {
+            (start.elapsed() > 3 * PAUSE).then_some(())
+        });
+        Self { database, members, owner, asker }
+    }
+
+    /// The key that the name has, as the second broker knows.
+    fn holder(&mut self) -> Option<PublicKey> {
+        match answer_to(&mut self.asker, Body::Lookup("bob".parse().unwrap())) {
+            Body::Found(found) => found.identity,
+            answer => {
+                assert!(is_unknown(&answer), "{answer:?}");
+                None
+            }
+        }
+    }
+
+    /// The name is the owner's in the end, who was never without it.
+    fn owner_has_it(&mut self, mut rival: Peer) {
+        let own = Manner::sealed(OWNER).identity.map(|it| it.public());
+        until("the name is back", || (self.holder() == own).then_some(()));
+        until("the rival is forgotten", || (!is_known(&mut rival)).then_some(()));
+        let taken = self.members[1].try_register_as("bob", &Manner::sealed(RIVAL)).err();
+        assert_eq!(taken, Some(ErrorCode::NameTaken));
+        assert!(is_known(&mut self.owner));
+    }
+}
+
+/// Whether a broker still knows a sealed peer: if not, it has no key to seal its answer with.
+fn is_known(peer: &mut Peer) -> bool {
+    let lease = Duration::from_secs(60);
+    peer.send(Body::Refresh(Refresh { lease, rtt: None, candidates: None, nat: None }));
+    Envelope::parse(&peer.socket.receive()).is_some()
+}
+
+#[test]
+fn a_living_owner_keeps_its_name_though_the_database_is_emptied_and_another_comes_at_once() {
+    let mut rivals = Rivals::come();
+    let rival = until("another one comes before the brokers notice", || {
+        assert_eq!(rivals.database.tell("FLUSHALL"), "+OK");
+        rivals.members[1].try_register_as("bob", &Manner::sealed(RIVAL)).ok()
+    });
+    let robbed = Instant::now();
+    rivals.owner_has_it(rival);
+    assert!(robbed.elapsed() < Duration::from_secs(5), "not only with the next refresh");
+}
+
+#[test]
+fn a_living_owner_keeps_its_name_though_the_database_starts_empty_and_another_was_there_first() {
+    let mut rivals = Rivals::come();
+    rivals.database.process.kill();
+    let rival = until("another one comes while nobody knows", || {
+        rivals.members[1].try_register_as("bob", &Manner::sealed(RIVAL)).ok()
+    });
+    rivals.database.process = Database::spawn(rivals.database.address);
+    rivals.owner_has_it(rival);
+}
+
+#[test]
+fn a_peer_that_moved_while_the_database_was_away_stays_where_it_came_last() {
+    let mut rivals = Rivals::come();
+    rivals.database.process.kill();
+    let mut moved = until("it comes to another broker", || {
+        rivals.members[1].try_register_as("bob", &Manner::sealed(OWNER)).ok()
+    });
+    rivals.database.process = Database::spawn(rivals.database.address);
+    until("the first broker forgets it", || (!is_known(&mut rivals.owner)).then_some(()));
+    assert!(is_known(&mut moved));
+}
+
+#[test]
+fn something_else_where_a_name_should_be_disturbs_no_other_name() {
+    let database = Database::start();
+    let members = [0; 2].map(|_| Member::start(&database));
+    let _bob = members[0].register("bob");
+    let mut asker = members[1].register("asker");
+    let mut look_up = |name: &str| answer_to(&mut asker, Body::Lookup(name.parse().unwrap()));
+    until("bob is found", || matches!(look_up("bob"), Body::Found(_)).then_some(()));
+    assert_eq!(database.tell("LPUSH ntcp:name:broken x"), ":1");
+    for _ in 0..10 {
+        assert!(is_unknown(&look_up("broken")));
+        let found = look_up("bob");
+        assert!(matches!(found, Body::Found(_)), "{found:?}");
+    }
+}
+
 #[test]
 fn peers_of_three_brokers_find_and_call_each_other() {
     let database = Database::start();
@@ -277,11 +396,7 @@ fn a_database_that_was_emptied_is_told_everything_again() {
     let mut bob = members[0].register("bob");
     let mut alice = members[1].register("alice");
     meets_soon(&mut alice, &mut bob);
-    let mut line = TcpStream::connect(database.address).unwrap();
-    line.write_all(b"FLUSHALL\r\n").unwrap();
-    let mut done = [0; 5];
-    line.read_exact(&mut done).unwrap();
-    assert_eq!(&done, b"+OK\r\n");
+    assert_eq!(database.tell("FLUSHALL"), "+OK");
     // Nobody refreshes here: it is the brokers that notice.
     meets_soon(&mut alice, &mut bob);
 }

@@ -21,6 +21,10 @@
 //!
 //! What a directory that is away changes: names are unique within one broker only, and peers of other brokers are not
 //! found. Own peers call each other as before. When it is back, every broker enters its names again, a few at a time.
+//!
+//! What a directory that has lost its memory changes: for a moment a name can be had that a peer of another broker has. So
+//! brokers say with each name for how long their peer has had it. The one that came first keeps it; the broker
+//! of the other one is woken, asks, hears that the name is held, and forgets its peer.
 
 mod letter;
 #[cfg(test)]
@@ -227,7 +231,7 @@ impl<R: Registry> Broker<R> {
             Entry::Vacant(_) if is_full => self.counters.at_limit += 1,
             Entry::Vacant(place) => {
                 place.insert(Waiting { link, payload: payload.to_vec() });
-                self.commands.push_back(Command::Claim { name, listing, lease });
+                self.commands.push_back(Command::Claim { name, listing, lease, stay: None });
             }
         }
     }
@@ -256,7 +260,8 @@ impl<R: Registry> Broker<R> {
                     (cluster.verdict, cluster.wanted) = (None, None);
                 }
             }
-            // It had to register elsewhere while the directory was away, or we seemed dead.
+            // It had to register elsewhere while the directory was away, or we seemed dead; or it came while the
+            // directory did not know of somebody who was there before.
             (None, Claim::Held(_)) => {
                 if let Some(id) = self.registry.find(name) {
                     self.remove(id, Departure::Replaced);
@@ -273,13 +278,13 @@ impl<R: Registry> Broker<R> {
         }
     }
 
-    /// Lengthens a peer's stay in the directory, as its lease was.
-    pub(super) fn claim_again(&mut self, id: RegistrationId) {
+    /// Lengthens a peer's stay in the directory, as its lease was. Not after its end: then the name may be another's.
+    pub(super) fn claim_again(&mut self, id: RegistrationId, now: Instant) {
         let (Some(_), Some(registration)) = (&self.cluster, self.registry.get(id)) else { return };
         if let (Some(name), false) = (registration.name(), registration.link().is_broker()) {
-            let lease = registration.granted();
-            let listing = Listing::of(registration);
-            self.commands.push_back(Command::Claim { name, listing, lease });
+            let stay @ Some(_) = self.leases.stay(&registration.lease, now) else { return };
+            let (lease, listing) = (registration.granted(), Listing::of(registration));
+            self.commands.push_back(Command::Claim { name, listing, lease, stay });
         }
     }
 
@@ -308,7 +313,7 @@ impl<R: Registry> Broker<R> {
             let next = last.and_then(|place| self.registry.next_from(place));
             last = next.map(|(_, place)| place);
             let Some((id, _)) = next else { break };
-            self.claim_again(id);
+            self.claim_again(id, now);
         }
         if let Some(cluster) = &mut self.cluster {
             cluster.reclaimed = last;
@@ -430,7 +435,10 @@ impl<R: Registry> Broker<R> {
                 }
             }
             Some(Letter::Wake { name }) => {
-                if !self.parked.waiting_for(&name).is_empty() {
+                // Somebody was there before who has it here, perhaps: the directory knows.
+                if let Some(id) = self.registry.find(&name) {
+                    self.claim_again(id, now);
+                } else if !self.parked.waiting_for(&name).is_empty() {
                     self.seek(&name, Duration::ZERO);
                 }
             }

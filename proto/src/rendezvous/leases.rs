@@ -13,27 +13,48 @@ use crate::signal::RegistrationId;
 /// Milliseconds of a bucket: leases of five minutes lie in 1200 of them.
 const BUCKET: u32 = 250;
 
-/// When a peer's lease ends, and where that is noted.
+/// When a peer came, when its lease ends, and where that is noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Lease {
     /// Nanoseconds since the broker started.
     ends: u64,
     noted: Noted,
+    came: Tenths,
 }
 
-/// Where the next look at a peer is noted.
+/// Tenths of a second since the broker started: enough for 13 years, and to tell who came first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tenths(u32);
+
+/// Where the next look at a peer is noted: there are very many of these, so it is a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Noted {
+struct Noted(u32);
+
+impl Noted {
     /// At its instant.
-    Exactly,
-    /// In this bucket.
-    In(u32),
-    Nowhere,
+    const EXACTLY: Self = Self(0);
+    const NOWHERE: Self = Self(u32::MAX);
+
+    /// In this bucket; the last ones are 34 years away.
+    fn in_bucket(bucket: u32) -> Self {
+        Self(bucket.saturating_add(1).min(u32::MAX - 1))
+    }
 }
 
 impl Lease {
     /// Of a peer whose lease has not been set yet.
-    pub(super) const UNSET: Self = Self { ends: u64::MAX, noted: Noted::Nowhere };
+    pub(super) const UNSET: Self =
+        Self { ends: u64::MAX, noted: Noted::NOWHERE, came: Tenths(u32::MAX) };
+
+    /// When its peer came.
+    pub(super) fn came(&self) -> Tenths {
+        self.came
+    }
+
+    /// Says when its peer came.
+    pub(super) fn set_came(&mut self, came: Tenths) {
+        self.came = came;
+    }
 }
 
 /// All looks.
@@ -61,12 +82,25 @@ impl Leases {
         self.start
     }
 
+    /// `at`, as it is kept.
+    pub(super) fn tenths(&self, at: Instant) -> Tenths {
+        let tenths = at.saturating_duration_since(self.start).as_millis() / 100;
+        Tenths(u32::try_from(tenths).unwrap_or(u32::MAX))
+    }
+
+    /// For how long a peer has been here; `None` if its lease has ended.
+    pub(super) fn stay(&self, lease: &Lease, now: Instant) -> Option<Duration> {
+        let came = Duration::from_millis(u64::from(lease.came.0) * 100);
+        let here = now.saturating_duration_since(self.start).saturating_sub(came);
+        (lease.ends > self.nanos(now)).then_some(here)
+    }
+
     /// Has a lease end at `ends`.
     pub(super) fn set(&mut self, id: RegistrationId, lease: &mut Lease, ends: Instant) {
         lease.ends = self.nanos(ends);
-        let bucket = Noted::In(self.bucket(ends));
-        if bucket < lease.noted {
-            self.note(id, lease, bucket);
+        let bucket = self.bucket(ends);
+        if Noted::in_bucket(bucket) < lease.noted {
+            self.note_bucket(id, lease, bucket);
         }
     }
 
@@ -80,38 +114,34 @@ impl Leases {
         }
         let ends = self.start + Duration::from_nanos(lease.ends);
         let bucket = self.bucket(ends);
-        let is_near = bucket <= self.bucket(now);
-        self.note(look.id, lease, if is_near { Noted::Exactly } else { Noted::In(bucket) });
+        if bucket <= self.bucket(now) {
+            lease.noted = Noted::EXACTLY;
+            self.exact.insert((ends, look.id));
+        } else {
+            self.note_bucket(look.id, lease, bucket);
+        }
         false
     }
 
-    fn note(&mut self, id: RegistrationId, lease: &mut Lease, place: Noted) {
-        lease.noted = place;
-        match place {
-            Noted::Exactly => {
-                self.exact.insert((self.start + Duration::from_nanos(lease.ends), id));
-            }
-            Noted::In(bucket) => {
-                let bucket = self.buckets.entry(bucket).or_default();
-                if bucket.len() == bucket.capacity() {
-                    // By a quarter instead of twice: together they are as long as there are peers.
-                    bucket.reserve_exact(bucket.len() / 4 + 4);
-                }
-                bucket.push(id);
-            }
-            Noted::Nowhere => {}
+    fn note_bucket(&mut self, id: RegistrationId, lease: &mut Lease, bucket: u32) {
+        lease.noted = Noted::in_bucket(bucket);
+        let bucket = self.buckets.entry(bucket).or_default();
+        if bucket.len() == bucket.capacity() {
+            // By a quarter instead of twice: together they are as long as there are peers.
+            bucket.reserve_exact(bucket.len() / 4 + 4);
         }
+        bucket.push(id);
     }
 
     /// The next look that is due.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<Look> {
         if self.exact.first().is_some_and(|(at, _)| *at <= now) {
             let (_, id) = self.exact.pop_first()?;
-            return Some(Look { id, from: Noted::Exactly });
+            return Some(Look { id, from: Noted::EXACTLY });
         }
         let current = self.bucket(now);
         let mut first = self.buckets.first_entry().filter(|it| *it.key() <= current)?;
-        let from = Noted::In(*first.key());
+        let from = Noted::in_bucket(*first.key());
         let id = first.get_mut().pop();
         if first.get().is_empty() {
             first.remove();
@@ -212,6 +242,19 @@ mod tests {
             let looks: usize = leases.buckets.values().map(Vec::len).sum();
             assert!(looks + leases.exact.len() <= 300 / 5 + 1);
         }
+    }
+
+    #[test]
+    fn a_stay_counts_from_when_a_peer_came_until_its_lease_ends() {
+        let start = any_instant();
+        let at = |millis| start + Duration::from_millis(millis);
+        let (mut leases, mut lease) = (Leases::new(start), Lease::UNSET);
+        lease.set_came(leases.tenths(at(70_250)));
+        leases.set(id(1), &mut lease, at(80_000));
+        assert_eq!(leases.stay(&lease, at(70_250)), Some(Duration::from_millis(50)), "in tenths");
+        leases.set(id(1), &mut lease, at(90_000));
+        assert_eq!(leases.stay(&lease, at(89_999)), Some(Duration::from_millis(19_799)));
+        assert_eq!(leases.stay(&lease, at(90_000)), None);
     }
 
     #[test]

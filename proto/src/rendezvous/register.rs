@@ -181,7 +181,12 @@ impl<R: Registry> Broker<R> {
         (register, identity): (&Register, Option<PublicKey>),
         now: Instant,
     ) -> RegistrationId {
+        let mut came = None;
         if let Some(known) = self.registry.on_link(link) {
+            // The same peer once more: it has had its name all the time.
+            let is_same =
+                |it: &&Registration| it.name() == register.name && it.identity == identity;
+            came = self.registry.get(known).filter(is_same).map(|it| it.lease.came());
             self.remove(known, Departure::Replaced);
         }
         let id = RegistrationId(self.entropy.bytes());
@@ -200,7 +205,14 @@ impl<R: Registry> Broker<R> {
             lease,
             registered_in: message.transaction,
         }));
+        if let Some(registration) = self.registry.get_mut(id) {
+            registration.lease.set_came(came.unwrap_or_else(|| self.leases.tenths(now)));
+        }
         self.set_lease(id, now + lease);
+        if came.is_some() {
+            // Its name went with its former registration.
+            self.claim_again(id, now);
+        }
         self.counters.registered += 1;
         self.events.push_back(Event::Registered { name: register.name.clone(), link });
         id
@@ -262,7 +274,7 @@ impl<R: Registry> Broker<R> {
                 registration.set_candidates(candidates);
             }
             self.set_lease(id, now + lease);
-            self.claim_again(id);
+            self.claim_again(id, now);
             if has_news {
                 self.note_nat(id, now);
             }

@@ -32,7 +32,8 @@ pub enum Input<'a> {
         name: PeerName,
         /// What came of it.
         claim: Claim,
-        /// The brokers that have asked for the name since it was last free, and wait for it.
+        /// The brokers that have asked for the name since it was last free, and wait for it; and the one that had it
+        /// until now, if it was taken from that one.
         wanted_by: Vec<BrokerId>,
     },
     /// The answer to [`Command::Find`]; each has one, soon.
@@ -96,6 +97,10 @@ pub enum Command {
         listing: Listing,
         /// For how long.
         lease: Duration,
+        /// How long the peer has had it here without a break; `None` for one that is not let in yet. Where two brokers
+        /// have one name, the peer that came first keeps it; of two with one key, which are one peer that has
+        /// moved, the one that came last. Who is not let in yet takes nothing from a living broker.
+        stay: Option<Duration>,
     },
     /// Strike a name from the directory, if it is there for this broker.
     Release {

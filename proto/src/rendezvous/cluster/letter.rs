@@ -9,7 +9,7 @@
 //! | 2 | for a peer of yours | registration; the message |
 //! | 3 | a caller here tells something of a meeting that you arrange | registration; the message |
 //! | 4 | somebody here wants this name of a peer of yours | name, key |
-//! | 5 | somebody has come whom you asked for | name |
+//! | 5 | somebody has come whom you asked for, or whose name you had | name |
 
 use std::net::{IpAddr, SocketAddr};
 

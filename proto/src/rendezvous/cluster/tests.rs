@@ -26,7 +26,8 @@ struct Peer {
 struct Town {
     now: Instant,
     brokers: Vec<Option<Broker>>,
-    names: BTreeMap<PeerName, (usize, Listing)>,
+    /// Who has it, as what, and since when.
+    names: BTreeMap<PeerName, (usize, Listing, Instant)>,
     wanted: BTreeMap<PeerName, Vec<usize>>,
     is_away: bool,
     loses_letters: usize,
@@ -106,9 +107,11 @@ impl Town {
                 Command::Send { link, payload } => {
                     self.inboxes.entry((index, link)).or_default().push_back(payload);
                 }
-                Command::Claim { name, listing, .. } => self.claim(index, name, listing),
+                Command::Claim { name, listing, stay, .. } => {
+                    self.claim(index, name, (listing, stay));
+                }
                 Command::Release { name } => {
-                    if self.names.get(&name).is_some_and(|(holder, _)| *holder == index) {
+                    if self.names.get(&name).is_some_and(|held| held.0 == index) {
                         self.names.remove(&name);
                     }
                 }
@@ -129,33 +132,50 @@ impl Town {
         self.input(to, Input::Letter { from: broker_id(from), letter });
     }
 
-    fn claim(&mut self, index: usize, name: PeerName, listing: Listing) {
-        let held = self.names.get(&name).copied();
+    fn claim(
+        &mut self,
+        index: usize,
+        name: PeerName,
+        (listing, stay): (Listing, Option<Duration>),
+    ) {
+        let since = self.now - stay.unwrap_or_default();
+        let other = self.names.get(&name).copied().filter(|held| held.0 != index);
         let mut wanted_by = Vec::new();
-        let claim = match held {
+        let claim = match other {
             _ if self.is_away => Claim::Unknown,
-            Some((holder, held))
-                if holder != index
-                    && (self.brokers[holder].is_some() || held.identity != listing.identity) =>
-            {
-                Claim::Held(broker_id(holder))
+            Some(held) if !self.takes((listing, since, stay.is_some()), held) => {
+                Claim::Held(broker_id(held.0))
             }
             Some(_) | None => {
-                self.names.insert(name.clone(), (index, listing));
+                self.names.insert(name.clone(), (index, listing, since));
                 let waiting = self.wanted.remove(&name).unwrap_or_default();
-                wanted_by.extend(waiting.into_iter().map(broker_id));
+                let told = waiting.into_iter().chain(other.map(|held| held.0));
+                wanted_by.extend(told.map(broker_id));
                 Claim::Ours
             }
         };
         self.input(index, Input::Claimed { name, claim, wanted_by });
     }
 
+    /// Whether a name goes over from another broker.
+    fn takes(
+        &self,
+        (listing, since, is_in): (Listing, Instant, bool),
+        (holder, held, before): (usize, Listing, Instant),
+    ) -> bool {
+        let is_same = held.identity == listing.identity;
+        match listing.identity {
+            _ if is_same && self.brokers[holder].is_none() => true,
+            _ if !is_in => false,
+            Some(_) if is_same => since > before,
+            Some(_) | None => since < before,
+        }
+    }
+
     fn find(&mut self, index: usize, name: PeerName, wait: Duration) {
-        let at = self
-            .names
-            .get(&name)
-            .filter(|_| !self.is_away)
-            .map(|(holder, listing)| Whereabouts { broker: broker_id(*holder), listing: *listing });
+        let at = self.names.get(&name).filter(|_| !self.is_away).map(|(holder, listing, _)| {
+            Whereabouts { broker: broker_id(*holder), listing: *listing }
+        });
         if at.is_none() && !wait.is_zero() {
             self.wanted.entry(name.clone()).or_default().push(index);
         }
@@ -482,17 +502,86 @@ fn without_the_directory_brokers_go_on_and_enter_their_names_when_it_is_back() {
 
 #[test]
 fn of_two_that_took_a_name_while_the_directory_was_away_one_stays() {
-    let mut town = Town::of(2);
-    town.is_away = true;
-    town.register(0, 1, Some("bob"));
-    town.register(1, 2, Some("bob"));
-    town.is_away = false;
-    for index in [1, 0] {
-        town.input(index, Input::Reunited);
-        town.pass(Duration::from_millis(10));
+    for order in [[0, 1], [1, 0]] {
+        let mut town = Town::of(2);
+        town.is_away = true;
+        town.register(0, 1, Some("bob"));
+        town.pass(Duration::from_secs(1));
+        town.register(1, 2, Some("bob"));
+        town.is_away = false;
+        for index in order {
+            town.input(index, Input::Reunited);
+            town.pass(Duration::from_millis(10));
+        }
+        let registered = (town.broker(0).registered(), town.broker(1).registered());
+        assert_eq!(registered, (1, 0), "the one that came first, whoever enters it first");
+        assert_eq!(town.names[&name("bob")].0, 0);
     }
-    assert_eq!((town.broker(0).registered(), town.broker(1).registered()), (0, 1));
+}
+
+/// Bob has been at one broker for a while, the directory forgets him, and somebody else takes his name at another.
+fn robbed() -> (Town, [Peer; 2]) {
+    let mut town = Town::of(2);
+    let bob = town.register(0, 1, Some("bob"));
+    town.pass(Duration::from_secs(10));
+    town.names.clear();
+    let thief = town.register(1, 2, Some("bob"));
     assert_eq!(town.names[&name("bob")].0, 1);
+    (town, [bob, thief])
+}
+
+fn bob_has_his_name(town: &mut Town) {
+    assert_eq!((town.broker(0).registered(), town.broker(1).registered()), (1, 0));
+    assert_eq!(town.names[&name("bob")].0, 0);
+    let answer = town.ask_to_register(1, 2, Some("bob"));
+    assert!(
+        matches!(&answer, Some(Body::Refused(it)) if it.code == ErrorCode::NameTaken),
+        "{answer:?}"
+    );
+}
+
+#[test]
+fn a_peer_keeps_its_name_though_the_directory_forgets_it_and_another_one_comes() {
+    let (mut town, _) = robbed();
+    town.input(0, Input::Reunited);
+    town.pass(Duration::from_millis(10));
+    bob_has_his_name(&mut town);
+
+    let (mut town, [bob, _]) = robbed();
+    let refresh =
+        Refresh { lease: Duration::from_secs(60), rtt: None, candidates: None, nat: None };
+    town.say(&bob, Body::Refresh(refresh));
+    bob_has_his_name(&mut town);
+}
+
+#[test]
+fn who_lost_a_name_and_was_not_told_hears_when_its_broker_enters_it_again() {
+    let (mut town, _) = robbed();
+    town.loses_letters = 1;
+    town.input(0, Input::Reunited);
+    town.pass(Duration::from_millis(10));
+    assert_eq!(town.broker(1).registered(), 1, "the letter was lost");
+    town.input(1, Input::Reunited);
+    town.pass(Duration::from_millis(10));
+    bob_has_his_name(&mut town);
+}
+
+#[test]
+fn a_peer_that_registers_once_more_on_its_link_has_had_its_name_all_the_time() {
+    let (mut town, _) = robbed();
+    town.pass(Duration::from_secs(1));
+    town.register(0, 1, Some("bob"));
+    bob_has_his_name(&mut town);
+}
+
+#[test]
+fn a_name_is_not_taken_back_when_the_lease_has_ended() {
+    let (mut town, _) = robbed();
+    // The lease has ended, and its broker has not come to look at it yet.
+    town.now += Duration::from_secs(51);
+    town.letter(1, 0, &Letter::Wake { name: name("bob") }.emit());
+    assert_eq!(town.names[&name("bob")].0, 1);
+    assert_eq!(town.broker(1).registered(), 1);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use ntcp_broker::{Broker, Options, Renewal, Sockets};
 use ntcp_proto::rendezvous::InTheClear;
 use ntcp_service::bind::Opening;
 use ntcp_service::confine::{Needs, confine};
-use ntcp_service::log::{self, Log};
+use ntcp_service::log::{self, Log, UntilWritten};
 use ntcp_service::{Reload, Supervisor, complain, descriptors, metrics_listener};
 use ntcp_settings::Config;
 
@@ -33,6 +33,7 @@ enum Failure {
 }
 
 fn main() -> ExitCode {
+    let _until_written = UntilWritten;
     // Bad flags end the program with status 2 here.
     let arguments = Arguments::parse();
     match run(arguments) {

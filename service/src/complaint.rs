@@ -17,7 +17,8 @@ pub fn complain<'a>(
     ExitCode::from(status)
 }
 
-fn told_once<'a>(causes: impl Iterator<Item = &'a (dyn Error + 'static)>) -> String {
+/// What happened and, for each cause, why, but nothing twice.
+pub fn told_once<'a>(causes: impl Iterator<Item = &'a (dyn Error + 'static)>) -> String {
     let mut told = String::new();
     for cause in causes.map(ToString::to_string) {
         if told.is_empty() {

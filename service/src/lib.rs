@@ -32,7 +32,7 @@ mod scribe;
 mod signals;
 mod supervisor;
 
-pub use complaint::complain;
+pub use complaint::{complain, told_once};
 pub use http::metrics_listener;
 pub use rarely::Rarely;
 pub use reload::Reload;

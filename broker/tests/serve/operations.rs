@@ -109,6 +109,34 @@ fn a_reload_takes_over_what_it_can_and_names_the_rest() {
 }
 
 #[test]
+fn what_cannot_be_read_any_more_stays_and_the_log_says_so_once_with_the_way_out() {
+    let folder = Folder::new("broker-unreadable-key");
+    let key = folder.0.join("broker.key");
+    let mut broker = start(&[], &[("NTCP_SECURITY__KEY", key.to_str().unwrap())]);
+    let nobody = std::os::unix::fs::PermissionsExt::from_mode(0o000);
+    std::fs::set_permissions(&key, nobody).unwrap();
+    broker.program.signal(Signal::SIGHUP);
+    let refused = broker.program.wait_for("the broker's keys stay as they are");
+    assert_eq!(refused.matches("ermission denied").count(), 1, "{refused}");
+    assert!(refused.contains("[service] user") && refused.contains("restart"), "{refused}");
+    broker.program.wait_for("taken over: names, access; as before: keys");
+}
+
+#[test]
+fn a_broker_that_cannot_keep_its_key_warns_and_another_one_does_not() {
+    let mut broker = start(&[], &[]);
+    let warned = broker.program.wait_for("no place to keep this key in");
+    assert!(warned.contains("WARN") && warned.contains("[security] key"), "{warned}");
+    let folder = Folder::new("broker-kept-key");
+    let key = folder.0.join("broker.key");
+    let broker = start(&[], &[("NTCP_SECURITY__KEY", key.to_str().unwrap())]);
+    broker.program.signal(Signal::SIGTERM);
+    let (_, said) = broker.program.end();
+    assert!(said.iter().any(|it| it.contains("lasting=true")), "{said:#?}");
+    assert!(!said.iter().any(|it| it.contains("no place to keep")), "{said:#?}");
+}
+
+#[test]
 fn a_bad_configuration_is_refused_with_the_reason_and_changes_nothing() {
     let folder = Folder::new("broker-bad-reload");
     let path = folder.configure("[log]\nlevel = 'info'\n");

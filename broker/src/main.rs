@@ -15,8 +15,8 @@ use ntcp_broker::{Broker, Options, Renewal, Sockets};
 use ntcp_proto::rendezvous::InTheClear;
 use ntcp_service::bind::Opening;
 use ntcp_service::confine::{Needs, confine};
-use ntcp_service::log::{self, Log};
-use ntcp_service::{Reload, Supervisor, complain, descriptors, metrics_listener};
+use ntcp_service::log::{self, Log, UntilWritten};
+use ntcp_service::{Reload, Supervisor, complain, descriptors, metrics_listener, told_once};
 use ntcp_settings::Config;
 
 use arguments::{Arguments, Errand};
@@ -33,6 +33,7 @@ enum Failure {
 }
 
 fn main() -> ExitCode {
+    let _until_written = UntilWritten;
     // Bad flags end the program with status 2 here.
     let arguments = Arguments::parse();
     match run(arguments) {
@@ -74,7 +75,10 @@ fn read_again(config: &Config) -> Vec<PathBuf> {
 /// What these files say by now. What cannot be read stays as it is.
 fn renewal(config: &Config) -> Renewal {
     fn or_say<T>(what: &str, read: anyhow::Result<T>) -> Option<T> {
-        let unread = |error| tracing::error!("{what} stay as they are: {error:#}");
+        let unread = |error: anyhow::Error| {
+            let why = told_once(error.chain());
+            tracing::error!("{what} stay as they are: {why}{}", way_out(&error));
+        };
         read.map_err(unread).ok()
     }
     let mut renewal = Renewal::default();
@@ -82,6 +86,16 @@ fn renewal(config: &Config) -> Renewal {
     renewal.names = or_say("the names", keys::names(config));
     renewal.access = or_say("accounts and keys of tokens", access::read(config));
     renewal
+}
+
+/// What helps where a file that could be read at the start cannot be any more.
+fn way_out(error: &anyhow::Error) -> &'static str {
+    let denied = error.chain().filter_map(|it| it.downcast_ref::<std::io::Error>());
+    if denied.into_iter().any(|it| it.kind() == std::io::ErrorKind::PermissionDenied) {
+        "; the user that this server has become since its start ([service] user, or nobody) must be able to read it: give it the file, or restart the server"
+    } else {
+        ""
+    }
 }
 
 fn serve(
@@ -124,6 +138,11 @@ fn serve(
     confined.tell();
     if let Some(key) = broker.identity() {
         tracing::info!(%key, lasting = !options.limits.keys.is_empty(), "the key of this broker");
+    }
+    if options.limits.keys.is_empty() {
+        tracing::warn!(
+            "there is no place to keep this key in: after a restart there is another one, and peers that have noted this one refuse it; name a file with [security] key"
+        );
     }
     if options.limits.in_the_clear == InTheClear::Allowed {
         tracing::warn!(

@@ -221,17 +221,27 @@ impl Broker {
                 // Who asked may have given up.
                 let _ = asker.send(self.status());
             }
-            Question::Renewal(Renewal { keys, names, access }) => {
-                self.machine.set_keys(keys);
-                if let Some(names) = names {
-                    self.machine.set_names(names);
-                }
-                if let Some(access) = access {
-                    self.machine.set_access(access);
-                }
-                tracing::info!("keys, names and access taken over");
-            }
+            Question::Renewal(renewal) => self.renew(renewal),
         }
+    }
+
+    /// Takes over what is new, and says what that is and what stays.
+    fn renew(&mut self, Renewal { keys, names, access }: Renewal) {
+        let news =
+            [("keys", !keys.is_empty()), ("names", names.is_some()), ("access", access.is_some())];
+        self.machine.set_keys(keys);
+        if let Some(names) = names {
+            self.machine.set_names(names);
+        }
+        if let Some(access) = access {
+            self.machine.set_access(access);
+        }
+        let list = |wanted: bool| {
+            let some = news.iter().filter(|(_, is_new)| *is_new == wanted).map(|(name, _)| *name);
+            let some = some.collect::<Vec<_>>().join(", ");
+            if some.is_empty() { "nothing".to_owned() } else { some }
+        };
+        tracing::info!("taken over: {}; as before: {}", list(true), list(false));
     }
 
     fn status(&self) -> Status {

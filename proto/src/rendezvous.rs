@@ -22,7 +22,7 @@
 //! such packets out, and it remembers which strategies came through between which NATs. What it does
 //! *not* do: it relays no data, and never sends to an address that has not proved that it receives
 //! there, save answers that are no longer than the question
-//! (and Binding responses, which RFC 8489 makes 12 or 24 bytes longer).
+//! (and Binding responses, which RFC 8489 makes 12 bytes longer over IPv4 and 24 over IPv6).
 //!
 //! Sends need no answers here, unlike the commands of peers: a datagram that the system refuses is
 //! one that the network lost.

@@ -1,21 +1,24 @@
 //! [`complain`]: the last words of a program that cannot do what it was told.
 
 use std::error::Error;
-use std::io::Write as _;
 use std::process::ExitCode;
 
+use crate::scribe::scribe;
+
 /// Says on standard error what happened and, for each cause, why, but nothing twice: many messages quote their cause. Where
-/// standard error takes nothing, as on a full disk, the status must say it.
+/// standard error takes nothing, as on a full disk or into a pipe that nobody reads, the status must say it.
 pub fn complain<'a>(
     program: &str,
     causes: impl Iterator<Item = &'a (dyn Error + 'static)>,
     status: u8,
 ) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "{program}: {}", told_once(causes));
+    scribe().take(format!("{program}: {}\n", told_once(causes)).as_bytes());
+    scribe().finish();
     ExitCode::from(status)
 }
 
-fn told_once<'a>(causes: impl Iterator<Item = &'a (dyn Error + 'static)>) -> String {
+/// What happened and, for each cause, why, but nothing twice.
+pub fn told_once<'a>(causes: impl Iterator<Item = &'a (dyn Error + 'static)>) -> String {
     let mut told = String::new();
     for cause in causes.map(ToString::to_string) {
         if told.is_empty() {

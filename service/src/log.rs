@@ -6,6 +6,9 @@
 //! | `info` | outcomes: started, registered, called, stopped. No address of a peer |
 //! | `debug` | decisions, with addresses |
 //! | `trace` | every packet |
+//!
+//! Lines are written by a thread of their own: a reader that stands still delays nobody. What then finds no room is counted,
+//! and told once it reads again.
 
 use std::io::IsTerminal as _;
 
@@ -13,6 +16,8 @@ use ntcp_settings::{LogFormat, LogLevel};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
+
+use crate::scribe::{Line, scribe};
 
 /// The log of this process, once it has begun.
 #[derive(Debug)]
@@ -37,11 +42,9 @@ impl Log {
         let lines = match format {
             LogFormat::Text => {
                 let is_terminal = std::io::stderr().is_terminal();
-                fmt::layer().with_ansi(is_terminal).with_writer(std::io::stderr).boxed()
+                fmt::layer().with_ansi(is_terminal).with_writer(|| Line).boxed()
             }
-            LogFormat::Json => {
-                fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()
-            }
+            LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(|| Line).boxed(),
         };
         tracing_subscriber::registry().with(filter).with(lines).init();
         Self { level, filter: handle, is_fixed }
@@ -54,6 +57,18 @@ impl Log {
         }
         self.level = level;
         self.filter.reload(EnvFilter::new(level.as_str())).is_ok()
+    }
+}
+
+/// Has everything written that was logged, when it is dropped: the program keeps it until its end, also one by a panic. A
+/// reader that stands still delays the end by a second.
+#[derive(Debug)]
+#[must_use = "it is kept until the end of the program"]
+pub struct UntilWritten;
+
+impl Drop for UntilWritten {
+    fn drop(&mut self) {
+        scribe().finish();
     }
 }
 

@@ -15,6 +15,7 @@ use crate::http::{self, Site};
 use crate::metrics::Metrics;
 use crate::notify;
 use crate::reload::Reload;
+use crate::scribe::scribe;
 use crate::signals::{Wish, wishes};
 
 /// Room for the supervisor's thread: it renders pages, and nothing of it is deep.
@@ -45,7 +46,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts the thread, and tells the service manager that the server is ready: its sockets are open.
+    /// Starts the thread, and the one that writes the log, and tells the service manager that the server is ready: its sockets are open.
     ///
     /// # Errors
     ///
@@ -55,6 +56,8 @@ impl Supervisor {
         metrics: Option<TcpListener>,
         reload: Reload,
     ) -> io::Result<Self> {
+        // Privileges are given up: from now on there may be threads.
+        scribe().start()?;
         let wishes = wishes()?;
         let metrics = metrics.map(Async::new_nonblocking).transpose()?;
         let (stopper, stop) = oneshot::channel();
@@ -118,6 +121,7 @@ async fn obey(
             }
             (Wish::Stop { status }, None) => {
                 tracing::warn!("a second signal: ended at once");
+                scribe().finish();
                 std::process::exit(status);
             }
         }

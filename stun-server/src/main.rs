@@ -8,7 +8,7 @@ use arguments::Arguments;
 use clap::Parser;
 use ntcp_service::bind::Opening;
 use ntcp_service::confine::{Needs, confine};
-use ntcp_service::log::{self, Log};
+use ntcp_service::log::{self, Log, UntilWritten};
 use ntcp_service::{Reload, Supervisor, complain, descriptors, metrics_listener};
 use ntcp_settings::Config;
 use ntcp_stun_server::{Options, Server, Sockets};
@@ -20,6 +20,7 @@ use std::sync::Arc;
 const NAME: &str = env!("CARGO_BIN_NAME");
 
 fn main() -> ExitCode {
+    let _until_written = UntilWritten;
     // Bad flags end the program with status 2 here.
     let arguments = Arguments::parse();
     let config = match arguments.config() {

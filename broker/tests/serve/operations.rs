@@ -1,10 +1,14 @@
 //! The program as its operator meets it: signals, systemd, metrics, logs, privileges.
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 
+use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
-use nix::unistd::geteuid;
+use nix::sys::stat::Mode;
+use nix::unistd::{geteuid, mkfifo};
 use ntcp_proto::signal::ErrorCode;
 use ntcp_proto::signal::message::{Body, Message};
 
@@ -102,6 +106,34 @@ fn a_reload_takes_over_what_it_can_and_names_the_rest() {
     assert!(taken_over.contains("[log] level, [service] drain"), "{taken_over}");
     let _alice = Peer::register(Socket::udp(broker.udp), "alice");
     broker.program.wait_for("registered from");
+}
+
+#[test]
+fn what_cannot_be_read_any_more_stays_and_the_log_says_so_once_with_the_way_out() {
+    let folder = Folder::new("broker-unreadable-key");
+    let key = folder.0.join("broker.key");
+    let mut broker = start(&[], &[("NTCP_SECURITY__KEY", key.to_str().unwrap())]);
+    let nobody = std::os::unix::fs::PermissionsExt::from_mode(0o000);
+    std::fs::set_permissions(&key, nobody).unwrap();
+    broker.program.signal(Signal::SIGHUP);
+    let refused = broker.program.wait_for("the broker's keys stay as they are");
+    assert_eq!(refused.matches("ermission denied").count(), 1, "{refused}");
+    assert!(refused.contains("[service] user") && refused.contains("restart"), "{refused}");
+    broker.program.wait_for("taken over: names, access; as before: keys");
+}
+
+#[test]
+fn a_broker_that_cannot_keep_its_key_warns_and_another_one_does_not() {
+    let mut broker = start(&[], &[]);
+    let warned = broker.program.wait_for("no place to keep this key in");
+    assert!(warned.contains("WARN") && warned.contains("[security] key"), "{warned}");
+    let folder = Folder::new("broker-kept-key");
+    let key = folder.0.join("broker.key");
+    let broker = start(&[], &[("NTCP_SECURITY__KEY", key.to_str().unwrap())]);
+    broker.program.signal(Signal::SIGTERM);
+    let (_, said) = broker.program.end();
+    assert!(said.iter().any(|it| it.contains("lasting=true")), "{said:#?}");
+    assert!(!said.iter().any(|it| it.contains("no place to keep")), "{said:#?}");
 }
 
 #[test]
@@ -253,6 +285,38 @@ fn sockets_of_the_service_manager_are_used_and_must_agree_with_the_configuration
     assert_eq!(status, Some(1));
     let complaint = format!("listens on UDP {at_udp}, but the configuration does not");
     assert!(said.iter().any(|line| line.contains(&complaint)), "{said:#?}");
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_neither_serving_nor_the_end() {
+    let folder = Folder::new("broker-unread-log");
+    let fifo = folder.0.join("log");
+    mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+    let mut options = std::fs::OpenOptions::new();
+    let both_ends = options.read(true).write(true).custom_flags(OFlag::O_NONBLOCK.bits());
+    let mut both_ends = both_ends.open(&fifo).unwrap();
+    while both_ends.write(b"full").is_ok() {}
+
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let metrics = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (at_udp, at_metrics) = (udp.local_addr().unwrap(), metrics.local_addr().unwrap());
+    let path = folder.configure("[security]\nplain = true\n");
+    let script = format!("exec \"$0\" \"$@\" 2>{}", fifo.display());
+    let [udp_text, metrics_text] = [at_udp, at_metrics].map(|it| it.to_string());
+    let arguments = ["-c", &script, PROGRAM, "udp", "-vv", "--config", path.to_str().unwrap()];
+    let arguments = [&arguments[..], &["--udp", &udp_text, "--metrics", &metrics_text]].concat();
+    let sockets = [udp.into(), metrics.into()];
+    let program = Program::start_with_sockets("bash", &arguments, &sockets);
+
+    let mut alice = Peer::register(Socket::udp(at_udp), "alice");
+    for _ in 0..100 {
+        assert!(matches!(alice.ask(connect("nobody")), Body::Refused(_)));
+    }
+    assert_eq!(get(at_metrics, "/healthz").0, 200);
+    program.signal(Signal::SIGTERM);
+    let (sender, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(program.end().0));
+    assert_eq!(ended.recv_timeout(PATIENCE).expect("it ends"), Some(0));
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 use std::time::Instant;
 
-use super::{Asker, Broker, Command, Link, Registry, refused};
+use ntcp_stun::Class;
+
+use super::{Asker, Broker, Command, Link, Registration, Registry, refused};
 use crate::secrecy::PublicKey;
-use crate::signal::ErrorCode;
 use crate::signal::codec::Received;
 use crate::signal::message::{Body, Message};
+use crate::signal::{ErrorCode, RegistrationId};
 
 impl<R: Registry> Broker<R> {
     /// Tells who sent a request, and takes a new address over if the sender proves it.
@@ -27,25 +29,19 @@ impl<R: Registry> Broker<R> {
             self.refuse_with_nonce(link, answer, length, now);
             return None;
         };
-        if link != known_link {
-            if !self.has_proved(link, message, now) {
+        if link != known_link && moves(link, &message.body) {
+            if self.must_show_nonce(link, (id, message), now) {
                 self.counters.stale_nonce += 1;
                 let answer = message.answer(refused(message, ErrorCode::StaleNonce));
                 self.refuse_with_nonce(link, answer, length, now);
                 return None;
             }
-            if moves(link, &message.body) {
-                if self.is_others(link, identity) {
-                    self.counters.name_conflicts += 1;
-                    self.answer(
-                        Asker { id, link },
-                        message,
-                        refused(message, ErrorCode::Forbidden),
-                    );
-                    return None;
-                }
-                self.relink(id, link);
+            if self.is_others(link, identity) {
+                self.counters.name_conflicts += 1;
+                self.answer(Asker { id, link }, message, refused(message, ErrorCode::Forbidden));
+                return None;
             }
+            self.relink(id, link);
         }
         let asker = Asker { id, link };
         if !self.take_token(id, now) {
@@ -69,10 +65,28 @@ impl<R: Registry> Broker<R> {
     pub(super) fn has_proved(&self, link: Link, message: &Message, now: Instant) -> bool {
         match link {
             Link::Tcp { .. } | Link::Broker { .. } => true,
-            Link::Udp { remote, .. } => {
-                message.nonce.as_ref().is_some_and(|nonce| self.cookies.is_ours(nonce, remote, now))
-            }
+            Link::Udp { .. } => self.has_shown_nonce(link, message, now),
         }
+    }
+
+    /// Whether whoever has written a message reads what is sent on its link. A stream's handshake does not show that:
+    /// somebody on the path may write there what a peer has sent elsewhere, and what never arrived.
+    fn has_shown_nonce(&self, link: Link, message: &Message, now: Instant) -> bool {
+        message.nonce.as_ref().is_some_and(|nonce| self.cookies.is_ours(nonce, link, now))
+    }
+
+    /// Whether a request that `registration` vouches for will be refused until it shows a nonce of its link.
+    pub(super) fn must_show_nonce(
+        &self,
+        link: Link,
+        (registration, message): (RegistrationId, &Message),
+        now: Instant,
+    ) -> bool {
+        let known = self.registry.get(registration).map(Registration::link);
+        message.body.kind().0 == Class::Request
+            && known.is_some_and(|known| known != link)
+            && moves(link, &message.body)
+            && !self.has_shown_nonce(link, message, now)
     }
 
     /// Whether it stops while others go on.
@@ -109,8 +123,8 @@ impl<R: Registry> Broker<R> {
     }
 }
 
-/// Whether a request from another link than the registration's moves it there. Over UDP it does:
-/// its nonce is younger than the move. What comes in on a stream may have been sent before the peer
+/// Whether a request from another link than the registration's moves it there, once it shows a nonce of that link. Over
+/// UDP it does: its nonce is younger than the move. What else comes in on a stream may have been sent before the peer
 /// moved away from it, so there only a Refresh does.
 fn moves(link: Link, body: &Body) -> bool {
     matches!((link, body), (Link::Udp { .. }, _) | (Link::Tcp { .. }, Body::Refresh(_)))

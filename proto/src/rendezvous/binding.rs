@@ -52,7 +52,8 @@ fn respond(request: &Message<'_>, link: Link, buffer: &mut [u8]) -> Result<usize
     if unknown.is_empty() {
         writer.attribute(&XorMappedAddress(link.remote()))?;
     } else {
-        writer.attribute(&ErrorCode::UNKNOWN_ATTRIBUTE)?;
+        // The source of a request may be forged: no more bytes than the answer needs.
+        writer.attribute(&ErrorCode::UNKNOWN_ATTRIBUTE.without_reason())?;
         writer.attribute(&unknown)?;
     }
     if request.fingerprint() == Check::Valid {

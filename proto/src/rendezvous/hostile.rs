@@ -456,6 +456,34 @@ fn a_binding_request_is_answered_with_the_mapping() {
 }
 
 #[test]
+fn a_binding_request_that_is_refused_gets_12_bytes_more_at_most() {
+    let mut world = World::new(18);
+    let id = TransactionId::new([9; 12]);
+    let mut longest = 0;
+    for unknown in 1..=60 {
+        for with_fingerprint in [false, true] {
+            let mut buffer = [0; 512];
+            let method = ntcp_stun::Method::BINDING;
+            let mut writer =
+                ntcp_stun::Writer::new(&mut buffer, Class::Request, method, id).unwrap();
+            for number in 0..unknown {
+                let attribute = ntcp_stun::AttributeType::new(0x4EFF - number);
+                writer.raw_attribute(attribute, &[]).unwrap();
+            }
+            if with_fingerprint {
+                writer.fingerprint().unwrap();
+            }
+            let length = writer.finish();
+            let answers = world.ask_broker(stranger(7), &buffer[..length]);
+            let answer = ntcp_stun::Message::parse(&answers[0]).unwrap();
+            assert_eq!((answers.len(), answer.class()), (1, Class::Error));
+            longest = longest.max(answers[0].len().saturating_sub(length));
+        }
+    }
+    assert_eq!(longest, 12);
+}
+
+#[test]
 fn a_lookup_tells_who_is_there() {
     let mut world = World::new(19);
     let mut raw = Raw::register(&mut world, "alice", stranger(1)).unwrap();

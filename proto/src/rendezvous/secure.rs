@@ -24,7 +24,7 @@ use super::bucket::Bucket;
 use super::cookie::LIFE;
 use super::{Broker, Command, Link, Registration, Registry};
 use crate::address::site;
-use crate::secrecy::{PublicKey, Reception, SecretKey, Unsealed};
+use crate::secrecy::{Channel, PublicKey, Reception, SecretKey, Unsealed};
 use crate::signal::codec::Received;
 use crate::signal::envelope::{Envelope, prologue};
 use crate::signal::message::{Body, Message, Refused, Secure};
@@ -271,6 +271,7 @@ impl<R: Registry> Broker<R> {
             let answer = Message::new(envelope.transaction, body);
             return self.refuse_with_nonce(link, answer, length, now);
         };
+        let before = channel.clone();
         let bytes = match envelope.open(channel) {
             Ok(bytes) => bytes,
             Err(Unsealed::Repeated) => {
@@ -286,9 +287,28 @@ impl<R: Registry> Broker<R> {
         match Message::parse(&bytes) {
             Ok(received) if received.message.transaction == envelope.transaction => {
                 let received = received.sealed();
+                self.spare(envelope.registration, (link, &received.message), before, now);
                 self.on_message(link, &received, length, now);
             }
             Ok(_) | Err(_) => self.counters.malformed += 1,
+        }
+    }
+
+    /// Keeps the counter of a request good that is about to be refused for want of a nonce: what somebody else has sent
+    /// ahead from elsewhere must not have the original taken for a replay. Each copy is answered with no more bytes than
+    /// it has, and none any more once the original is here.
+    fn spare(
+        &mut self,
+        id: RegistrationId,
+        (link, message): (Link, &Message),
+        before: Channel,
+        now: Instant,
+    ) {
+        if message.registration == Some(id) && self.must_show_nonce(link, (id, message), now) {
+            let channel = self.registry.get_mut(id).and_then(|it| it.channel.as_mut());
+            if let Some(channel) = channel {
+                *channel = before;
+            }
         }
     }
 

@@ -226,6 +226,29 @@ fn a_peer_on_tcp_and_a_peer_on_udp_call_each_other() {
 }
 
 #[test]
+fn a_peer_whose_move_to_udp_nobody_confirmed_shows_a_nonce_on_its_stream_and_stays_there() {
+    for sealed in [true, false] {
+        let mut world = if sealed { World::sealed(33) } else { World::new(33) };
+        let alice = world.peer(Some("alice"), ms(20));
+        world.peers[alice].udp = false;
+        world.start(alice);
+        world.run_until_event(alice, is_registered);
+        let remote = world.peers[alice].address;
+        let broker = world.broker.as_mut().unwrap();
+        let on = |broker: &Broker, link| broker.registry().on_link(link);
+        let known = broker.registry().find(&"alice".parse().unwrap()).unwrap();
+        let stream = broker.registry().get(known).unwrap().link();
+        broker.relink(known, Link::Udp { local: None, remote });
+        world.run_for(Duration::from_secs(25));
+        let broker = world.broker.as_ref().unwrap();
+        assert_eq!(on(broker, stream), Some(known));
+        assert_eq!(broker.counters().stale_nonce, 1);
+        let lost = |it: &client::Event| matches!(it, client::Event::RegistrationLost { .. });
+        assert_eq!(world.has_told(alice, lost), 0);
+    }
+}
+
+#[test]
 fn a_peer_on_tcp_moves_to_udp_as_soon_as_that_passes() {
     let mut world = World::new(30);
     let alice = world.peer(Some("alice"), ms(20));

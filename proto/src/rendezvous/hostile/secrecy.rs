@@ -349,9 +349,7 @@ fn who_reads_and_writes_on_a_path_cannot_move_to_the_address_of_another_peer() {
     let mut raw = SealedRaw::register(&mut world, "mallory", &key_of(40), stranger(1)).unwrap();
     // In alice's name, with the nonce that was sent to her.
     let (nonce, shown) = challenge(&mut world, address);
-    let lease = seconds(60);
-    let refresh = Body::Refresh(Refresh { lease, candidates: None, nat: None, rtt: None });
-    let request = raw.request(refresh).with_nonce(nonce.clone());
+    let request = raw.request(refresh()).with_nonce(nonce.clone());
     let sealed = raw.seal_message(&request);
     world.ask_broker(address, &sealed);
     assert_eq!(broker(&world).registered(), 2);
@@ -366,6 +364,68 @@ fn who_reads_and_writes_on_a_path_cannot_move_to_the_address_of_another_peer() {
     world.run_for(seconds(65));
     let lost = |it: &client::Event| matches!(it, client::Event::RegistrationLost { .. });
     assert_eq!(world.has_told(alice, lost), 0);
+}
+
+#[test]
+fn a_registration_moves_onto_a_stream_only_for_who_shows_a_nonce_of_that_stream() {
+    let mut world = World::sealed(31);
+    let mut raw = SealedRaw::register(&mut world, "mallory", &key_of(40), stranger(1)).unwrap();
+    let link_of = |world: &World, raw: &SealedRaw| {
+        broker(world).registry().get(raw.registration).map(Registration::link)
+    };
+    let at_home = link_of(&world, &raw);
+    let stream = |number| Link::Tcp { stream: StreamId(number), remote: stranger(2) };
+    // Somebody on the path has kept a Refresh from the broker, and writes it on a stream of its own.
+    let held_back = raw.seal(refresh());
+    let mut nonces = Vec::new();
+    for number in [101, 102] {
+        let answers = world.ask_broker_on(stream(number), &held_back);
+        let refused = Message::parse(&answers[0]).unwrap().message;
+        assert_eq!((answers.len(), code_of(&refused)), (1, Some(ErrorCode::StaleNonce)));
+        assert_eq!(link_of(&world, &raw), at_home);
+        nonces.push(refused.nonce.unwrap());
+    }
+    // A nonce of one stream, in a request that only the peer can seal, moves it there and nowhere else.
+    let shown = raw.request(refresh()).with_nonce(nonces[0].clone());
+    let shown = raw.seal_message(&shown);
+    world.ask_broker_on(stream(102), &shown);
+    assert_eq!(link_of(&world, &raw), at_home);
+    assert_eq!(world.ask_broker_on(stream(101), &shown).len(), 1);
+    assert_eq!(link_of(&world, &raw), Some(stream(101)));
+    // There it goes on without one.
+    let lookup = raw.seal(Body::Lookup(name("mallory")));
+    let again = raw.seal(refresh());
+    for bytes in [lookup, again] {
+        let answers = world.ask_broker_on(stream(101), &bytes);
+        assert!(Envelope::parse(&answers[0]).is_some(), "an answer, and no refusal");
+    }
+    assert_eq!(link_of(&world, &raw), Some(stream(101)));
+}
+
+#[test]
+fn a_copy_that_was_sent_ahead_from_elsewhere_does_not_make_a_replay_of_the_original() {
+    let mut world = World::sealed(32);
+    let mut raw = SealedRaw::register(&mut world, "mallory", &key_of(40), stranger(1)).unwrap();
+    let sealed = raw.seal(refresh());
+    for _ in 0..3 {
+        let answers = world.ask_broker(stranger(2), &sealed);
+        let refused = Message::parse(&answers[0]).unwrap().message;
+        assert_eq!(code_of(&refused), Some(ErrorCode::StaleNonce));
+        assert!(answers.len() == 1 && answers[0].len() <= sealed.len());
+    }
+    let answers = world.ask_broker(stranger(1), &sealed);
+    assert_eq!(answers.len(), 1);
+    assert!(Envelope::parse(&answers[0]).is_some(), "the original is answered");
+    let replayed = broker(&world).counters().replayed;
+    for port in [1, 2] {
+        assert!(world.ask_broker(stranger(port), &sealed).is_empty(), "and only once");
+    }
+    assert_eq!(broker(&world).counters().replayed, replayed + 2);
+}
+
+/// A Refresh that changes nothing.
+fn refresh() -> Body {
+    Body::Refresh(Refresh { lease: seconds(60), candidates: None, nat: None, rtt: None })
 }
 
 #[test]

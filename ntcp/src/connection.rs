@@ -19,7 +19,7 @@ use ntcp_proto::candidate::Transport;
 use ntcp_proto::puncher::report::{Report, Strategy};
 use ntcp_proto::uri::PeerName;
 
-use crate::quic::Secured;
+use crate::quic::{Secured, arrived};
 use crate::sealed::Sealed;
 use ntcp_raw::tcp_info;
 
@@ -27,8 +27,8 @@ use ntcp_raw::tcp_info;
 ///
 /// Reads and writes bytes that only the peer can read: over TCP in sealed records, over UDP on a QUIC
 /// stream, which carries datagrams besides. Closing (`AsyncWriteExt::close`) ends our direction and leaves the
-/// peer's open; over QUIC it waits until the peer has acknowledged everything, so that dropping the
-/// connection afterwards loses nothing.
+/// peer's open; over QUIC it waits until the peer has acknowledged everything, or has read it to the end and
+/// gone, so that dropping the connection afterwards loses nothing.
 pub struct Connection {
     kind: Kind,
     peer: Option<PeerName>,
@@ -212,9 +212,7 @@ impl AsyncRead for Connection {
         match &mut self.get_mut().kind {
             Kind::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Kind::Sealed(sealed) => Pin::new(sealed).poll_read(context, buffer),
-            Kind::Udp(udp) => {
-                AsyncRead::poll_read(Pin::new(&mut udp.secured.receive), context, buffer)
-            }
+            Kind::Udp(udp) => udp.poll_read(context, buffer),
         }
     }
 }
@@ -256,6 +254,19 @@ impl AsyncWrite for Connection {
 }
 
 impl Udp {
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let receive = Pin::new(&mut self.secured.receive);
+        let read = ready!(AsyncRead::poll_read(receive, context, buffer));
+        if matches!(read, Ok(0)) && !buffer.is_empty() {
+            self.secured.all_read = true;
+        }
+        Poll::Ready(read)
+    }
+
     fn poll_finish(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.finishing.is_none() {
             // An error says that it was finished or stopped before; either way there is nothing left.
@@ -263,10 +274,13 @@ impl Udp {
         }
         let finishing = self.finishing.get_or_insert_with(|| {
             let stopped = self.secured.send.stopped();
-            Box::pin(async move { stopped.await.map(drop).map_err(io::Error::from) })
+            Box::pin(async move { arrived(stopped.await) })
         });
         let finished = ready!(finishing.poll_unpin(context));
         self.finishing = None;
         Poll::Ready(finished)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,9 +35,7 @@ pub enum ErrorKind {
     )]
     NoStunServer,
     /// A local port cannot be had.
-    #[error(
-        "cannot open {transport} port {port}: {failure}. Choose another with [hole_punch] port, or stop the program that uses it"
-    )]
+    #[error("{}", no_port(transport, *port, *failure))]
     Port {
         /// UDP or TCP.
         transport: &'static str,
@@ -99,6 +97,21 @@ pub enum ErrorKind {
     Stopped,
 }
 
+/// Why a port cannot be had, and what to do: whoever named none cannot choose another.
+fn no_port(transport: &str, port: u16, failure: IoFailure) -> String {
+    match (port, failure) {
+        (0, IoFailure::AddressInUse | IoFailure::AddressNotAvailable) => format!(
+            "the system has no free {transport} port left ({failure}): all of net.ipv4.ip_local_port_range are in use, \
+             or were a minute ago (TIME_WAIT). Widen that range, or wait, or end programs that hold many connections"
+        ),
+        (0, _) => format!("cannot open a {transport} port: {failure}"),
+        (1.., _) => format!(
+            "cannot open {transport} port {port}: {failure}. Choose another with [hole_punch] port, or stop the \
+             program that uses it"
+        ),
+    }
+}
+
 impl Error {
     /// What went wrong.
     pub fn kind(&self) -> &ErrorKind {
@@ -147,5 +160,24 @@ impl std::error::Error for Error {
 impl<K: Into<ErrorKind>> From<K> for Error {
     fn from(kind: K) -> Self {
         Self { kind: Box::new(kind.into()), report: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_named_no_port_is_not_told_to_choose_another() {
+        let said = |port, failure| Error::port(Transport::Tcp, port, failure).to_string();
+        let none_left = said(0, IoFailure::AddressInUse);
+        assert!(none_left.contains("no free TCP port left"), "{none_left}");
+        assert!(none_left.contains("ip_local_port_range"), "{none_left}");
+        for failure in [IoFailure::AddressInUse, IoFailure::NotPermitted] {
+            assert!(!said(0, failure).contains("[hole_punch] port"), "{failure}");
+            let named = said(5000, failure);
+            assert!(named.contains("TCP port 5000"), "{named}");
+            assert!(named.contains("[hole_punch] port"), "{named}");
+        }
     }
 }

@@ -15,7 +15,10 @@ use std::time::{Duration, Instant};
 use futures::Future;
 use ntcp_proto::signal::{Fingerprint, Role};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{AsyncTimer, AsyncUdpSocket, Endpoint, EndpointConfig, Runtime, SmolRuntime, VarInt};
+use quinn::{
+    AsyncTimer, AsyncUdpSocket, ConnectionError, Endpoint, EndpointConfig, Runtime, SmolRuntime,
+    StoppedError, VarInt,
+};
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature_with_raw_key};
@@ -42,15 +45,46 @@ const WINDOW: u32 = 16 << 20;
 /// The round trip assumed before it is measured. Half of it is the first retransmission's delay.
 const UNKNOWN_RTT: Duration = Duration::from_millis(100);
 
+/// The code of a CONNECTION_CLOSE (RFC 9000 section 19.19) from a side that has read the other's stream to its end:
+/// it acknowledges all of that stream.
+///
+/// QUIC's own acknowledgement may not do: where a wire reorders, a packet is taken for lost and what it carried is
+/// sent again; the acknowledgement of the first packet then counts for nothing, and the one of the second never comes,
+/// as the other side has everything and closes.
+const ALL_READ: VarInt = VarInt::from_u32(1);
+
 /// A QUIC connection with its one stream.
 pub(crate) struct Secured {
     pub(crate) connection: quinn::Connection,
     pub(crate) send: quinn::SendStream,
     pub(crate) receive: quinn::RecvStream,
+    /// The peer's stream was read to its end.
+    pub(crate) all_read: bool,
     /// What QUIC's socket receives besides, and the way to end that.
     pub(crate) early: Arc<EarlyDatagrams>,
     /// When the first byte of the application could be sent.
     pub(crate) at: Instant,
+}
+
+impl Drop for Secured {
+    fn drop(&mut self) {
+        if self.all_read {
+            self.connection.close(ALL_READ, b"");
+        }
+    }
+}
+
+/// Whether everything has arrived of a stream for which this was waited.
+pub(crate) fn arrived(stopped: Result<Option<VarInt>, StoppedError>) -> std::io::Result<()> {
+    match stopped {
+        Ok(_) => Ok(()),
+        Err(StoppedError::ConnectionLost(ConnectionError::ApplicationClosed(close)))
+            if close.error_code == ALL_READ =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Secures the path of `socket`, which is connected to `remote`.
@@ -88,7 +122,7 @@ pub(crate) async fn secure(
             let at = Instant::now();
             let (mut send, receive) = connection.open_bi().await.map_err(|it| text(&it))?;
             send.write_all(&[PREAMBLE]).await.map_err(|it| text(&it))?;
-            Ok(Secured { connection, send, receive, early, at })
+            Ok(Secured { connection, send, receive, all_read: false, early, at })
         }
         Role::Controlled => {
             let incoming = endpoint.accept().await.ok_or("the endpoint was closed")?;
@@ -99,7 +133,8 @@ pub(crate) async fn secure(
             if preamble != [PREAMBLE] {
                 return Err("the peer speaks another version on its stream".into());
             }
-            Ok(Secured { connection, send, receive, early, at: Instant::now() })
+            let at = Instant::now();
+            Ok(Secured { connection, send, receive, all_read: false, early, at })
         }
     }
 }
@@ -287,5 +322,24 @@ impl Runtime for OwnRuntime {
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> std::io::Result<Arc<dyn AsyncUdpSocket>> {
         SmolRuntime.wrap_udp_socket(socket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quinn::ApplicationClose;
+
+    use super::*;
+
+    #[test]
+    fn only_who_says_that_all_was_read_acknowledges_by_closing() {
+        let lost = |code| {
+            let close = ApplicationClose { error_code: code, reason: Vec::new().into() };
+            Err(StoppedError::ConnectionLost(ConnectionError::ApplicationClosed(close)))
+        };
+        assert!(arrived(Ok(None)).is_ok());
+        assert!(arrived(lost(ALL_READ)).is_ok());
+        assert!(arrived(lost(VarInt::from_u32(0))).is_err());
+        assert!(arrived(Err(StoppedError::ConnectionLost(ConnectionError::TimedOut))).is_err());
     }
 }

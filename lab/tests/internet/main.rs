@@ -5,6 +5,7 @@ mod answered;
 mod calls;
 mod datagrams;
 mod doctor;
+mod explained;
 mod faults;
 mod forging;
 mod killing;

@@ -26,6 +26,7 @@ mod forging;
 mod ghost;
 mod hands;
 mod inquiry;
+mod obstacle;
 mod prediction;
 mod race;
 mod reserve;
@@ -572,7 +573,7 @@ impl Machine for Session {
 
     fn handle_timeout(&mut self, now: Instant) {
         match self.state {
-            State::Racing if now >= self.deadline => self.end(now),
+            State::Racing if now >= self.ends_at() => self.end(now),
             State::Racing => {
                 self.pursue(now);
                 self.race(now);
@@ -602,7 +603,7 @@ impl Machine for Session {
                 let dials = self.dialers.iter().filter_map(Dialer::due).min();
                 let dial = dials.map(|at| Deadline::new(at, "TCP connect"));
                 let choice = self.decision_due().map(|at| Deadline::new(at, "choice of a path"));
-                let end = Some(Deadline::new(self.deadline, "end of the attempt"));
+                let end = Some(Deadline::new(self.ends_at(), "end of the attempt"));
                 let engine = self.engine_due();
                 [check, dial, choice, engine].into_iter().fold(end, Deadline::earlier)
             }

@@ -7,6 +7,7 @@ use crate::puncher::checklist::Pair;
 use crate::puncher::report::{
     Attempt, AttemptResult, Evidence, Nats, Outcome, milliseconds, milliseconds_since,
 };
+use crate::puncher::session::obstacle::Obstacle;
 use crate::puncher::streams::{Proof, Stream};
 use crate::tcp_traversal::simultaneous_open::Stance;
 
@@ -48,10 +49,10 @@ impl Session {
 
     /// The report of a session that ended without a path.
     pub(super) fn failure(&self, now: Instant) -> Report {
-        let attempts = self.attempts(None, now);
-        let reason = self.reason(&attempts, now);
-        let mut report = Report::failed(reason, self.advice(now));
-        report.attempts = attempts;
+        let obstacles = self.obstacles(now);
+        let (reason, advice) = (self.reason(&obstacles, now), self.advice(&obstacles, now));
+        let mut report = Report::failed(reason, advice);
+        report.attempts = self.attempts(None, now);
         let retry = self.engine.spending.retry_at().filter(|_| self.engine.coverage.is_some());
         report.retry_after_ms = retry.map(|at| milliseconds_since(now, at));
         report.nat = self.nats();
@@ -187,7 +188,7 @@ impl Session {
         }
     }
 
-    fn reason(&self, attempts: &[Attempt], now: Instant) -> String {
+    fn reason(&self, obstacles: &[Obstacle], now: Instant) -> String {
         let peer = self.introduction.peer.as_ref();
         let peer = peer.map_or("the peer", |name| name.as_str());
         match self.refusal {
@@ -198,7 +199,8 @@ impl Session {
             Some(code) => return format!("{peer} was not reached by the broker: {code}"),
             None => {}
         }
-        if attempts.is_empty() {
+        let tried = self.checklist.pairs.len() + self.dialers.len() + self.streams.all.len();
+        if tried == 0 && obstacles.is_empty() {
             let choice = self.introduction.transport;
             return format!(
                 "{peer} and this host have no address in common to try (transport {choice})"
@@ -207,18 +209,20 @@ impl Session {
         let heard = self.checklist.pairs.iter().any(|pair| pair.heard);
         let waited = milliseconds_since(self.called, now) / 1e3;
         let detail = if self.engine.spending.retry_at().is_some() {
-            "the budget of new TCP connections was spent"
+            "the budget of new TCP connections was spent".into()
+        } else if !obstacles.is_empty() && !heard {
+            self.in_words(obstacles)
         } else if self.engine.theirs.is_some_and(|standing| standing.over) {
-            "it has given up"
+            "it has given up".into()
         } else if heard {
-            "the peer's packets arrive here, but ours do not reach it"
+            "the peer's packets arrive here, but ours do not reach it".into()
         } else {
-            "nothing of the peer's arrived here"
+            "nothing of the peer's arrived here".to_owned()
         };
         format!("no direct path to {peer} within {waited:.1} s: {detail}")
     }
 
-    fn advice(&self, now: Instant) -> Vec<String> {
+    fn advice(&self, obstacles: &[Obstacle], now: Instant) -> Vec<String> {
         let mut advice = Vec::new();
         match self.refusal {
             Some(ErrorCode::Declined) => {
@@ -243,6 +247,10 @@ impl Session {
                  with `connects_per_minute` in `[tcp]` on the side whose budget was spent"
             ));
         }
+        advice.extend(self.advice_against(obstacles, now));
+        if let [Obstacle::NoCommonFamily(_)] = obstacles {
+            return advice;
+        }
         let depends = |nat: &Option<NatReport>, of: fn(&NatReport) -> Option<Mapping>| {
             let mapping = nat.as_ref().and_then(of);
             mapping.is_some_and(|mapping| mapping != Mapping::EndpointIndependent)
@@ -265,7 +273,7 @@ impl Session {
                  each other either; one network for both, or IPv6, makes this pair connect"
             ));
         }
-        if self.introduction.transport != TransportChoice::Any {
+        if self.is_choice_to_blame(obstacles) {
             let only = self.introduction.transport;
             advice.push(format!("only {only} was allowed: try transport any"));
         }

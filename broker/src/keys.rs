@@ -10,6 +10,9 @@ use ntcp_proto::rendezvous::Names;
 use ntcp_proto::secrecy::{PublicKey, SecretKey};
 use ntcp_settings::{Config, key_file};
 
+/// Why old keys alone are refused.
+const NO_PLACE: &str = "[security] old_keys without a place for the new one: set [security] key";
+
 /// Where the key is when the configuration does not say: in the folder that systemd has made for this
 /// service (`StateDirectory=`), or else in the user's configuration folder.
 pub(crate) fn place(config: &Config) -> Option<PathBuf> {
@@ -29,7 +32,7 @@ pub(crate) fn read(config: &Config) -> anyhow::Result<Vec<SecretKey>> {
     match place(config) {
         Some(path) => keys.push(SecretKey::from_bytes(key_file::read_or_make(&path, draw)?)),
         None if config.security.old_keys.is_empty() => return Ok(keys),
-        None => bail!("[security] old_keys without a place for the new one: set [security] key"),
+        None => bail!(NO_PLACE),
     }
     keys.extend(old(config)?);
     Ok(keys)
@@ -58,7 +61,12 @@ fn old(config: &Config) -> anyhow::Result<Vec<SecretKey>> {
 
 /// What `--check` tells of the key; none is made for that.
 pub(crate) fn describe(config: &Config) -> anyhow::Result<String> {
+    // The start refuses what is missing of these.
+    old(config)?;
     let Some(path) = place(config) else {
+        if !config.security.old_keys.is_empty() {
+            bail!(NO_PLACE);
+        }
         return Ok("no place for a key: one is drawn at each start ([security] key)".into());
     };
     Ok(match key_file::read(&path)? {

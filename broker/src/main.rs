@@ -14,7 +14,7 @@ use clap::Parser;
 use ntcp_broker::{Broker, Options, Renewal, Sockets};
 use ntcp_proto::rendezvous::InTheClear;
 use ntcp_service::bind::Opening;
-use ntcp_service::confine::{Needs, confine};
+use ntcp_service::confine::{Needs, check_user, confine};
 use ntcp_service::log::{self, Log, UntilWritten};
 use ntcp_service::{Reload, Supervisor, complain, descriptors, metrics_listener, told_once};
 use ntcp_settings::Config;
@@ -55,6 +55,8 @@ fn run(mut arguments: Arguments) -> Result<(), Failure> {
     options.limits.access = access::read(&config).map_err(Failure::Configuration)?;
     if arguments.check {
         let key = keys::describe(&config).map_err(Failure::Configuration)?;
+        let user = check_user(config.service.user.as_ref());
+        user.map_err(|error| Failure::Configuration(error.into()))?;
         println!("configuration is good: {}, {key}", arguments::describe(&options, &config));
         return Ok(());
     }

@@ -47,6 +47,27 @@ fn wrong_usage_and_wrong_configuration_end_with_2() {
 }
 
 #[test]
+fn the_check_refuses_old_keys_that_are_not_there_and_for_root_a_user_that_is_not() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let path = folder.join("broker-check.toml");
+    let check = |toml: &str| {
+        std::fs::write(&path, toml).unwrap();
+        run(&["--check", "--config", path.to_str().unwrap()])
+    };
+    let (status, text) =
+        check("[security]\nkey = '/nonexistent/n'\nold_keys = ['/nonexistent/k']\n");
+    assert_eq!(status, Some(2), "{text}");
+    assert!(text.contains("/nonexistent/k") && text.contains("old_keys"), "{text}");
+    let (status, text) = check("[service]\nuser = 'nobody-knows-this-one'\n");
+    if nix::unistd::geteuid().is_root() {
+        assert_eq!(status, Some(2), "{text}");
+        assert!(text.contains("nobody-knows-this-one"), "{text}");
+    } else {
+        assert_eq!(status, Some(0), "only root becomes somebody: {text}");
+    }
+}
+
+#[test]
 fn a_port_in_use_ends_with_1() {
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -130,6 +130,29 @@ impl Confined {
     }
 }
 
+/// Whether the start would refuse the user that is configured: only root becomes somebody.
+///
+/// # Errors
+///
+/// [`ConfineError::NoSuchUser`].
+#[cfg(target_os = "linux")]
+pub fn check_user(user: Option<&ServiceUser>) -> Result<(), ConfineError> {
+    match user {
+        Some(user) if linux::is_missing(user) => Err(ConfineError::NoSuchUser(user.clone())),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Elsewhere nobody becomes somebody else.
+///
+/// # Errors
+///
+/// None.
+#[cfg(not(target_os = "linux"))]
+pub fn check_user(_: Option<&ServiceUser>) -> Result<(), ConfineError> {
+    Ok(())
+}
+
 /// Elsewhere nothing is given up.
 ///
 /// # Errors
@@ -216,6 +239,11 @@ mod linux {
                 Err(ConfineError::User { user: user.clone(), source: io::Error::from(error) })
             }
         }
+    }
+
+    /// Whether this is root and would become somebody whom nobody knows.
+    pub(super) fn is_missing(user: &ServiceUser) -> bool {
+        geteuid().is_root() && look_up(user).is_none()
     }
 
     /// The numbers of a user and its group. Read by hand: the C library's look-up loads further libraries, which a

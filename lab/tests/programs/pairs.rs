@@ -162,6 +162,19 @@ fn a_callee_that_hears_of_the_call_late_is_met_all_the_same() {
     });
 }
 
+/// Retries are paced there, and in between the listener would answer with what the own NAT takes for invalid.
+#[test]
+fn near_peers_meet_where_a_nat_rejects_strangers_by_icmp() {
+    for other in ["masq,in=admin", "masq,in=reset"] {
+        let lab = Lab::builder().delay(Duration::ZERO).home("a", "masq,in=admin").home("b", other);
+        on_stage(lab, |_, stage| {
+            for _ in 0..3 {
+                connected(stage, "tcp", "two near peers");
+            }
+        });
+    }
+}
+
 /// Over every transport, with 30 % of all packets from and to the servers lost.
 fn connect_past_lossy_servers(a: &str, b: &str) {
     let server = Access { delay: LINE, loss: 0.3, ..Access::default() };

@@ -119,7 +119,13 @@ fn agree(site: &str, server: Server) -> Vec<String> {
     let lab = Lab::builder().delay(LINE).home("a", site).start().unwrap();
     let _ours = (server == Server::Ours).then(|| Servers::start(&lab).unwrap());
     let _other = (server != Server::Ours).then(|| start(&lab, server));
-    contradictions(site, &diagnose(&lab), server)
+    let found = diagnose(&lab);
+    let mut wrong = contradictions(site, &found, server);
+    if !wrong.is_empty() {
+        // What was seen, so that a rare contradiction can be understood from the test's output.
+        wrong.push(format!("it said {found:#}"));
+    }
+    wrong
 }
 
 /// Starts somebody else's server and waits until it answers.

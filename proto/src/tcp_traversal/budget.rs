@@ -4,6 +4,9 @@
 //! every segment made by hand of every session passes here before it leaves the node; what is refused
 //! is answered as [`IoFailure::OverBudget`](crate::IoFailure::OverBudget) and counted in the report.
 //!
+//! A SYN that is sent anew between the same ends ([`Command::RenewTcp`](crate::Command::RenewTcp)) is not counted: it
+//! comes in place of the kernel's repeat, and no NAT has an entry more for it.
+//!
 //! What is guessed over UDP, a draw's port or a probed one, is counted likewise and apart: a NAT forgets it
 //! within a fraction of the time.
 //!
@@ -24,10 +27,11 @@ const WINDOW: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(100);
 /// Of a minute's sessions, one in so many is not for guesses.
 const KEPT_BACK: u32 = 6;
-/// Checks of an attempt, for each SYN that it may have: four ends of a silent peer for as long as a call lasts.
-const CHECKS_OF_ATTEMPT: u32 = 4;
-/// Checks of a minute, for each new session that it may have.
-const CHECKS_OF_MINUTE: u32 = 5;
+/// Checks of a call: seven ends of a silent peer for the ten seconds that it lasts. Whoever allows fewer
+/// connections does not want UDP to suffer from it, so the [`Limits`] are others.
+const CHECKS_OF_CALL: u32 = 1024;
+/// Checks of a minute.
+const CHECKS_OF_MINUTE: u32 = 6000;
 
 /// Most connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,14 +53,14 @@ impl Limits {
         match purpose {
             Purpose::Aimed => self.per_minute,
             Purpose::Guess | Purpose::Datagram => self.per_minute - self.per_minute / KEPT_BACK,
-            Purpose::Check => self.per_minute.saturating_mul(CHECKS_OF_MINUTE),
+            Purpose::Check => CHECKS_OF_MINUTE,
         }
     }
 
     fn of_an_attempt(self, purpose: Purpose) -> u32 {
         match purpose {
             Purpose::Aimed | Purpose::Guess | Purpose::Datagram => self.per_attempt,
-            Purpose::Check => self.per_attempt.saturating_mul(CHECKS_OF_ATTEMPT),
+            Purpose::Check => CHECKS_OF_CALL,
         }
     }
 }
@@ -213,14 +217,15 @@ mod tests {
 
     #[test]
     fn checks_of_addresses_that_say_nothing_are_bounded_apart() {
-        let (mut budget, now) = (Budget::default(), any_instant());
+        let limits = Limits { per_attempt: 2, per_minute: 3 };
+        let (mut budget, now) = (Budget::new(limits), any_instant());
         let mut check = |session| budget.admit(session, 1, Purpose::Check, now).is_ok();
         let of_one = (0..2000).filter(|_| check(ONE)).count();
-        assert_eq!(of_one, 1024, "of one attempt");
+        assert_eq!(of_one, 1024, "of one call");
         let others = (0..10).map(|it| SessionId([10 + it; 16]));
         let of_all: usize = others.map(|it| (0..2000).filter(|_| check(it)).count()).sum();
         assert_eq!(of_one + of_all, 6000, "of a minute");
-        assert_eq!(spend(&mut budget, OTHER, 1, now), 256, "connects are counted by themselves");
+        assert_eq!(spend(&mut budget, OTHER, 1, now), 2, "connects are counted by themselves");
     }
 
     fn spend(budget: &mut Budget, session: SessionId, attempt: u32, now: Instant) -> usize {

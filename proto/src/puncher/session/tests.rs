@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::machine::any_instant;
 use crate::puncher::report::{AttemptResult, Outcome, Strategy};
+use crate::tcp_traversal::budget::{Budget, Limits};
 use crate::{Answer, IoFailure, Owner};
 
 const D: Duration = Duration::from_millis(20);
@@ -568,4 +569,39 @@ fn ports_count_until_they_are_found_steady_or_random_or_the_session_ends() {
     }
     caller.cancel();
     assert!(!caller.counts_ports());
+}
+
+/// What a call sends over UDP from this instant on until its end, if nobody answers at any of these.
+fn sent_to_the_silent(
+    (call, strangers): (u8, &[String]),
+    budget: &mut Budget,
+    mut now: Instant,
+) -> usize {
+    let candidates = strangers.iter().map(|it| mapped(Transport::Udp, it)).collect();
+    let mut session = session(Role::Controlled, TransportChoice::Udp, candidates, now);
+    session.introduction.session = SessionId([call; 16]);
+    let mut sent = 0;
+    loop {
+        while let Some(command) = session.poll_admitted(budget, now) {
+            sent += usize::from(matches!(command, Command::SendUdp { .. }));
+        }
+        let Some(deadline) = session.poll_timeout() else { return sent };
+        now = deadline.at.max(now);
+        session.handle_timeout(now);
+    }
+}
+
+#[test]
+fn callers_cannot_have_more_than_so_much_sent_to_strangers_in_a_minute() {
+    let start = any_instant();
+    let ports: Vec<String> = (1..=16).map(|port| format!("203.0.113.77:{port}")).collect();
+    let without_guesses = || Budget::new(Limits { per_attempt: 0, per_minute: 0 });
+    let one = sent_to_the_silent((1, &ports[..1]), &mut without_guesses(), start);
+    assert!((100..200).contains(&one), "a peer that is late is still asked: {one}");
+    let sixteen = sent_to_the_silent((2, &ports), &mut without_guesses(), start);
+    assert!((one..800).contains(&sixteen), "more ends share what leaves: {sixteen}");
+    let mut budget = without_guesses();
+    let calls = (0..20).map(|call| sent_to_the_silent((call, &ports), &mut budget, start));
+    let of_all: usize = calls.sum();
+    assert_eq!(of_all, 6000);
 }

@@ -21,7 +21,7 @@ use super::*;
 use crate::nat::{Mapping, NatReport, PortAllocation};
 use crate::puncher::checklist::Pair;
 use crate::tcp_traversal::note::Datagrams;
-use crate::tcp_traversal::port_coverage;
+use crate::tcp_traversal::shielded_opener::OPENER_TTL;
 use crate::tcp_traversal::survey::Ports;
 
 /// What is waited for beyond one way to the peer, where a NAT is known to keep announced ends from meeting.

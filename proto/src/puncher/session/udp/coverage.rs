@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  A (random)                 NA                            NB      B (steady, port b)
-//!  |--a1 to B*, TTL 3 ------->| q1 opens --->x               |                |
-//!  |--a2 to B*, TTL 3 ------->| q2 opens --->x               |                |
+//!  |--a1 to B*, TTL 2 ------->| q1 opens --->x               |                |
+//!  |--a2 to B*, TTL 2 ------->| q2 opens --->x               |                |
 //!  |====== "I draw" ==================================================broker=>|
 //!  |                          |x<----------------------------|<-- b to A*:p1 -|
 //!  |<------- a2 --------------|<----------- p2 = q2 ---------|<-- b to A*:p2 -|
@@ -82,23 +82,28 @@ impl Session {
         for remote in group {
             match part {
                 Part::Cover => self.probe(remote, now),
-                Part::Draw | Part::Both | Part::Opener | Part::Dialer => self.draw(remote),
+                Part::Draw | Part::Both | Part::Opener | Part::Dialer => {
+                    self.draw(remote, now);
+                }
             }
         }
     }
 
-    fn draw(&mut self, remote: SocketAddr) {
+    fn draw(&mut self, remote: SocketAddr, now: Instant) {
         let Some(covering) = &mut self.udp.covering else { return };
         let attempt = covering.coverage.upcoming();
+        let further = u8::from(covering.coverage.sent % 4 == 3);
         if attempt != covering.attempt {
             covering.attempt = attempt;
             self.close_draws();
         }
-        let first = self.resources.opener_ttl.unwrap_or(port_coverage::DRAW_TTL);
+        // Where nobody knows how far away our outermost NAT is, some go one router further. Not all: where the
+        // peer's is near and has an open input chain, a draw that it hears of can be met by no probe.
+        let first = self.resources.opener_ttl.unwrap_or(OPENER_TTL + further);
         let ttl = (attempt == 0).then_some(first);
         let socket = self.open_fresh(Purpose::Draw(ttl));
         if let (Some(socket), Some(covering)) = (socket, &mut self.udp.covering) {
-            covering.coverage.connecting(socket, remote);
+            covering.coverage.connecting(socket, remote, now);
         }
     }
 
@@ -142,7 +147,7 @@ impl Session {
         let payload = self.authenticator.request(id, false);
         let command = self.names.command();
         if let Some(covering) = &mut self.udp.covering {
-            covering.coverage.connecting(socket, remote);
+            covering.coverage.connecting(socket, remote, now);
             covering.probes.push(Probe { command, port: remote.port(), id, at: now });
         }
         self.commands.push_back(Command::SendUdp {

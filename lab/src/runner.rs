@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ntcp_proto::command::Ends;
 use ntcp_proto::{
-    Answer, Command, CommandId, Deadline, Input, IoFailure, Machine, SocketId, address,
+    Answer, Command, CommandId, Deadline, Hops, Input, IoFailure, Machine, SocketId, address,
 };
 use ntcp_stun::framing::{Frame, frame};
 
@@ -207,6 +207,15 @@ where
                 let done = known.map(|socket| system.host.set_hops(socket, hops));
                 self.answer(id, Answer::Done(done));
             }
+            Command::RenewTcp { id, socket, hops } => {
+                let connect = self.connecting.contains_key(&socket);
+                let known = self.socket(socket).ok().filter(|_| connect);
+                if let Some(ends) = known.and_then(|known| system.host.unanswered(known)) {
+                    self.renew(socket, (ends, hops), system);
+                }
+                let done = known.map(drop).ok_or(IoFailure::Closed);
+                self.answer(id, Answer::Done(done));
+            }
             Command::ConnectTcp { id, socket, local, remote, hops, sequence } => {
                 let remote = address::canonical(remote);
                 let opened = system.host.connect_tcp(local, remote, hops, sequence, system.now);
@@ -243,6 +252,17 @@ where
                 self.connecting.insert(socket, id);
             }
             Err(failure) => self.answer(id, Answer::Connected(Err(failure))),
+        }
+    }
+
+    /// Begins a connect anew, under the names it has.
+    fn renew(&mut self, socket: SocketId, (ends, hops): (Ends, Hops), system: &mut System<'_>) {
+        let connect = self.connecting.remove(&socket);
+        if let Some((old, connect)) = self.forget(socket).zip(connect) {
+            system.host.close(old, system.now);
+            let Ends { local, remote } = ends;
+            let opened = system.host.connect_tcp(local, remote, hops, None, system.now);
+            self.dialed(connect, socket, opened);
         }
     }
 

@@ -145,6 +145,18 @@ pub enum Command {
         /// From now on.
         hops: Hops,
     },
+    /// Begin a pending connect anew, from the same end and under the same names: its SYN is taken back without a
+    /// word, and a fresh one leaves as `hops` say, before the system repeats the first. Nothing happens if a
+    /// SYN has come in answer, as the handshake is under way then. Answered by [`Answer::Done`], with
+    /// [`IoFailure::Closed`] if there is no such connect; how the connect fares is still told as it would be.
+    RenewTcp {
+        /// The name of this command.
+        id: CommandId,
+        /// The socket.
+        socket: SocketId,
+        /// How the packets travel from now on.
+        hops: Hops,
+    },
     /// Open a connection without a handshake: the socket stands as if one had taken place
     /// (`TCP_REPAIR`). One empty ACK leaves at once, as far as `hops` carries it: it opens the own
     /// NAT. Without timestamps. Answered by [`Answer::Connected`], or [`IoFailure::NotPermitted`] without
@@ -252,6 +264,7 @@ impl Command {
             | Self::ListenTcp { id, .. }
             | Self::ConnectTcp { id, .. }
             | Self::AdjustTcp { id, .. }
+            | Self::RenewTcp { id, .. }
             | Self::AssumeTcp { id, .. }
             | Self::Capture { id, .. }
             | Self::Inject { id, .. }

@@ -699,6 +699,7 @@ impl Machine for Node {
         }
         self.expire(now);
         self.expire_holes(now);
+        self.tend_holes(now);
         self.work(now);
     }
 

@@ -223,6 +223,11 @@ impl Connection {
         matches!(self.state(), tcp::State::Closed | tcp::State::Listen)
     }
 
+    /// Whether a SYN has left, and none has come.
+    pub(super) fn is_syn_sent(&self) -> bool {
+        self.state() == tcp::State::SynSent
+    }
+
     /// Waiting for stray segments after a close; a new SYN may take the pair of ends over.
     pub(super) fn is_waiting(&self) -> bool {
         self.state() == tcp::State::TimeWait

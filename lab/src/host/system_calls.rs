@@ -155,6 +155,12 @@ impl Host {
         }
     }
 
+    /// The ends of a connect whose SYN nobody has answered, with one of their own either.
+    pub fn unanswered(&self, socket: Socket) -> Option<Ends> {
+        let (connection, _) = self.connections.get(self.streams.get(&socket)?)?;
+        connection.is_syn_sent().then(|| connection.ends())
+    }
+
     /// Closes a socket of any kind. A pending connection vanishes without a word.
     pub fn close(&mut self, socket: Socket, now: Instant) {
         self.datagram_sockets.remove(&socket);

@@ -287,6 +287,27 @@ fn a_shielded_socket_outlives_the_death_of_its_syn() {
 }
 
 #[test]
+fn a_connect_that_nobody_has_answered_begins_anew_with_a_later_syn() {
+    let mut pair = pair();
+    let hops = Hops { ttl: Some(1), least: Some(2) };
+    let low = pair.a.connect_with(&mut pair.world, "0.0.0.0:5000", at(B, 7000), hops);
+    pair.world.advance(ms(850));
+    let hops = Hops::USUAL;
+    pair.b.listen(&mut pair.world, "0.0.0.0:7000");
+    let renewed = pair.a.command(&mut pair.world, |id| Command::RenewTcp { id, socket: low, hops });
+    assert_eq!(renewed, Some(Answer::Done(Ok(()))));
+    pair.world.advance(ms(150));
+    let sent = segments(&pair, 0);
+    let syns: Vec<_> = sent.iter().filter(|it| it.1 == flag::SYN).collect();
+    assert_eq!([syns[0].0, syns[1].0], [0, 850].map(ms), "and none at one second");
+    assert!(syns.len() == 2 && syns[1].2.wrapping_sub(syns[0].2) < 1 << 31);
+    let (when, ends) = pair.a.outcome(&mut pair.world, low).unwrap();
+    assert_eq!((when, ends.is_ok()), (ms(890), true), "under the name of the first");
+    let again = pair.a.command(&mut pair.world, |id| Command::RenewTcp { id, socket: low, hops });
+    assert_eq!(again, Some(Answer::Done(Err(IoFailure::Closed))), "it is no connect any more");
+}
+
+#[test]
 fn datagrams_arrive_with_their_ttl_and_closed_ports_answer_icmp_that_nobody_hears() {
     let mut pair = pair();
     let from = pair.a.bind(&mut pair.world, "0.0.0.0:5000");

@@ -17,6 +17,7 @@ use ntcp_proto::command::Ends;
 use ntcp_proto::segment::Segment;
 use ntcp_proto::{Answer, Command, CommandId, Hops, Input, IoFailure, SocketId, address};
 use ntcp_raw::hops::{self, Family};
+use ntcp_raw::tcp_info;
 
 use self::privileged::{Held, Holder};
 use super::stream::read_message;
@@ -179,6 +180,10 @@ impl Sockets {
             Command::AdjustTcp { id, socket, hops } => {
                 let adjusted = self.adjust(socket, hops);
                 self.answers.push_back((id, Answer::Done(adjusted)));
+            }
+            Command::RenewTcp { id, socket, hops } => {
+                let renewed = self.renew(socket, hops);
+                self.answers.push_back((id, Answer::Done(renewed)));
             }
             Command::Capture { id, socket, ends } => {
                 if let Err(error) = self.capture(id, socket, ends) {
@@ -383,6 +388,23 @@ impl Sockets {
         let stream = stream.get_ref();
         let local = stream.local_addr().map_err(|it| classify(&it))?;
         socket::set_hops(stream, local, hops).map_err(|it| classify(&it))
+    }
+
+    /// Begins a connect anew whose SYN nobody has answered.
+    fn renew(&mut self, id: SocketId, hops: Hops) -> Result<(), IoFailure> {
+        let Some(Kind::Connecting(command, ends, stream)) = self.open.get(&id).map(|it| &it.kind)
+        else {
+            return Err(IoFailure::Closed);
+        };
+        if tcp_info::is_syn_sent(stream.get_ref()) {
+            // Its ends are free at once, though a future holds it for a moment yet: what a shutdown does to a connect
+            // is to take it back. Should it fail, the fresh connect does and says so.
+            let _ = stream.get_ref().shutdown(std::net::Shutdown::Both);
+            let connect = Held { command: *command, ends: *ends, hops, sequence: None, then: None };
+            self.remove(id);
+            self.begin_connect(id, &connect);
+        }
+        Ok(())
     }
 
     fn connected(
@@ -614,6 +636,7 @@ fn send_with_ttl(
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::os::fd::AsRawFd;
 
     use futures::StreamExt;
     use futures::stream::FuturesUnordered;
@@ -654,6 +677,44 @@ mod tests {
         let error = theirs.read(&mut [0]).expect_err("no end but an RST");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         connect(local).expect("the same ends once more");
+    }
+
+    #[test]
+    fn a_connect_without_an_answer_begins_anew_from_the_same_end_and_one_that_has_one_does_not() {
+        let [connect, renew] = [1, 2].map(|serial| CommandId { owner: Owner(1), serial });
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let listener = listener.unwrap();
+        listener.bind(&any.into()).unwrap();
+        listener.listen(0).unwrap();
+        let remote = listener.local_addr().unwrap().as_socket().unwrap();
+        // There is no room behind it: the next SYN is not answered.
+        let _first = TcpStream::connect(remote).unwrap();
+        let mut sockets = Sockets::default();
+        sockets.carry_out(Command::connect_tcp(connect, STREAM, any, remote));
+        let end = |sockets: &Sockets| match &sockets.open[&STREAM].kind {
+            Kind::Connecting(_, ends, stream) => (*ends, stream.get_ref().as_raw_fd()),
+            _ => panic!("it is not pending"),
+        };
+        let (ends, before) = end(&sockets);
+        sockets.carry_out(Command::RenewTcp { id: renew, socket: STREAM, hops: Hops::USUAL });
+        assert_eq!(sockets.next_answer(), Some((renew, Answer::Done(Ok(())))));
+        let (same, after) = end(&sockets);
+        assert_eq!((same, after == before), (ends, false), "another socket with the same ends");
+
+        // There is room again: the fresh SYN is answered when it is repeated, and how the first ended nobody hears.
+        listener.accept().unwrap();
+        let mut pending: FuturesUnordered<_> = sockets.take_pending().into_iter().collect();
+        while let Some(happening) = async_io::block_on(pending.next()) {
+            let Some(happening) = happening else { continue };
+            sockets.happened(happening, |input| panic!("{input:?}"));
+            break;
+        }
+        assert_eq!(sockets.next_answer(), Some((connect, Answer::Connected(Ok(ends)))));
+        sockets.carry_out(Command::RenewTcp { id: renew, socket: STREAM, hops: Hops::USUAL });
+        let refused = Answer::Done(Err(IoFailure::Closed));
+        assert_eq!(sockets.next_answer(), Some((renew, refused)), "it is no connect any more");
+        assert!(matches!(sockets.open[&STREAM].kind, Kind::Stream(_)));
     }
 
     #[test]

@@ -21,9 +21,12 @@
 //! (`beside` below), so that the more it is called by one peer the fewer it opens.
 //!
 //! The holes' SYNs have a low TTL, so that the far NAT, should it answer strangers, does not
-//! answer these; the socket stays pending, and what it says afterwards travels all the way. What the
-//! draw side has sent keeps its mapping, and the kernel repeats it after a second, when more holes
-//! are open.
+//! answer these; the socket stays pending, and what it says afterwards travels all the way. What becomes
+//! of the kernel's repeats is told in `upkeep`. What the draw side has sent keeps its mapping, and
+//! the kernel repeats it after a second, when more holes are open.
+//!
+//! Where the steady side's NAT lets no SYN in, the roles change: the draws' SYNs die on the way and stay pending, as
+//! holes do, and those of the steady side go all the way, while the other draws.
 //!
 //! Preconditions: one side steady, the other random; the steady one's filter lets a port of an
 //! address in that it has sent to. No privilege.
@@ -33,16 +36,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::plan::Part;
-use super::shielded_opener::{LEAST_TTL, OPENER_TTL};
+use super::shielded_opener::OPENED;
 use crate::entropy::Entropy;
 use crate::puncher::report::Failures;
 use crate::signal::Role;
 use crate::{Hops, IoFailure, SocketId};
 
+mod upkeep;
+
+use upkeep::Upkeep;
+pub use upkeep::{Opener, RENEWAL};
+
 /// Draws of the caller that leave together.
 const CALLERS_DRAWS: u32 = 12;
 /// Holes of the caller that are opened together.
-const CALLERS_HOLES: u32 = 24;
+pub const CALLERS_HOLES: u32 = 24;
 /// SYNs of the callee that leave together.
 const CALLEES_GROUP: u32 = 4;
 /// How long the callee sends its draws one by one: the caller opens its holes in that time.
@@ -57,12 +65,14 @@ const REFUSED_GROUP: u32 = 3;
 const THRIFT: u32 = 600;
 /// From one group to the next: 250 SYNs of the callee in a second, 750 draws or 1,500 holes of the
 /// caller.
-const PAUSE: Duration = Duration::from_millis(16);
-/// The TTL of a datagram that opens a port for the peer's probes: past the own router and a carrier's behind
-/// it.
-pub const DRAW_TTL: u8 = OPENER_TTL + 1;
+pub const PAUSE: Duration = Duration::from_millis(16);
 /// Attempts, each with as many SYNs as the budget allows for one.
 pub const ATTEMPTS: u32 = 3;
+/// One more, all the way, where perhaps no SYN gets in and each of ours is answered and gone before most of the
+/// peer's draws are open.
+const STRICT_ATTEMPTS: u32 = ATTEMPTS + 1;
+/// When it begins: the peer has drawn its ports.
+const LAST_ATTEMPT: Duration = Duration::from_millis(2800);
 
 /// Where the SYNs go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,8 +103,7 @@ pub struct Coverage {
     one_by_one: Duration,
     /// How long nothing leaves between two attempts.
     rest: Duration,
-    /// The TTL of holes in the first attempt; `None` for all the way.
-    opener_ttl: Option<u8>,
+    upkeep: Upkeep,
     /// Ports of the peer that were open when it began.
     pub standing: u32,
     /// SYNs so far.
@@ -110,6 +119,8 @@ pub struct Coverage {
     next: Option<Instant>,
     tried: BTreeSet<u16>,
     pending: Vec<(SocketId, SocketAddr)>,
+    /// The one that was settled last was opened by a SYN that dies on the way, if that was known to be right.
+    was_low: bool,
 }
 
 impl Coverage {
@@ -128,7 +139,7 @@ impl Coverage {
             group,
             one_by_one,
             rest: PAUSE,
-            opener_ttl: Some(OPENER_TTL),
+            upkeep: Upkeep::new(now),
             standing: 0,
             sent: 0,
             spent: 0,
@@ -138,12 +149,8 @@ impl Coverage {
             next: Some(now),
             tried: BTreeSet::new(),
             pending: Vec::new(),
+            was_low: false,
         }
-    }
-
-    /// The same, with holes of this TTL at first, or with SYNs that go all the way.
-    pub fn opening_with(self, opener_ttl: Option<u8>) -> Self {
-        Self { opener_ttl, ..self }
     }
 
     /// The same, in groups of this size from the first on, and with this rest between attempts.
@@ -192,9 +199,14 @@ impl Coverage {
         self.next = None;
     }
 
-    /// When the next group leaves.
+    /// When the next group leaves, or a hole's SYN is due anew.
     pub fn due(&self) -> Option<Instant> {
-        self.next
+        self.next.into_iter().chain(self.upkeep.due()).min()
+    }
+
+    /// The next hole whose SYN is due anew, and how it leaves.
+    pub fn renew(&mut self, now: Instant) -> Option<(SocketId, Hops)> {
+        self.upkeep.renew(now)
     }
 
     /// The group that is due, if so many may still leave in this minute.
@@ -208,18 +220,35 @@ impl Coverage {
             return Vec::new();
         }
         let thrift = left.map_or(u32::MAX, |left| (left * self.group / THRIFT).max(1));
-        let left = (ATTEMPTS * self.per_attempt).saturating_sub(self.spent);
+        let may_be_strict = self.part() == Part::Cover && self.upkeep.may_be_strict();
+        let attempts = if may_be_strict { STRICT_ATTEMPTS } else { ATTEMPTS };
+        let left = (attempts * self.per_attempt).saturating_sub(self.spent);
         // Within one attempt, so that the budget counts each group in the right one.
         let left = left.min(self.per_attempt - self.spent % self.per_attempt);
         let alone = self.started + self.one_by_one > now;
-        let pace = if alone { 1 } else { self.group };
+        let is_strict = self.part() == Part::Cover && self.upkeep.is_strict();
+        let pace = match (alone, is_strict) {
+            (true, _) => 1,
+            // Each is answered at once: they leave while the peer draws.
+            (false, true) => self.group.min(CALLEES_GROUP),
+            (false, false) => self.group,
+        };
         let group = pace.min(left).min(thrift);
         let group: Vec<_> = (0..group).filter_map(|_| self.draw(entropy)).collect();
         let sent = u32::try_from(group.len()).unwrap_or(u32::MAX);
-        let is_last = self.spent.saturating_add(sent).is_multiple_of(self.per_attempt);
-        let pause = if is_last { self.rest } else { PAUSE };
-        self.next = (sent > 0).then_some(now + pause);
+        let spent = self.spent.saturating_add(sent);
+        let is_last = spent.is_multiple_of(self.per_attempt);
+        let next = now + if is_last { self.rest } else { PAUSE };
+        let last = self.started + LAST_ATTEMPT;
+        let waits = spent >= ATTEMPTS * self.per_attempt && may_be_strict;
+        self.next = (sent > 0).then_some(if waits { next.max(last) } else { next });
         group
+    }
+
+    /// What is known of the NATs by now; at first it is nothing, and SYNs go all the way. A draw has an opener where the peer's NAT lets no SYN in: then the peer is
+    /// the one who dials.
+    pub fn learn(&mut self, opener: Option<Opener>) {
+        self.upkeep.learn(opener);
     }
 
     fn draw(&mut self, entropy: &mut Entropy) -> Option<SocketAddr> {
@@ -240,21 +269,25 @@ impl Coverage {
         }
     }
 
-    /// How a SYN of ours travels. Every second attempt goes one router further: that opens what
-    /// stands behind a carrier's NAT as well.
+    /// How the next SYN of ours travels.
     pub fn hops(&self) -> Hops {
         match self.target {
-            Target::Draws { .. } => Hops::USUAL,
-            Target::Holes { .. } => {
-                let further = u8::from((self.spent / self.per_attempt) % 2 == 1);
-                let ttl = self.opener_ttl.map(|ttl| ttl.saturating_add(further));
-                Hops { ttl, least: Some(LEAST_TTL) }
-            }
+            Target::Draws { .. } if !self.upkeep.opens() => Hops::USUAL,
+            Target::Holes { .. } if self.upcoming() >= ATTEMPTS => OPENED,
+            Target::Holes { .. } | Target::Draws { .. } => self.upkeep.next(self.goes_further()),
         }
     }
 
+    /// Every second attempt opens what stands behind a carrier's NAT as well.
+    fn goes_further(&self) -> bool {
+        self.upcoming() % 2 == 1
+    }
+
     /// A SYN leaves.
-    pub fn connecting(&mut self, socket: SocketId, remote: SocketAddr) {
+    pub fn connecting(&mut self, socket: SocketId, remote: SocketAddr, now: Instant) {
+        if self.part() == Part::Cover || self.upkeep.opens() {
+            self.upkeep.opened(socket, self.goes_further(), now);
+        }
         self.sent += 1;
         self.spent += 1;
         self.pending.push((socket, remote));
@@ -262,6 +295,7 @@ impl Coverage {
 
     /// A socket of ours has stopped being pending; whether it was one.
     pub fn settle(&mut self, socket: SocketId) -> bool {
+        self.was_low = self.upkeep.closed(socket);
         let at = self.pending.iter().position(|(pending, _)| *pending == socket);
         at.map(|at| self.pending.swap_remove(at)).is_some()
     }
@@ -280,12 +314,18 @@ impl Coverage {
         }
     }
 
-    /// A connect failed.
+    /// The connect that was settled last has failed.
     pub fn failed(&mut self, failure: IoFailure) {
         self.failures.count(failure);
         match failure {
             IoFailure::NetworkUnreachable => self.next = None,
-            _ if self.part() == Part::Draw && self.failures.total() >= REFUSALS => {
+            IoFailure::Refused | IoFailure::HostUnreachable if self.was_low => {
+                self.upkeep.refused();
+            }
+            _ if self.part() == Part::Draw
+                && self.failures.total() >= REFUSALS
+                && !self.upkeep.opens() =>
+            {
                 self.group = REFUSED_GROUP;
             }
             _ => {}
@@ -296,6 +336,11 @@ impl Coverage {
     pub fn pending_remote(&self, socket: SocketId) -> Option<SocketAddr> {
         let pending = self.pending.iter().rev().find(|(pending, _)| *pending == socket);
         pending.map(|(_, remote)| *remote)
+    }
+
+    /// The same of a hole, and how a SYN to it leaves that dies on the way.
+    pub fn pending_hole(&self, socket: SocketId) -> Option<(SocketAddr, Hops)> {
+        self.pending_remote(socket).zip(self.upkeep.of(socket))
     }
 
     /// The sockets that are pending.
@@ -320,12 +365,14 @@ mod tests {
         let start = any_instant();
         let mut entropy = Entropy::new(Seed::from_number(1));
         let mut names = Names::new(Owner(1));
+        let silent = Opener { answered: Some(false), ..Opener::default() };
         let mut coverage = Coverage::new(target, role, 256, start);
+        coverage.learn(matches!(target, Target::Holes { .. }).then_some(silent));
         let mut sent = Vec::new();
         while let Some(now) = coverage.due() {
             for remote in coverage.group(None, &mut entropy, now) {
                 sent.push(((now - start).as_millis(), remote, coverage.hops()));
-                coverage.connecting(names.socket(), remote);
+                coverage.connecting(names.socket(), remote, now);
             }
         }
         (coverage, sent)
@@ -347,10 +394,41 @@ mod tests {
     }
 
     #[test]
-    fn holes_are_opened_by_syns_that_die_on_the_way_and_every_other_attempt_goes_further() {
+    fn holes_are_opened_by_syns_that_die_on_the_way_and_scouts_and_every_other_attempt_go_further()
+    {
         let (_, sent) = run(holes(1024, u16::MAX), Role::Controlled);
-        let ttls = [0, 255, 256, 511, 512].map(|at: usize| sent[at].2.ttl);
-        assert_eq!(ttls, [Some(2), Some(2), Some(3), Some(3), Some(2)]);
+        let ttls = [0, 3, 4, 255, 256, 511, 512].map(|at: usize| sent[at].2.ttl);
+        assert_eq!(ttls, [3, 3, 2, 2, 3, 3, 2].map(Some));
+    }
+
+    #[test]
+    fn where_perhaps_no_syn_gets_in_one_more_attempt_goes_all_the_way_when_the_peer_has_drawn() {
+        let (mut entropy, start) = (Entropy::new(Seed::from_number(1)), any_instant());
+        let mut left = |admits_syn| {
+            let mut names = Names::new(Owner(1));
+            let opener = Opener { answered: Some(true), admits_syn, ..Opener::default() };
+            let mut coverage = Coverage::new(holes(1024, u16::MAX), Role::Controlling, 256, start);
+            coverage.learn(Some(opener));
+            let mut sent = Vec::new();
+            while let Some(now) = coverage.next {
+                for remote in coverage.group(None, &mut entropy, now) {
+                    sent.push(((now - start).as_millis(), coverage.hops().ttl));
+                    coverage.connecting(names.socket(), remote, now);
+                }
+            }
+            sent
+        };
+        assert_eq!(left(Some(true)).len(), 768);
+        let unknown = left(None);
+        assert_eq!(unknown.len(), 1024);
+        assert!(unknown[767].0 < 600 && unknown[768] == (2800, None), "{:?}", &unknown[767..769]);
+        let strict = left(Some(false));
+        assert!(strict.len() == 1024 && strict.iter().all(|it| it.1.is_none()), "{strict:?}");
+        let [middle, last] = [512, 1023].map(|at: usize| strict[at].0);
+        assert!(
+            (2000..2100).contains(&middle) && last > 4000,
+            "while the peer draws: {middle} {last}"
+        );
     }
 
     #[test]
@@ -375,7 +453,7 @@ mod tests {
         while let Some(now) = coverage.due().filter(|_| sent.len() < 5) {
             let attempt = coverage.upcoming();
             let group = coverage.group(None, &mut entropy, now);
-            group.iter().for_each(|remote| coverage.connecting(names.socket(), *remote));
+            group.iter().for_each(|remote| coverage.connecting(names.socket(), *remote, now));
             sent.push(((now - start).as_millis(), attempt, group.len()));
         }
         let first = [(0, 0, 100), (16, 0, 100), (32, 0, 56)];
@@ -383,6 +461,29 @@ mod tests {
         assert_eq!(sent, [&first[..], &second].concat());
         coverage.stop(IoFailure::OutOfResources);
         assert_eq!((coverage.due(), coverage.failures.total()), (None, 1));
+    }
+
+    #[test]
+    fn draws_for_a_peer_whose_nat_lets_no_syn_in_die_on_the_way_and_are_sent_anew() {
+        let (mut entropy, start) = (Entropy::new(Seed::from_number(1)), any_instant());
+        let mut names = Names::new(Owner(1));
+        let target = Target::Draws { remote: "203.0.113.9:4000".parse().unwrap() };
+        let mut coverage = Coverage::new(target, Role::Controlling, 256, start);
+        let mut draw = |coverage: &mut Coverage| {
+            let (socket, hops) = (names.socket(), coverage.hops());
+            let now = coverage.next.unwrap();
+            let group = coverage.group(None, &mut entropy, now);
+            coverage.connecting(socket, group[0], now);
+            (socket, hops.ttl)
+        };
+        assert_eq!(draw(&mut coverage).1, None, "nobody knows yet");
+        let opener = Opener { is_measured: true, answered: Some(true), ..Opener::default() };
+        coverage.learn(Some(opener));
+        let (socket, ttl) = draw(&mut coverage);
+        assert_eq!(ttl, Some(2));
+        let later = start + Duration::from_secs(1);
+        assert_eq!(coverage.renew(later).map(|it| (it.0, it.1.ttl)), Some((socket, Some(2))));
+        assert_eq!(coverage.renew(later), None, "what went all the way is left alone");
     }
 
     #[test]
@@ -411,7 +512,7 @@ mod tests {
         let mut attempts = Vec::new();
         while let Some(due) = coverage.due() {
             for remote in coverage.group(None, &mut entropy, due) {
-                coverage.connecting(names.socket(), remote);
+                coverage.connecting(names.socket(), remote, due);
                 attempts.push(coverage.attempt());
             }
             coverage.refused(None);
@@ -429,7 +530,7 @@ mod tests {
         let mut coverage = Coverage::new(holes(1024, u16::MAX), Role::Controlling, 256, now);
         let mut send = |coverage: &mut Coverage, left, now| {
             let group = coverage.group(left, &mut entropy, now);
-            group.iter().for_each(|remote| coverage.connecting(names.socket(), *remote));
+            group.iter().for_each(|remote| coverage.connecting(names.socket(), *remote, now));
             group.len()
         };
         assert_eq!(send(&mut coverage, Some(75), now), 3, "little is left");

@@ -1,13 +1,14 @@
 //! Port coverage, carried out: who covers and who draws, and what comes of each SYN.
 
 use super::*;
-use crate::IoFailure;
 use crate::puncher::report::{Attempt, AttemptResult, Evidence, milliseconds_since};
 use crate::puncher::streams::Stream;
 use crate::tcp_traversal::plan::{Part, Verdict};
-use crate::tcp_traversal::port_coverage::{Coverage, Target};
+use crate::tcp_traversal::port_coverage::{Coverage, Opener, Target};
+use crate::tcp_traversal::shielded_opener::OPENED;
 use crate::tcp_traversal::simultaneous_open::Stance;
 use crate::tcp_traversal::survey::Ports;
+use crate::{Hops, IoFailure};
 
 /// How long a listener behind a filter that should let the peer in is given.
 const LISTENERS_FIRST: Duration = Duration::from_millis(700);
@@ -21,6 +22,8 @@ pub struct Hole {
     pub socket: SocketId,
     /// The peer's end.
     pub remote: SocketAddr,
+    /// How its SYN left.
+    pub hops: Hops,
 }
 
 impl Session {
@@ -38,8 +41,8 @@ impl Session {
         let covers = coverage.filter(|it| self.resources.keeps_holes && it.part() == Part::Cover);
         let Some(coverage) = covers else { return Vec::new() };
         let pending = |&(command, socket): &(CommandId, SocketId)| {
-            let remote = coverage.pending_remote(socket)?;
-            Some(Hole { command, socket, remote })
+            let (remote, hops) = coverage.pending_hole(socket)?;
+            Some(Hole { command, socket, remote, hops })
         };
         self.connecting.iter().filter_map(pending).collect()
     }
@@ -50,34 +53,66 @@ impl Session {
         self.adopt_as(Some(Strategy::PortCoverage), socket, ends, now);
     }
 
+    /// The address whose ports this session covers, and since when.
+    pub fn covered(&self) -> Option<(IpAddr, Instant)> {
+        let coverage = self.engine.coverage.as_ref().filter(|_| !self.is_finished())?;
+        (coverage.part() == Part::Cover).then(|| (coverage.remote().ip(), coverage.started))
+    }
+
     /// Begins, if that is planned, and sends what is due.
     pub(super) fn cover(&mut self, now: Instant) {
         let due = self.coverage_start().is_some_and(|start| start <= now);
         if self.engine.coverage.is_none() && due {
             let target = self.coverage_target();
             let (role, share) = (self.introduction.role, self.resources.per_attempt);
-            let opener_ttl = match self.usual_opening() {
-                Stance::Open(ttl) => Some(ttl),
-                Stance::OpenAllTheWay | Stance::Dial | Stance::DialLoud => None,
-            };
             let standing = self.resources.holes.clone();
-            let begun = |target| {
-                Coverage::new(target, role, share, now).opening_with(opener_ttl).beside(&standing)
-            };
+            let begun = |target| Coverage::new(target, role, share, now).beside(&standing);
             self.engine.coverage = target.map(begun);
         }
+        self.learn_coverage(now);
+        self.renew_holes(now);
         let left = self.engine.spending.left();
         let Some(coverage) = &mut self.engine.coverage else { return };
-        let hops = coverage.hops();
         let part = coverage.part();
         for remote in coverage.group(left, &mut self.entropy, now) {
             let Some(local) = self.tcp_local(Family::of(remote.ip())) else { return };
             let fresh = SocketAddr::new(local.ip(), 0);
             let local = if part == Part::Draw { fresh } else { local };
+            let Some(hops) = self.engine.coverage.as_ref().map(Coverage::hops) else { return };
             let socket = self.connect(local, remote, hops);
             if let Some(coverage) = &mut self.engine.coverage {
-                coverage.connecting(socket, remote);
+                coverage.connecting(socket, remote, now);
             }
+        }
+    }
+
+    /// How SYNs leave that die on the way, by what is known now.
+    fn learn_coverage(&mut self, now: Instant) {
+        let Some(part) = self.engine.coverage.as_ref().map(Coverage::part) else { return };
+        let (ours, theirs) = (self.our_facts(now), self.their_facts(now));
+        let opens = part == Part::Cover || theirs.admits_syn == Some(false);
+        let opener = match self.usual_opening() {
+            Stance::Open(ttl) if opens => Some(Opener {
+                ttl,
+                is_measured: self.resources.opener_ttl.is_some(),
+                answered: theirs.answers,
+                admits_syn: ours.admits_syn,
+            }),
+            _ => None,
+        };
+        if let Some(coverage) = &mut self.engine.coverage {
+            coverage.learn(opener);
+        }
+    }
+
+    fn renew_holes(&mut self, now: Instant) {
+        let Some(coverage) = &mut self.engine.coverage else { return };
+        let due: Vec<_> = std::iter::from_fn(|| coverage.renew(now)).collect();
+        for (socket, hops) in due {
+            let id = self.names.command();
+            self.commands.push_back(Command::RenewTcp { id, socket, hops });
+            let id = self.names.command();
+            self.commands.push_back(Command::AdjustTcp { id, socket, hops: OPENED });
         }
     }
 
@@ -153,9 +188,7 @@ impl Session {
         }
         match connected {
             Ok(ends) => {
-                if coverage.part() == Part::Cover {
-                    self.unshield(socket);
-                }
+                self.unshield(socket);
                 let kind = self.kind_of(Transport::Tcp, ends.remote);
                 self.established(socket, ends, (kind, Strategy::PortCoverage), now);
             }

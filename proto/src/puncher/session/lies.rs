@@ -138,7 +138,9 @@ impl Liar {
                 let at = usize::try_from(self.entropy.below(2)).unwrap();
                 self.later(Coming::Answer(id, Answer::Sent(sent[at])));
             }
-            Command::AdjustTcp { .. } => self.later(Coming::Answer(id, Answer::Done(Ok(())))),
+            Command::AdjustTcp { .. } | Command::RenewTcp { .. } => {
+                self.later(Coming::Answer(id, Answer::Done(Ok(()))));
+            }
             other => panic!("{other:?}"),
         }
     }

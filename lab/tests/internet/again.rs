@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ntcp_lab::link::Quality;
 use ntcp_lab::meeting::{self, Meeting, Setup};
+use ntcp_lab::packet::{Packet, flag};
+use ntcp_lab::trace::{Fate, Journey};
 use ntcp_lab::world::{HostId, ProcessId, World};
 use ntcp_proto::node::{Event, Node};
 use ntcp_proto::puncher::Report;
@@ -17,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(6);
 struct Street {
     world: World,
     caller: HostId,
+    callee: HostId,
 }
 
 impl Street {
@@ -30,7 +33,7 @@ impl Street {
         });
         meeting::start_node(&mut world, callee, "b");
         world.advance(Duration::from_secs(5));
-        Self { world, caller }
+        Self { world, caller, callee }
     }
 
     /// A fresh program calls over TCP.
@@ -113,4 +116,30 @@ fn the_first_call_meets_a_random_side_nearly_always_and_soon() {
         println!("{a} calls {b}: {} of 40, {half:?} {most:?}", times.len());
         assert!(soon, "{a} calls {b}: p50 {half:?}, p95 {most:?}");
     }
+}
+
+/// The SYNs of a host since this journey that did not die on the way, and all of them.
+fn far_syns(world: &World, host: HostId, since: usize) -> [usize; 2] {
+    let place = world.place(host);
+    let syn = |journey: &&Journey| {
+        let fields = Packet::parse(&journey.stations[0].packet).ok().and_then(|it| it.tcp());
+        journey.stations[0].place == place && fields.is_some_and(|it| it.flags == flag::SYN)
+    };
+    let syns: Vec<_> = world.trace().journeys()[since..].iter().filter(syn).collect();
+    let died = |it: &&&Journey| matches!(&it.fate, Fate::Dropped(why) if why.contains("TTL"));
+    let far = syns.iter().filter(|it| !died(it));
+    [far.count(), syns.len()]
+}
+
+#[test]
+fn holes_that_stay_open_sleep_until_the_same_peer_calls_again() {
+    let mut street = Street::new("linux-random,in=reset", "port-restricted");
+    street.world.record();
+    assert!(connected(&street.call()));
+    let (callee, before) = (street.callee, street.world.trace().journeys().len());
+    street.world.advance(Duration::from_secs(20));
+    let [far, all] = far_syns(&street.world, callee, before);
+    assert!(all > 100, "they are there: {all}");
+    assert_eq!(far, 0, "and nobody hears of them");
+    assert!(connected(&street.call()), "and they wake");
 }

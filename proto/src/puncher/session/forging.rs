@@ -46,6 +46,8 @@ pub(super) struct Forging {
     capture: Option<(CommandId, SocketId)>,
     /// Our SYN, as it left.
     syn: Option<Syn>,
+    /// The peer's, as it was told last: it may not be taken back.
+    their_syn: Option<Syn>,
     moves: Vec<(Strategy, Volley)>,
     /// The strategy of the last segment that left.
     last: Strategy,
@@ -88,6 +90,7 @@ impl Forging {
             stage: Stage::Sampling,
             capture: None,
             syn: None,
+            their_syn: None,
             moves: Vec::new(),
             last: Strategy::SynReplay,
             injected: 0,
@@ -397,10 +400,12 @@ impl Session {
 
     /// Sends the segments that are due.
     fn inject_for(&mut self, Pending { ends, .. }: Pending, now: Instant) {
-        let theirs = self.theirs_stand().and_then(|stand| stand.syn);
+        let told = self.theirs_stand().and_then(|stand| stand.syn);
         let held = self.engine.theirs.and_then(|standing| standing.privileges);
         let pinned = held.and_then(Knowledge::with) == Some(Knowledge::Pinned);
-        let Some((forging, theirs)) = self.engine.forging.as_mut().zip(theirs) else { return };
+        let Some(forging) = &mut self.engine.forging else { return };
+        forging.their_syn = told.or(forging.their_syn);
+        let Some(theirs) = forging.their_syn else { return };
         // Who cannot tell its own SYN needs only offer what the peer does.
         let own = forging.syn.unwrap_or(theirs);
         let supposed = if pinned { syn_injection::supposed(&theirs, &own) } else { theirs };

@@ -321,7 +321,7 @@ fn datagrams() -> impl Draw<Value = Datagrams> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn a_peer_that_signs_anything_ends_in_a_report_and_leaves_no_socket(

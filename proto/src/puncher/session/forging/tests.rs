@@ -94,6 +94,19 @@ fn copies_leave_first_and_answers_when_they_have_crossed() {
 }
 
 #[test]
+fn a_syn_that_was_told_cannot_be_taken_back() {
+    let start = any_instant();
+    let (mut session, _) = armed(start);
+    drained(&mut session);
+    session.on_note(&note(3, None), start);
+    let later = start + Duration::from_millis(300);
+    session.handle_timeout(later);
+    assert_eq!(injected(&mut session).len(), 3, "a copy, the answer, the peer's SYN");
+    let next = session.poll_timeout().map(|it| it.at);
+    assert!(next.is_some_and(|next| next > later), "it does not wake without an end");
+}
+
+#[test]
 fn a_connection_ends_the_volleys_and_is_named_after_the_last() {
     let now = any_instant();
     let (mut session, socket) = armed(now);

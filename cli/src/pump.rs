@@ -114,8 +114,10 @@ where
 }
 
 async fn write<O: AsyncWrite + Unpin>(output: &mut O, chunk: &[u8]) -> io::Result<()> {
-    output.write_all(chunk).await?;
-    output.flush().await
+    let written = output.write_all(chunk).await;
+    // An output that is written behind takes nothing more once that has failed, and says why when flushed.
+    output.flush().await?;
+    written
 }
 
 fn still_open(written: io::Result<()>, closed: ClosedOutput) -> Result<bool, PumpError> {
@@ -172,6 +174,27 @@ mod tests {
         }
     }
 
+    /// The same, written behind: what has failed there is told when flushed.
+    struct EndedBehind;
+
+    impl AsyncWrite for EndedBehind {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(0))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
     #[test]
     fn the_end_of_one_direction_leaves_the_other_running() {
         let (ours, mut theirs) = pair();
@@ -207,10 +230,15 @@ mod tests {
 
     #[test]
     fn what_an_ended_command_does_not_read_is_discarded() {
+        discards(Ended);
+        discards(EndedBehind);
+    }
+
+    fn discards(output: impl AsyncWrite + Unpin) {
         let (ours, mut theirs) = pair();
         io::Write::write_all(&mut theirs, &[1; 1000]).unwrap();
         theirs.shutdown(Shutdown::Write).unwrap();
-        let done = both_ways(Cursor::new(b"answer"), Ended, ours, ClosedOutput::Discards);
+        let done = both_ways(Cursor::new(b"answer"), output, ours, ClosedOutput::Discards);
         assert_eq!(block_on(done).unwrap(), Moved { sent: 6, received: 1000 });
         assert_eq!(read_all(theirs), b"answer");
     }

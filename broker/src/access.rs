@@ -1,14 +1,14 @@
 //! Who is let in: accounts, and the keys of tokens, from their files.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use ntcp_proto::access::{AccountName, KeyId, NamePattern, Token, TokenClaims, TokenKey};
 use ntcp_proto::access::{long_term_key, password_digest};
 use ntcp_proto::rendezvous::{Access, Account};
-use ntcp_settings::Config;
+use ntcp_settings::{Config, key_file};
 
 use crate::keys::lines;
 
@@ -27,6 +27,22 @@ pub(crate) fn read(config: &Config) -> anyhow::Result<Option<Access>> {
         read.token_keys = token_keys(path)?;
     }
     Ok(Some(read))
+}
+
+/// What every user of this system may read and should not, one sentence for each file.
+pub(crate) fn exposed(config: &Config) -> Vec<String> {
+    let access = &config.access;
+    let files = [("accounts", &access.accounts), ("keys of tokens", &access.token_keys)];
+    let sentence = |(what, path): (&str, &Option<PathBuf>)| {
+        let path = path.as_ref()?;
+        // Whether it can be read at all is told where it is read.
+        let mode = key_file::open_to_everybody(path).ok().flatten()?;
+        let path = path.display();
+        Some(format!(
+            "{what} in {path} can be read by every user of this system (mode {mode:03o}): chmod o= {path}"
+        ))
+    };
+    files.into_iter().filter_map(sentence).collect()
 }
 
 fn accounts(path: &Path) -> anyhow::Result<BTreeMap<AccountName, Account>> {
@@ -78,7 +94,7 @@ fn read_token_keys(path: &Path) -> anyhow::Result<BTreeMap<KeyId, TokenKey>> {
 pub(crate) struct Wanted {
     /// The file with the keys, if not the one that `token_keys` of the configuration names.
     #[arg(long, value_name = "FILE")]
-    keys: Option<std::path::PathBuf>,
+    keys: Option<PathBuf>,
     /// The name of the key to use [default: the only one].
     #[arg(long, value_name = "ID")]
     key: Option<KeyId>,

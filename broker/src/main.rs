@@ -57,6 +57,9 @@ fn run(mut arguments: Arguments) -> Result<(), Failure> {
         let key = keys::describe(&config).map_err(Failure::Configuration)?;
         let user = check_user(config.service.user.as_ref());
         user.map_err(|error| Failure::Configuration(error.into()))?;
+        for exposed in access::exposed(&config) {
+            eprintln!("warning: {exposed}");
+        }
         println!("configuration is good: {}, {key}", arguments::describe(&options, &config));
         return Ok(());
     }
@@ -112,7 +115,7 @@ fn serve(
     opening.finish()?;
     let configuration = config.file().map(Into::into);
     let user = config.service.user.clone();
-    let files = read_again(&config);
+    let (files, exposed) = (read_again(&config), access::exposed(&config));
     let confined = confine(&Needs { user, configuration, files, ..Needs::default() }, [])?;
     // From here on it runs.
     let broker = Broker::new(sockets, options)?;
@@ -146,6 +149,7 @@ fn serve(
             "there is no place to keep this key in: after a restart there is another one, and peers that have noted this one refuse it; name a file with [security] key"
         );
     }
+    exposed.iter().for_each(|it| tracing::warn!("{it}"));
     if options.limits.in_the_clear == InTheClear::Allowed {
         tracing::warn!(
             "peers that ask for it are served in the clear: whoever reads along can act as them"

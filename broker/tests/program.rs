@@ -67,6 +67,25 @@ fn the_check_refuses_old_keys_that_are_not_there_and_for_root_a_user_that_is_not
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn secrets_that_everybody_may_read_are_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let [config, accounts] =
+        ["exposed.toml", "exposed-accounts"].map(|name| folder.join(format!("broker-{name}")));
+    let toml = format!("[access]\naccounts = {accounts:?}\n");
+    std::fs::write(&config, toml).unwrap();
+    std::fs::write(&accounts, "alice plain:secret\n").unwrap();
+    for (mode, warned) in [(0o644, true), (0o640, false), (0o600, false)] {
+        std::fs::set_permissions(&accounts, PermissionsExt::from_mode(mode)).unwrap();
+        let (status, text) = run(&["--check", "--config", config.to_str().unwrap()]);
+        assert_eq!(status, Some(0), "{text}");
+        let warning = format!("(mode 644): chmod o= {}", accounts.display());
+        assert_eq!(text.contains(&warning), warned, "{mode:o}: {text}");
+    }
+}
+
 #[test]
 fn a_port_in_use_ends_with_1() {
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();

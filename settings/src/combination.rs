@@ -217,6 +217,20 @@ impl Config {
                 return Err(self.combination(keys, quoted(&[*clash]), problem, fix));
             }
         }
+        // Those of the STUN server have at most one address of each family.
+        for (keys, list) in
+            [("[hole_punch] listen", &self.hole_punch.listen), ("[tcp] listen", &self.tcp.listen)]
+        {
+            let pairs = list
+                .iter()
+                .enumerate()
+                .flat_map(|(at, a)| list[..at].iter().map(move |b| (*b, *a)));
+            if let Some((a, b)) = pairs.into_iter().find(|(a, b)| collide(*a, *b)) {
+                let problem = "both cannot be listened at";
+                let fix = "remove one of them, or give it another port; 0.0.0.0 and [::] are every address of this machine";
+                return Err(self.combination(keys, quoted(&[a, b]), problem, fix));
+            }
+        }
         Ok(())
     }
 

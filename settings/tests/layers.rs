@@ -285,6 +285,14 @@ fn what_cannot_work_together_is_refused() {
             "[tcp]\nlisten = ['127.0.0.1:3478']",
             "[stun] listen, [tcp] listen = \"0.0.0.0:3478\": two servers would share one port",
         ),
+        (
+            "hole_punch.listen = ['127.0.0.1:6060', '[::]:6060', '0.0.0.0:6060']",
+            "[hole_punch] listen = \"127.0.0.1:6060\", \"0.0.0.0:6060\": both cannot be listened at",
+        ),
+        (
+            "tcp.listen = ['127.0.0.1:9', '127.0.0.1:9']",
+            "[tcp] listen = \"127.0.0.1:9\", \"127.0.0.1:9\": both cannot be listened at",
+        ),
     ] {
         let message = refusal(toml);
         assert!(message.contains(expected), "{toml:?} gave {message:?}");

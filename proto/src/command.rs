@@ -422,8 +422,9 @@ pub enum IoFailure {
     /// `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`: this process or host ran out of something.
     #[error("out of system resources")]
     OutOfResources,
-    /// The node has begun as many connections as its budget allows; nothing was sent.
-    #[error("over the budget of new connections")]
+    /// The node has begun as many connections, or checked silent addresses as often, as its budget allows;
+    /// nothing was sent.
+    #[error("over the budget of this node")]
     OverBudget,
     /// The other side ended the stream, or [`Command::Close`] did.
     #[error("closed")]

@@ -334,6 +334,7 @@ pub struct Security {
     pub broker_keys: Vec<String>,
     /// Peers: the file in which the keys of brokers are noted at their first use. Default: none, which means
     /// `known_brokers` in the user's configuration folder for the `ntcp` command, and nowhere for the library.
+    /// That of a broker at a loopback address is not noted: it may be another one each time.
     pub known_brokers: Option<PathBuf>,
     /// Broker: a file with a name and a public key on each line: those names are for those keys. Default: none.
     pub names: Option<PathBuf>,

@@ -36,7 +36,6 @@ const MAX_ORDERS: usize = 16_384;
 /// How long an answer of the database is waited for.
 pub(crate) const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
 /// The port of Redis where none is given.
-#[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "only Redis has it"))]
 const DEFAULT_PORT: u16 = 6379;
 
 /// Why there is no directory.
@@ -146,7 +145,6 @@ enum Order {
 
 impl Order {
     /// The name that it is about, if it is about one.
-    #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "only Redis has complaints"))]
     fn name(&self) -> Option<&PeerName> {
         match self {
             Self::Claim { name, .. } | Self::Release { name } | Self::Find { name, .. } => {

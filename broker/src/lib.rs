@@ -18,6 +18,10 @@
 
 mod bind;
 mod datagrams;
+#[cfg_attr(
+    not(feature = "redis"),
+    expect(dead_code, unused_imports, reason = "without a database nothing is ordered nor told")
+)]
 mod directory;
 mod forger;
 mod numbers;

@@ -58,6 +58,10 @@ where
     M: for<'a> Machine<Input<'a> = Input<'a>, Command = Command>,
 {
     /// A driver of `machine`, and the handle that commands it.
+    #[cfg_attr(
+        not(feature = "raw"),
+        expect(clippy::default_constructed_unit_structs, reason = "it is a unit only here")
+    )]
     pub(crate) fn new(machine: M) -> (Self, Handle<M>) {
         Self::with(Powers::default(), machine)
     }

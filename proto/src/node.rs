@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 
 use unclaimed::Unclaimed;
 
+#[cfg(test)]
+pub(crate) use calls::nat_told;
 pub use calls::{CallError, CallId};
 
 use crate::access::Credentials;

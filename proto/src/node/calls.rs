@@ -281,7 +281,7 @@ impl Node {
 }
 
 /// The report that a peer's summary and candidates amount to; `None` if it told nothing.
-fn nat_told(summary: NatSummary, candidates: &[Candidate]) -> Option<NatReport> {
+pub(crate) fn nat_told(summary: NatSummary, candidates: &[Candidate]) -> Option<NatReport> {
     if summary == NatSummary::default() {
         return None;
     }

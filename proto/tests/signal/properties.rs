@@ -564,13 +564,14 @@ fn with_fingerprint(bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn no_flipped_bit_of_a_signed_message_passes_even_with_a_new_fingerprint() {
-    for sample in samples::all().into_iter().filter(|it| it.is_signed && !it.is_sealed) {
+    for sample in samples::all().into_iter().filter(|it| !it.is_sealed) {
+        let Some(key) = &sample.signed_with else { continue };
         let bytes = sample.bytes();
         for bit in 0..(bytes.len() - 8) * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             if let Ok(received) = Message::parse(&with_fingerprint(&flipped)) {
-                let passes = received.is_signed_by(&samples::key());
+                let passes = received.is_signed_by(key);
                 assert!(!passes, "{} with bit {bit} flipped", sample.name);
             }
         }

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use ntcp_proto::access::AccessDenied;
+use ntcp_proto::access::{AccessDenied, AccountName, Credentials};
 use ntcp_proto::candidate::{Candidate, CandidateKind, Transport};
 use ntcp_proto::entropy::Seed;
 use ntcp_proto::nat::{Filtering, Mapping, PortAllocation};
@@ -28,18 +28,18 @@ pub(crate) fn key() -> RegistrationKey {
     RegistrationKey(counting(0x40))
 }
 
-/// A message, its name in the document, and whether it is signed with [`key`].
+/// A message, its name in the document, and what signs it: mostly [`key`].
 pub(crate) struct Sample {
     pub(crate) name: &'static str,
     pub(crate) message: Message,
-    pub(crate) is_signed: bool,
+    pub(crate) signed_with: Option<RegistrationKey>,
     /// Whether it goes in an envelope, the first of its direction.
     pub(crate) is_sealed: bool,
 }
 
 impl Sample {
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let bytes = self.message.emit(self.is_signed.then(key).as_ref());
+        let bytes = self.message.emit(self.signed_with.as_ref());
         if !self.is_sealed {
             return bytes;
         }
@@ -51,8 +51,15 @@ impl Sample {
 
 /// Every sample, in the order of the document.
 pub(crate) fn all() -> Vec<Sample> {
-    let unsigned = |name, message| Sample { name, message, is_signed: false, is_sealed: false };
-    let signed = |name, message| Sample { name, message, is_signed: true, is_sealed: false };
+    let sample =
+        |name, message, signed_with| Sample { name, message, signed_with, is_sealed: false };
+    let unsigned = |name, message| sample(name, message, None);
+    let signed = |name, message| sample(name, message, Some(key()));
+    let admitted = |name, credentials: Credentials| {
+        sample(name, register_with(credentials.account), Some(credentials.key))
+    };
+    let account = Credentials::of_account("alice".parse().unwrap(), "a password");
+    let token = Credentials::of_token(TOKEN).unwrap();
     let challenge = Refused::new(SignalMethod::Register, ErrorCode::Unauthenticated);
     let unknown = Refused {
         unknown: vec![AttributeType::new(0x4EFF)],
@@ -125,8 +132,8 @@ pub(crate) fn all() -> Vec<Sample> {
         signed("probe-forged", plain(Body::Probed).with_nonce(nonce())),
         signed("probed", by_sender(Body::Probed).with_nonce(nonce())),
         unsigned("register-offering", register_offering()),
-        signed("register-account", register_with("alice")),
-        signed("register-token", register_with(TOKEN)),
+        admitted("register-account", account),
+        admitted("register-token", token),
         unsigned("refused-access", answer(Body::Refused(expired))),
         signed("errand", plain(errand(syn_ack()))),
         signed("errand-probe", plain(errand(forged_probe()))),
@@ -246,11 +253,12 @@ fn nat() -> NatSummary {
     NatSummary { nat: Some(true), udp, ..NatSummary::default() }
 }
 
-/// What a token says.
-const TOKEN: &str = "t1:2026a:1796000000:alice";
+/// A token made with the key 000102…1f.
+const TOKEN: &str =
+    "t1:2026a:1796000000:alice:4a9da4d3fee1e75c2008b2277e6be237d2a4af44ef8f33cbb8268ac58bcc983e";
 
-fn register_with(account: &str) -> Message {
-    let (account, meant_for) = (account.parse().ok(), Some(broker_key().public()));
+fn register_with(account: AccountName) -> Message {
+    let (account, meant_for) = (Some(account), Some(broker_key().public()));
     first(Body::Register(Register { account, meant_for, ..register(None) }))
 }
 

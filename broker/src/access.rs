@@ -29,17 +29,17 @@ pub(crate) fn read(config: &Config) -> anyhow::Result<Option<Access>> {
     Ok(Some(read))
 }
 
-/// What every user of this system may read and should not, one sentence for each file.
+/// The files with secrets that are open to every user of this system, one sentence each.
 pub(crate) fn exposed(config: &Config) -> Vec<String> {
     let access = &config.access;
-    let files = [("accounts", &access.accounts), ("keys of tokens", &access.token_keys)];
+    let files = [("accounts", &access.accounts), ("token_keys", &access.token_keys)];
     let sentence = |(what, path): (&str, &Option<PathBuf>)| {
         let path = path.as_ref()?;
         // Whether it can be read at all is told where it is read.
         let mode = key_file::open_to_everybody(path).ok().flatten()?;
         let path = path.display();
         Some(format!(
-            "{what} in {path} can be read by every user of this system (mode {mode:03o}): chmod o= {path}"
+            "[access] {what}: {path} is open to every user of this system (mode {mode:03o}): chmod o= {path}"
         ))
     };
     files.into_iter().filter_map(sentence).collect()

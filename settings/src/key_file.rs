@@ -95,12 +95,13 @@ fn make(path: &Path, key: &[u8; 32]) -> io::Result<()> {
     fs::remove_file(&draft).and(linked)
 }
 
-/// The permissions of a file with secrets that every user of this system may read; `None` if only its owner and its group may.
+/// The permissions of a file with secrets that every user of this system may read or change; `None` if only its
+/// owner and its group may.
 ///
 /// # Errors
 /// Those of asking the system about the file.
 pub fn open_to_everybody(path: &Path) -> io::Result<Option<u32>> {
-    Ok(Some(permissions(path)?).filter(|mode| mode & 0o007 != 0))
+    Ok(Some(permissions(path)?).filter(|mode| mode & 0o006 != 0))
 }
 
 #[cfg(unix)]
